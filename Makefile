@@ -1,0 +1,59 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:      ## Show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed      ## Install what serving needs into .venv
+
+run: install      ## Prepare and serve on HOST:PORT (127.0.0.1:8000) until Ctrl-C or SIGTERM
+	@exec $(BIN)/gunicorn -c gunicorn.conf.py "app:create_app()"
+
+test: .venv/.installed-dev      ## Run the tests (Postgres and Valkey come from wheels)
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-dev      ## Everything a change must pass: format, lint, types, docs, tests, coverage
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/flask --app app config docs --check
+	$(BIN)/coverage erase
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+	$(BIN)/coverage report -q --fail-under=100 --include="$(EXACT)"
+
+fix: .venv/.installed-dev      ## Format and apply safe fixes
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: .venv/.installed      ## Write the pages of docs/ that come from the code
+	$(BIN)/flask --app app config docs
+
+bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays against a fake upstream (needs a C compiler)
+	$(BIN)/python bench/bench.py
+
+soak: .venv/.installed-dev      ## The long runs: races, kills and faults at full size
+	TOLLHOUSE_SOAK=1 $(BIN)/python -m pytest tests/races --timeout=3600
+
+fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, and hostile bodies
+	TOLLHOUSE_FUZZ=100000 $(BIN)/python -m pytest tests/fuzz --timeout=3600
+
+lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
+	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements.txt requirements.in
+	$(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=requirements-dev.txt requirements-dev.in
+
+# What must be covered line by line: money, keys, and what goes over the wire.
+EXACT := services/accounting.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*
+LOCK := --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.venv/.installed: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ .venv/.installed
+
+.PHONY: help install run test check fix docs bench soak fuzz lock
