@@ -1,0 +1,368 @@
+"""Every setting of the gateway; the only module that reads the environment and `.env`.
+
+`load()` collects all mistakes and raises them at once, each with what to do about it. Sources, strongest
+first: environment, `.env` in the root folder, `secrets.env` in the instance folder, the default.
+`docs/configuration.md` is generated from the fields below (`flask config docs`).
+"""
+
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from cryptography.fernet import Fernet, MultiFernet
+from dotenv import dotenv_values
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+
+from utils import settings
+
+ROOT: Final = Path(__file__).resolve().parent
+EXIT_BAD_CONFIG: Final = 78         # EX_CONFIG of sysexits.h
+ENVIRONMENTS: Final = ("development", "test", "staging", "production")
+SECRETS_FILE: Final = "secrets.env"
+MIN_TOKEN: Final = 16
+MIN_PASSWORD: Final = 12
+REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
+
+Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
+Commas = Annotated[tuple[str, ...], BeforeValidator(settings.commas)]
+Networks = Annotated[tuple[settings.Network, ...], BeforeValidator(settings.networks)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Balance = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(settings.none_if_empty)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; `problems` has one line for each mistake."""
+
+    def __init__(self, environment: str, problems: list[str]) -> None:
+        self.environment, self.problems = environment, problems
+        weight = "FATAL" if environment in ("production", "staging") else "non-critical"
+        head = (f"FATAL: Settings validation failed in '{environment}' environment:" if weight == "FATAL" else
+                f"Settings validation failed (non-critical in '{environment}' environment, but start halts):")
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in problems)]))
+
+
+def _(env: str, default: Any, doc: str, *, also: tuple[str, ...] = (), **extra: Any) -> Any:
+    """One setting: variable name, default, meaning; `also` = other names, in falling precedence.
+
+    Extra marks: group= starts a heading, secret=True masks it, later= names the feature that will use it.
+    """
+    return Field(default=default, validation_alias=AliasChoices(env, *also), description=doc,
+                 json_schema_extra={"env": env, "also": list(also), **extra})
+
+
+class Config(BaseModel):
+    """All settings, checked and frozen. Attribute = setting; units stand in the names."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    # A table: one line a setting, however long.
+    # fmt: off
+    environment: Literal["development", "test", "staging", "production"] = _(
+        "ENVIRONMENT", "development", "How strict to be. An unknown value warns and means `development`.", group="General")
+    debug: bool = _("DEBUG", False, "Tracebacks in the log. Never in answers; refused in staging and production.")
+    strict_config: bool = _("STRICT_CONFIG", False, "Also in development and test: `HOST`, `PORT`, `LOG_LEVEL` and `RATE_LIMIT_PER_MINUTE` must be set.")
+    log_level: LogLevel = _("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    default_locale: Literal["en", "pt_BR"] = _("DEFAULT_LOCALE", "en", "Language of messages when the caller names none: `en` or `pt_BR`.")
+    instance_path: Path = _("INSTANCE_PATH", Path("instance"), "Folder for the SQLite file, generated secrets and the settlement spool.")
+    config_file: Path | None = _("TOLLHOUSE_CONFIG", None, "YAML file with providers and models, applied at every start.")
+
+    host: str = _("HOST", "127.0.0.1", "Address to listen on.", group="Server")
+    port: Port | None = _("PORT", None, "Port of gunicorn (8000 when unset) and of `python app.py` (5000 when unset).")
+    admin_port: Port | None = _("ADMIN_PORT", None, "Port that serves only the admin surfaces.", later="separate ports")
+    proxy_port: Port | None = _("PROXY_PORT", None, "Port that serves only the proxy surfaces.", later="separate ports")
+    web_concurrency: Count = _("WEB_CONCURRENCY", 1, "Worker processes.")
+    worker_class: Literal["gevent", "gthread"] = _("WORKER_CLASS", "gevent", "gunicorn worker kind; `sync` would hold one stream a process and is refused.")
+    threads: Count = _("THREADS", 64, "Threads of a gthread worker; each open stream holds one.")
+    worker_connections: Count = _("WORKER_CONNECTIONS", 2000, "Connections a gevent worker holds at once.")
+    graceful_timeout_s: Annotated[int, Field(ge=5)] = _("GRACEFUL_TIMEOUT", 30, "Seconds that open streams may go on after SIGTERM; 3 s before the end they are ended and booked.")
+    max_body_bytes: Count = _("MAX_BODY_BYTES", 20 * 1024 * 1024, "Largest request body; larger ones get 413.")
+    trusted_proxies: Annotated[int, Field(ge=0, le=5)] = _("TRUSTED_PROXIES", 0, "Reverse proxies in front whose `X-Forwarded-*` headers are believed.")
+    trusted_hosts: Commas = _("TRUSTED_HOSTS", (), "Host names the gateway answers to; empty = any.")
+    public_url: str = _("PUBLIC_URL", "", "Address people use, for links; empty = `http://HOST:PORT`.")
+    cors_origins: Commas = _("CORS_ORIGINS", (), "Browser origins that may call `/v1` (`*` = any, never with cookies); empty = none.")
+    sse_keepalive_s: Seconds = _("SSE_KEEPALIVE", 15.0, "A comment line is sent into a stream that was silent this long; 0 = never.")
+
+    secret_key: str = _("SECRET_KEY", "", "Signs sessions and tokens (32 characters or more).", also=("JWT_SECRET", "DJANGO_SECRET_KEY"), secret=True, group="Secrets")
+    key_pepper: str = _("KEY_PEPPER", "", "Mixed into the stored digests of API keys (32 characters or more). Changing it voids every key.", secret=True)
+    encryption_keys: Commas = _("ENCRYPTION_KEYS", (), "Fernet keys that seal provider credentials, newest first.", secret=True)
+    api_auth_tokens: Commas = _("API_AUTH_TOKENS", (), "Fixed API keys of the built-in account `api-tokens`.", secret=True)
+
+    default_admin_username: str = _("DEFAULT_ADMIN_USERNAME", "admin", "First admin, made at the first start.", group="People")
+    default_admin_password: str = _("DEFAULT_ADMIN_PASSWORD", "", "Its password. Empty: generated and shown once (development, test); no admin is made (staging, production).", secret=True)
+    registration: Literal["open", "closed", ""] = _("REGISTRATION", "", "Whether `POST /register` is open; unset = open in development and test only.")
+    initial_token_balance: Balance = _("INITIAL_TOKEN_BALANCE", 10000, "Prepaid tokens of a self-registered user; empty = unlimited.")
+    login_returns_api_key: bool = _("LOGIN_RETURNS_API_KEY", True, "`POST /login` returns the user's default key; false keeps no copy of it.")
+    algorithm: Literal["HS256"] = _("ALGORITHM", "HS256", "Signature of the tokens from `POST /login`.")
+    access_token_minutes: Count = _("ACCESS_TOKEN_EXPIRE_MINUTES", 30, "Life of those tokens, minutes.")
+    jwt_audience: str = _("JWT_AUDIENCE", "tollhouse", "Audience written into and demanded of tokens.")
+    jwt_issuer: str = _("JWT_ISSUER", "tollhouse", "Issuer written into and demanded of tokens.")
+    jwt_jwks_url: str = _("JWT_JWKS_URL", "", "Keys of an outside issuer (RS256).", later="sign-on")
+    backend_auth_url: str = _("BACKEND_AUTH_URL", "http://localhost:8000/api/v1/login/", "Outside login service.", later="sign-on")
+    backend_users_url: str = _("BACKEND_USERS_URL", "", "Its list of users.", later="sign-on")
+    auth_verify_url: str = _("AUTH_VERIFY_URL", "", "Its token check.", later="sign-on")
+    admin_pass: str = _("ADMIN_PASS", "", "`X-API-KEY` of the key management API.", secret=True, later="key management")
+
+    database_url: str = _("DATABASE_URL", "", "SQLite or Postgres; driver suffixes such as `+asyncpg` are dropped. Precedence: this, `SQLALCHEMY_DATABASE_URI`, `SQL_*`, `POSTGRESQL_*`, a SQLite file in the instance folder.",
+                          also=("SQLALCHEMY_DATABASE_URI",), secret=True, group="Database")
+    track_modifications: bool = _("SQLALCHEMY_TRACK_MODIFICATIONS", False, "Event tracking of Flask-SQLAlchemy.")
+    db_echo: bool = _("DB_ECHO", False, "Log the statements of the control plane.")
+    db_pool_size: Count = _("DB_POOL_SIZE", 5, "Postgres connections kept per worker, for the pages and again for the books.")
+    db_max_overflow: Annotated[int, Field(ge=0)] = _("DB_MAX_OVERFLOW", 10, "Further connections of the pages under load.")
+    sqlite_synchronous: Literal["NORMAL", "FULL"] = _("SQLITE_SYNCHRONOUS", "NORMAL", "`FULL` also survives a power cut with nothing lost, at about 0.2 ms a call.")
+    sql_user: str = _("SQL_USER", "", "Postgres by parts: user.")
+    sql_passwd: str = _("SQL_PASSWD", "", "… password.", secret=True)
+    sql_name: str = _("SQL_NAME", "", "… database; setting it chooses this form.")
+    sql_host: str = _("SQL_HOST", "localhost", "… host.")
+    sql_port: Port = _("SQL_PORT", 5432, "… port.")
+    postgresql_hosts: Commas = _("POSTGRESQL_HOSTS", (), "Postgres by parts, second form: hosts, tried in order; setting it chooses this form.")
+    postgresql_username: str = _("POSTGRESQL_USERNAME", "", "… user.")
+    postgresql_password: str = _("POSTGRESQL_PASSWORD", "", "… password.", secret=True)
+    postgresql_db: str = _("POSTGRESQL_DB", "tollhouse", "… database.")
+    postgresql_ssl_enabled: bool = _("POSTGRESQL_SSL_ENABLED", False, "… TLS required.")
+    postgresql_port: Port = _("POSTGRESQL_PORT", 5432, "… port.")
+    postgresql_read_timeout_s: Seconds = _("POSTGRESQL_READ_TIME_OUT", 2.0, "Longest statement of the books on Postgres, as `2s` or `500ms`.")
+    postgresql_write_timeout_s: Seconds = _("POSTGRESQL_WRITE_TIME_OUT", 1.0, "Longest wait of the books for a row lock on Postgres.")
+    refresh_interval_s: Seconds = _("IN_MEMORY_DB_UPDATE_INTERVAL", 1.0, "How often a worker looks for changed keys, models and prices; more than 2 s is taken as 2 s.")
+
+    redis_url: str = _("REDIS_URL", "", "Valkey or Redis for rate limits.", secret=True, later="rate limits", group="Redis")
+    redis_ttl_s: Annotated[int, Field(ge=1)] = _("REDIS_TTL", 3600, "Life of cached entries, seconds.", later="rate limits")
+    redis_hosts: Commas = _("REDIS_HOSTS", (), "Redis by parts: hosts.", later="rate limits")
+    redis_port: Port = _("REDIS_PORT", 6379, "… port.", later="rate limits")
+    redis_password: str = _("REDIS_PASSWORD", "", "… password.", secret=True, later="rate limits")
+    redis_read_timeout_s: Seconds = _("REDIS_READ_TIME_OUT", 1.0, "… longest read.", later="rate limits")
+    redis_write_timeout_s: Seconds = _("REDIS_WRITE_TIME_OUT", 0.5, "… longest write.", later="rate limits")
+
+    openai_api_key: str = _("OPENAI_API_KEY", "", "Adds the provider `openai` with everything it lists.", also=("OPENAI_AI_KEY",), secret=True, group="Providers")
+    openai_base_url: str = _("OPENAI_BASE_URL", "https://api.openai.com/v1", "Its address, or that of any compatible server.")
+    openai_org_id: str = _("OPENAI_ORG_ID", "", "Sent as `OpenAI-Organization`.")
+    ollama_base_url: str = _("OLLAMA_BASE_URL", "", "Adds the provider `ollama` (for example http://localhost:11434) with everything it has pulled.")
+    anthropic_api_key: str = _("ANTHROPIC_API_KEY", "", "Credential for Anthropic.", secret=True, later="the Anthropic wire")
+    anthropic_base_url: str = _("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "Its address.", later="the Anthropic wire")
+    gigachat_auth_key: str = _("GIGACHAT_AUTH_KEY", "", "Authorization data for GigaChat, base64.", secret=True, later="the GigaChat wire")
+    gigachat_scope: str = _("GIGACHAT_SCOPE", "GIGACHAT_API_PERS", "Its scope.", later="the GigaChat wire")
+    echo_provider: bool | None = _("ECHO_PROVIDER", None, "The built-in `echo` provider; unset = on in development and test only.")
+    allow_private_upstreams: Networks = _("ALLOW_PRIVATE_UPSTREAMS", (), "Networks (CIDR, comma list) in which staging and production may reach providers, also by plain http. Development and test may reach all private ones; link-local and metadata addresses never.")
+    connect_timeout_s: Seconds = _("CONNECT_TIMEOUT", 5.0, "Longest wait for a connection to a provider.")
+    llm_timeout_s: Seconds = _("LLM_TIMEOUT", 120.0, "Longest silence of a provider, before the first byte and between two.")
+    proxy_timeout_s: Seconds = _("PROXY_TIMEOUT", 600.0, "Longest call in all.")
+    llm_max_retries: Annotated[int, Field(ge=0, le=10)] = _("LLM_MAX_RETRIES", 3, "Repeated attempts at one provider.", later="routing")
+    discovery_interval_s: Annotated[Seconds, Field(ge=1)] = _("DISCOVERY_INTERVAL", 60.0, "How often providers are asked which models they have.")
+
+    unpriced_policy: Literal["refuse", "free_flagged", ""] = _("UNPRICED_POLICY", "", "A model without a price: `refuse` (402) or `free_flagged` (booked at 0 and marked); unset = refuse in staging and production.", group="Money")
+    default_max_output_tokens: Count = _("DEFAULT_MAX_OUTPUT_TOKENS", 4096, "Output limit sent with a call that has none, where a budget applies and the model's own limit is unknown.")
+    rate_limit_per_minute: Count | None = _("RATE_LIMIT_PER_MINUTE", None, "Requests per minute and client address.", later="rate limits")
+
+    # fmt: on
+
+    _environ: dict[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether this is staging or production."""
+        return self.environment in ("staging", "production")
+
+    @property
+    def database(self) -> tuple[str, str]:
+        """SQLAlchemy's address of the database, and the setting it came from (precedence C7 of the docs)."""
+        if self.database_url:
+            return settings.database_url(self.database_url), "DATABASE_URL"
+        if self.sql_name:
+            hosts, port, user, password = (self.sql_host,), self.sql_port, self.sql_user, self.sql_passwd
+            return settings.postgres_url(hosts, port, user, password, self.sql_name), "SQL_NAME"
+        if self.postgresql_hosts:
+            url = settings.postgres_url(self.postgresql_hosts, self.postgresql_port, self.postgresql_username,
+                                        self.postgresql_password, self.postgresql_db)
+            secure = ("&" if "?" in url else "?") + "sslmode=require" if self.postgresql_ssl_enabled else ""
+            return url + secure, "POSTGRESQL_HOSTS"
+        return f"sqlite:///{self.instance_path.resolve() / 'tollhouse.db'}", "the default"
+
+    @property
+    def is_registration_open(self) -> bool:
+        """Whether strangers may make themselves an account."""
+        return self.registration == "open" or (self.registration == "" and not self.is_strict)
+
+    @property
+    def has_echo(self) -> bool:
+        """Whether the built-in provider is offered."""
+        return not self.is_strict if self.echo_provider is None else self.echo_provider
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a model without a price is refused rather than booked at 0."""
+        return self.is_strict if self.unpriced_policy == "" else self.unpriced_policy == "refuse"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values of all secret settings, for logs to leave out."""
+        values = [getattr(self, name) for name, field in Config.model_fields.items() if marks(field).get("secret")]
+        return tuple(text for value in values for text in ([value] if isinstance(value, str) else value) if text)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What start-up tells the operator, one line each."""
+        return tuple(self._warnings)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The merged environment, for `${NAME}` in the configuration file."""
+        return dict(self._environ)
+
+
+def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Config:
+    """The checked settings from the given environment (default: the process's) and the `.env` files.
+
+    Raises:
+        ConfigError: with every mistake found, each with its fix.
+    """
+    merged = _merged(os.environ if environ is None else environ, root)
+    warnings = _correct(merged)
+    environment = merged.get("ENVIRONMENT", "development")
+    secret_names = [marks(field)["env"] for field in Config.model_fields.values() if marks(field).get("secret")]
+    problems = settings.read_secret_files(merged, secret_names)
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as exc:
+        problems += settings.explain(exc, Config.model_fields)
+        wrong = {str(mistake["loc"][0]) for mistake in exc.errors()}
+        config = Config.model_validate({name: value for name, value in merged.items() if name not in wrong})
+    problems += _problems(config, merged)
+    if problems:
+        raise ConfigError(environment, problems)
+    config._environ.update(merged)  # noqa: SLF001 - filled once, here
+    config._warnings.extend(warnings)  # noqa: SLF001
+    return config
+
+
+def load_prepared() -> Config:
+    """The settings for a process that serves or maintains.
+
+    In development and test, secrets that nobody set are made once and kept in the instance folder, readable by its
+    owner only. Staging and production never make any: two hosts would make different ones.
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    config = load()
+    if config.is_strict or (config.secret_key and config.key_pepper and config.encryption_keys and config.api_auth_tokens):
+        return config
+    made = {
+        "SECRET_KEY": config.secret_key or secrets.token_urlsafe(48), "KEY_PEPPER": config.key_pepper or secrets.token_urlsafe(48),
+        "ENCRYPTION_KEYS": ",".join(config.encryption_keys) or Fernet.generate_key().decode(),
+        "API_AUTH_TOKENS": ",".join(config.api_auth_tokens) or f"dev_{secrets.token_urlsafe(16)}",
+    }
+    config.instance_path.mkdir(parents=True, exist_ok=True)
+    path = config.instance_path / SECRETS_FILE
+    fresh = path.with_name(f".{SECRETS_FILE}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write("# Made at the first start; keep it with the database, which is worth little without it.\n")
+        file.writelines(f"{name}='{value}'\n" for name, value in made.items())
+    try:
+        os.link(fresh, path)        # whoever comes first has made them
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return load()
+
+
+def marks(field: FieldInfo) -> dict[str, Any]:
+    """What `_` noted of one setting: env, also, group, secret, later."""
+    extra = field.json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def project() -> tuple[str, str]:
+    """Name and version, from pyproject.toml alone.
+
+    Raises:
+        ConfigError: the file or one of the two is missing.
+    """
+    try:
+        table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return str(table["name"]), str(table["version"])
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as exc:
+        fix = "pyproject.toml must stand beside app.py and name `project.name` and `project.version`"
+        raise ConfigError("any", [fix]) from exc
+
+
+def _merged(environ: Mapping[str, str], root: Path) -> dict[str, str]:
+    """All sources as one mapping; an empty value counts as unset, so that `NAME=` in a file is harmless."""
+    given = {**dotenv_values(root / ".env"), **environ}
+    merged = {name: value for name, value in given.items() if value or (name == "INITIAL_TOKEN_BALANCE" and value == "")}
+    merged.setdefault("INSTANCE_PATH", str(root / "instance"))
+    generated = dotenv_values(Path(merged["INSTANCE_PATH"]) / SECRETS_FILE)
+    return {name: value for name, value in {**generated, **merged}.items() if value is not None}
+
+
+def _correct(merged: dict[str, str]) -> list[str]:
+    """Mend in place what only deserves a warning; returns the warnings."""
+    warnings = []
+    if (environment := merged.get("ENVIRONMENT", "development")) not in ENVIRONMENTS:
+        warnings.append(f"ENVIRONMENT `{environment}` is none of {', '.join(ENVIRONMENTS)}: taken as development.")
+        merged["ENVIRONMENT"] = "development"
+    if "OPENAI_AI_KEY" in merged and "OPENAI_API_KEY" not in merged:
+        warnings.append("OPENAI_AI_KEY is taken as OPENAI_API_KEY; please rename it.")
+    if "VERSION" in merged:
+        warnings.append("VERSION is ignored: the version stands in pyproject.toml.")
+    if merged.get("ENVIRONMENT", "development") == "test" and "API_AUTH_TOKENS" not in merged:
+        warnings.append("API_AUTH_TOKENS is not set: the fixed key `test_key` is accepted (test environment).")
+        merged["API_AUTH_TOKENS"] = "test_key"
+    if not _is_strict(merged):
+        short = [token for token in str(merged.get("API_AUTH_TOKENS", "")).split(",") if len(token.strip()) < MIN_TOKEN]
+        if "API_AUTH_TOKENS" in merged and short and merged["API_AUTH_TOKENS"] != "test_key":
+            warnings.append(f"API_AUTH_TOKENS has tokens shorter than {MIN_TOKEN} characters; production refuses them.")
+    return warnings
+
+
+def _is_strict(merged: Mapping[str, str]) -> bool:
+    return merged.get("ENVIRONMENT") in ("staging", "production")
+
+
+def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
+    """What is wrong with settings that are well-formed one by one."""
+    problems = []
+    try:
+        _ = config.database
+    except ValueError as exc:
+        problems.append(f"DATABASE_URL: {exc}. Fix: for example postgresql://user:password@host/tollhouse")
+    try:
+        MultiFernet([Fernet(key) for key in config.encryption_keys] or [Fernet(Fernet.generate_key())])
+    except ValueError:
+        problems.append("ENCRYPTION_KEYS: one is not a Fernet key. Fix: make one with `flask config new-key`")
+    if config.is_strict or config.strict_config:
+        problems += [f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged]
+    if config.is_strict:
+        problems += _weak_secrets(config)
+    elif config.default_admin_password and settings.is_weak(config.default_admin_password, MIN_PASSWORD) and not _is_loopback(config.host):
+        problems.append("DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one")
+    return problems
+
+
+def _weak_secrets(config: Config) -> list[str]:
+    """What staging and production refuse to start with."""
+    found = []
+    if settings.is_weak(config.secret_key):
+        found.append(f"SECRET_KEY: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`")
+    if settings.is_weak(config.key_pepper):
+        found.append(f"KEY_PEPPER: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`")
+    if not config.encryption_keys:
+        found.append("ENCRYPTION_KEYS: missing. Fix: `flask config new-key`")
+    if any(settings.is_weak(token, MIN_TOKEN) for token in config.api_auth_tokens):
+        found.append(f"API_AUTH_TOKENS: each token needs {MIN_TOKEN} characters or more. Fix: lengthen the short ones")
+    if config.default_admin_password and settings.is_weak(config.default_admin_password, MIN_PASSWORD):
+        found.append(f"DEFAULT_ADMIN_PASSWORD: well-known or shorter than {MIN_PASSWORD}. Fix: choose a better one, or leave it "
+                     "empty and run `flask create-admin`")
+    if config.debug:
+        found.append("DEBUG: must be off. Fix: remove it")
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")

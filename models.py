@@ -1,0 +1,393 @@
+"""The tables: columns, constraints, indexes. No queries and no logic.
+
+Units stand in the names: `_nanousd` is 10^-9 USD, a `_rate` is nano-USD per million tokens, `_at` is a moment
+in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). The tables of the books
+(holds, usage, ledger) have no foreign keys: a row about money outlives the user, key or model it names.
+
+Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` are append-only, and every
+change that a worker's snapshot depends on raises `catalog_version`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import LargeBinary as Sealed
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+from utils.extensions import Base
+
+Serial = BigInteger().with_variant(Integer(), "sqlite")     # SQLite numbers rows by itself only in INTEGER columns
+
+
+class UtcMs(TypeDecorator[datetime]):
+    """A moment: aware datetime in Python, milliseconds since 1970 in the database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """Datetime to milliseconds; a naive one is taken as UTC."""
+        if value is None:
+            return None
+        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return round(aware.timestamp() * 1000)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Milliseconds to datetime."""
+        return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _created() -> Mapped[datetime]:
+    return mapped_column(UtcMs, default=_now)
+
+
+def _updated() -> Mapped[datetime]:
+    return mapped_column(UtcMs, default=_now, onupdate=_now)
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    allowed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_known")
+
+
+def _not_negative(*columns: str) -> tuple[CheckConstraint, ...]:
+    return tuple(CheckConstraint(f"{column} >= 0", name=f"{column}_not_negative") for column in columns)
+
+
+class User(Base):
+    """A person or service that owns keys. The two counters are sums of the ledger."""
+
+    __tablename__ = "users"
+    __table_args__ = (_one_of("role", "admin", "user"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    username: Mapped[str] = mapped_column(String(150), unique=True)
+    password_hash: Mapped[str | None] = mapped_column(String(100))      # None = cannot sign in (service account)
+    role: Mapped[str] = mapped_column(String(20), default="user")
+    is_active: Mapped[bool] = mapped_column(default=True)
+    must_change_password: Mapped[bool] = mapped_column(default=False)
+    token_version: Mapped[int] = mapped_column(default=0)               # raised to void every issued JWT
+    locale: Mapped[str | None] = mapped_column(String(10))
+    tokens_used: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    spent_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    created_at: Mapped[datetime] = _created()
+    updated_at: Mapped[datetime] = _updated()
+
+    keys: Mapped[list["ApiKey"]] = relationship(back_populates="user", cascade="all, delete-orphan", passive_deletes=True)
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class ApiKey(Base):
+    """A key of ours. Only its digest is kept; of a user's default key also a sealed copy."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        _one_of("kind", "standard", "default", "environment"),
+        Index("uq_api_keys_one_default", "user_id", unique=True,
+              sqlite_where=text("kind = 'default' AND revoked_at IS NULL"),
+              postgresql_where=text("kind = 'default' AND revoked_at IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(20), default="standard")
+    digest: Mapped[str] = mapped_column(String(64), unique=True)        # HMAC-SHA-256 under KEY_PEPPER, hex
+    hint: Mapped[str] = mapped_column(String(32))                       # what may be shown: sk-th-AbCd…9xYz
+    sealed: Mapped[bytes | None] = mapped_column(Sealed)
+    allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    expires_at: Mapped[datetime | None] = mapped_column(UtcMs)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcMs)
+    revoked_reason: Mapped[str | None] = mapped_column(String(255))
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcMs)
+    created_at: Mapped[datetime] = _created()
+    updated_at: Mapped[datetime] = _updated()
+
+    user: Mapped[User] = relationship(back_populates="keys")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint})"
+
+
+class Provider(Base):
+    """An upstream account: which wire, which address, which credential."""
+
+    __tablename__ = "providers"
+    __table_args__ = (_one_of("managed_by", "admin", "file", "environment"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    kind: Mapped[str] = mapped_column(String(30))
+    base_url: Mapped[str] = mapped_column(String(500), default="")
+    credential: Mapped[bytes | None] = mapped_column(Sealed)
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    discover: Mapped[bool] = mapped_column(default=False)               # whether everything it lists is offered
+    is_enabled: Mapped[bool] = mapped_column(default=True)
+    managed_by: Mapped[str] = mapped_column(String(20), default="admin")
+    discovered_at: Mapped[datetime | None] = mapped_column(UtcMs)
+    discovery_error: Mapped[str | None] = mapped_column(String(300))
+    created_at: Mapped[datetime] = _created()
+    updated_at: Mapped[datetime] = _updated()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Model(Base):
+    """A public model name that callers may use."""
+
+    __tablename__ = "models"
+    __table_args__ = (_one_of("managed_by", "admin", "file", "environment", "discovery"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    owned_by: Mapped[str] = mapped_column(String(100), default="tollhouse")
+    is_enabled: Mapped[bool] = mapped_column(default=True)
+    context_window: Mapped[int | None] = mapped_column(BigInteger)
+    max_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    fallbacks: Mapped[list[str]] = mapped_column(JSON, default=list)    # public names, tried in order
+    managed_by: Mapped[str] = mapped_column(String(20), default="admin")
+    created_at: Mapped[datetime] = _created()
+    updated_at: Mapped[datetime] = _updated()
+
+    deployments: Mapped[list["Deployment"]] = relationship(
+        back_populates="model", cascade="all, delete-orphan", order_by="Deployment.id")
+    prices: Mapped[list["Price"]] = relationship(back_populates="model", cascade="all, delete-orphan", order_by="Price.id")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Deployment(Base):
+    """One upstream model that serves a public name. Lower priority is tried first."""
+
+    __tablename__ = "deployments"
+    __table_args__ = (
+        UniqueConstraint("model_id", "provider_id", "upstream_model"),
+        CheckConstraint("weight > 0", name="weight_positive"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    provider_id: Mapped[int] = mapped_column(ForeignKey("providers.id", ondelete="CASCADE"), index=True)
+    upstream_model: Mapped[str] = mapped_column(String(200))
+    priority: Mapped[int] = mapped_column(default=1)
+    weight: Mapped[int] = mapped_column(default=1)
+    is_enabled: Mapped[bool] = mapped_column(default=True)
+
+    model: Mapped[Model] = relationship(back_populates="deployments")
+    provider: Mapped[Provider] = relationship()
+
+    def __str__(self) -> str:
+        return self.upstream_model
+
+
+class Price(Base):
+    """What a model costs, from a moment on. A deployment's own price goes before its model's."""
+
+    __tablename__ = "prices"
+    __table_args__ = (
+        *_not_negative("input_rate", "output_rate", "cache_read_rate", "cache_creation_rate"),
+        CheckConstraint("NOT is_free OR (input_rate = 0 AND output_rate = 0)", name="free_is_zero"),
+        Index("ix_prices_model", "model_id", "deployment_id", "valid_from_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    deployment_id: Mapped[int | None] = mapped_column(ForeignKey("deployments.id", ondelete="CASCADE"))
+    is_free: Mapped[bool] = mapped_column(default=False)
+    input_rate: Mapped[int] = mapped_column(BigInteger)
+    output_rate: Mapped[int] = mapped_column(BigInteger)
+    cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)     # None = as input
+    cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
+    source: Mapped[str] = mapped_column(String(60))
+    valid_from_at: Mapped[datetime] = _created()
+
+    model: Mapped[Model] = relationship(back_populates="prices")
+
+
+class Budget(Base):
+    """A ceiling for one user or key. In nano-USD or tokens, per calendar period or in total."""
+
+    __tablename__ = "budgets"
+    __table_args__ = (
+        _one_of("scope", "user", "key"),
+        _one_of("unit", "usd", "tokens"),
+        _one_of("period", "total", "second", "minute", "hour", "day", "week", "month"),
+        *_not_negative("limit_amount"),
+        CheckConstraint("NOT is_prepaid OR (unit = 'tokens' AND period = 'total')", name="prepaid_is_total_tokens"),
+        UniqueConstraint("scope", "scope_id", "unit", "period", "is_prepaid"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    scope: Mapped[str] = mapped_column(String(10))
+    scope_id: Mapped[int] = mapped_column(BigInteger)
+    unit: Mapped[str] = mapped_column(String(10))
+    period: Mapped[str] = mapped_column(String(10), default="total")
+    timezone: Mapped[str] = mapped_column(String(60), default="UTC")
+    limit_amount: Mapped[int] = mapped_column(BigInteger)
+    is_prepaid: Mapped[bool] = mapped_column(default=False)             # a balance: free models do not consume it
+    created_at: Mapped[datetime] = _created()
+    updated_at: Mapped[datetime] = _updated()
+
+
+class BudgetWindow(Base):
+    """What is spent and held of a budget in one period. The period is part of the key: nothing is ever reset."""
+
+    __tablename__ = "budget_windows"
+    __table_args__ = _not_negative("spent_amount", "held_amount")
+
+    budget_id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
+    period_start: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)    # unix seconds; 0 = total
+    spent_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    held_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class Hold(Base):
+    """An admitted call that is not settled yet: what was taken, and whom to ask whether it still runs."""
+
+    __tablename__ = "holds"
+    __table_args__ = (CheckConstraint("budgets_taken = budgets_wanted", name="all_or_nothing"),)
+
+    request_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(100), index=True)         # the worker, as services/spool.py names it
+    created_at: Mapped[datetime] = mapped_column(UtcMs)
+    deadline_at: Mapped[datetime] = mapped_column(UtcMs)
+    budgets_wanted: Mapped[int]
+    budgets_taken: Mapped[int]
+    takes: Mapped[str] = mapped_column(Text)                            # JSON [[budget_id, period_start, amount], …]
+    call: Mapped[str] = mapped_column(Text)                             # JSON: what a usage row needs if the worker dies
+
+
+class UsageRecord(Base):
+    """One admitted call, settled. Cached and reasoning tokens are part of input and output (OpenTelemetry GenAI)."""
+
+    __tablename__ = "usage"
+    __table_args__ = (
+        _one_of("state", "measured", "estimated", "void"),
+        *_not_negative("input_tokens", "output_tokens", "cost_nanousd"),
+        Index("ix_usage_user_id_id", "user_id", "id"),
+        Index("ix_usage_key_id_id", "key_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(40), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcMs)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    key_id: Mapped[int | None] = mapped_column(BigInteger)
+    model: Mapped[str] = mapped_column(String(200))
+    provider: Mapped[str | None] = mapped_column(String(100))
+    upstream_model: Mapped[str | None] = mapped_column(String(200))
+    operation: Mapped[str] = mapped_column(String(20))
+    is_stream: Mapped[bool]
+    status: Mapped[int]                                                 # HTTP status the caller got
+    outcome: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(10))
+    is_overrun: Mapped[bool] = mapped_column(default=False)             # the provider reported more than was held
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_read_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_creation_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    reasoning_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cost_nanousd: Mapped[int] = mapped_column(BigInteger)
+    input_rate: Mapped[int | None] = mapped_column(BigInteger)
+    output_rate: Mapped[int | None] = mapped_column(BigInteger)
+    cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)
+    cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)
+    price_source: Mapped[str | None] = mapped_column(String(60))
+    first_byte_ms: Mapped[int | None]
+    duration_ms: Mapped[int]
+    attempts: Mapped[str | None] = mapped_column(Text)                  # JSON [[provider, what happened], …]
+    error: Mapped[str | None] = mapped_column(String(300))
+
+
+class LedgerEntry(Base):
+    """One movement on one account. Append-only; every balance is a sum of these."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        _one_of("kind", "charge", "correction", "top_up", "deduct"),
+        _one_of("account", "user", "budget"),
+        UniqueConstraint("request_id", "kind", "account", "account_id"),    # a request is charged once
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcMs)
+    kind: Mapped[str] = mapped_column(String(20))
+    account: Mapped[str] = mapped_column(String(10))
+    account_id: Mapped[int] = mapped_column(BigInteger)
+    period_start: Mapped[int] = mapped_column(BigInteger, default=0)
+    amount_nanousd: Mapped[int] = mapped_column(BigInteger, default=0)
+    amount_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    request_id: Mapped[str | None] = mapped_column(String(40))
+    actor: Mapped[str | None] = mapped_column(String(150))
+    reason: Mapped[str | None] = mapped_column(String(255))
+
+
+class AuditEntry(Base):
+    """Who did what to what, when, from where. Append-only; values of secrets are never in it."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    created_at: Mapped[datetime] = _created()
+    user_id: Mapped[int | None] = mapped_column(BigInteger)
+    actor: Mapped[str] = mapped_column(String(150))
+    action: Mapped[str] = mapped_column(String(40))
+    resource_type: Mapped[str] = mapped_column(String(40))
+    resource_id: Mapped[str | None] = mapped_column(String(200))
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    ip_address: Mapped[str | None] = mapped_column(String(45))
+    user_agent: Mapped[str | None] = mapped_column(String(255))
+
+
+class Setting(Base):
+    """A value the product keeps for itself."""
+
+    __tablename__ = "settings"
+
+    key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime] = _updated()
+
+
+class CatalogVersion(Base):
+    """One row; its number rises with every change that a worker's snapshot must follow."""
+
+    __tablename__ = "catalog_version"
+    __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(BigInteger)
+
+
+class WebSession(Base):
+    """A signed-in browser. The cookie carries a random token, this row its digest."""
+
+    __tablename__ = "web_sessions"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = _created()
+    seen_at: Mapped[datetime] = _created()
+    ip_address: Mapped[str | None] = mapped_column(String(45))
+    user_agent: Mapped[str | None] = mapped_column(String(255))
+
+
+class SignInFailure(Base):
+    """Failed sign-ins of one account from one address, or of one account from anywhere."""
+
+    __tablename__ = "sign_in_failures"
+
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True)  # digest of what is throttled
+    failures: Mapped[int]
+    blocked_until_at: Mapped[datetime] = mapped_column(UtcMs)

@@ -1,0 +1,1 @@
+"""Leaves: small modules that know nothing of the product."""

@@ -1,0 +1,29 @@
+"""Guards of routes."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from flask import request
+
+from utils.extensions import gateway
+
+if TYPE_CHECKING:
+    from services.types import Caller
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
+    """The view's first argument is who calls; without a good credential it is not reached.
+
+    Raises:
+        AuthenticationFailed: rendered in the dialect of the route's surface.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        return view(gateway().callers.identify(request.headers), *args, **kwargs)
+
+    return guarded

@@ -1,0 +1,64 @@
+"""The Flask extensions, unbound, and the way to the collaborators of the current app."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from flask import Flask, current_app, has_request_context, request
+from flask_babel import Babel
+from flask_bcrypt import Bcrypt
+from flask_bootstrap import Bootstrap5
+from flask_login import LoginManager
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+if TYPE_CHECKING:
+    from services import Gateway
+
+
+class Base(DeclarativeBase):
+    """Root of all tables. Every constraint has a name, so that a migration can find it again."""
+
+    metadata = MetaData(naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    })
+
+
+db = SQLAlchemy(model_class=Base)
+migrate = Migrate()
+bcrypt = Bcrypt()
+login_manager = LoginManager()
+csrf = CSRFProtect()
+babel = Babel()
+
+
+def gateway() -> "Gateway":
+    """What the current app was built with."""
+    return cast("Gateway", current_app.extensions["gateway"])
+
+
+def init(app: Flask) -> None:
+    """Bind all extensions to the app."""
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(Path(app.root_path) / "migrations"), render_as_batch=True)
+    bcrypt.init_app(app)
+    login_manager.init_app(app)
+    csrf.init_app(app)
+    babel.init_app(app, locale_selector=_locale)
+    Bootstrap5(app)
+
+
+def _locale() -> str:
+    """The language of a request: the best one its sender accepts, else DEFAULT_LOCALE."""
+    default = str(current_app.config["BABEL_DEFAULT_LOCALE"])
+    if not has_request_context():
+        return default
+    offered = {"en": "en", "pt": "pt_BR", "pt-BR": "pt_BR"}
+    best = request.accept_languages.best_match(list(offered))
+    return offered[best] if best else default

@@ -1,0 +1,26 @@
+"""Identifiers and randomness. Nothing else in the product draws random numbers for secrets."""
+
+import secrets
+
+from utils import clock
+
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def request_id() -> str:
+    """A new id that sorts by time: 48 bits of milliseconds, then 80 random bits, in hex."""
+    return f"req_{clock.now_ms():012x}{secrets.token_hex(10)}"
+
+
+def random_base62(length: int) -> str:
+    """Unpredictable text, 5.95 bits a character."""
+    return "".join(secrets.choice(BASE62) for _ in range(length))
+
+
+def base62(number: int, width: int) -> str:
+    """The number in base 62, padded with zeros to the width."""
+    digits = ""
+    while number:
+        number, digit = divmod(number, 62)
+        digits = BASE62[digit] + digits
+    return digits.rjust(width, "0")

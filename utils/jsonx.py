@@ -1,0 +1,59 @@
+"""JSON at the border: fast, and nothing gets through that a later stage would choke on.
+
+orjson itself refuses NaN, 1e999, lone surrogates, invalid UTF-8 and a byte order mark; duplicate keys
+collapse to the last one here, before anything is decided, and only the collapsed form is ever sent on.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+MAX_DEPTH: Final = 100      # orjson writes at most 254 levels; no real request comes near either
+
+
+class BadJson(ValueError):
+    """The bytes are not JSON that we accept; the message says where."""
+
+
+def loads(raw: bytes | bytearray | memoryview | str) -> Any:
+    """The value in the bytes.
+
+    Raises:
+        BadJson: not JSON, or nested deeper than MAX_DEPTH.
+    """
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        raise BadJson(str(exc)) from exc
+    if raw_brackets(raw) > MAX_DEPTH and depth(value) > MAX_DEPTH:
+        raise BadJson(f"nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """The value as compact UTF-8 JSON."""
+    return orjson.dumps(value)
+
+
+def raw_brackets(raw: bytes | bytearray | memoryview | str) -> int:
+    """An upper bound of the nesting depth that costs a scan and no recursion."""
+    text = bytes(raw) if isinstance(raw, memoryview) else raw
+    if isinstance(text, str):
+        return text.count("[") + text.count("{")
+    return text.count(b"[") + text.count(b"{")
+
+
+def depth(value: Any) -> int:
+    """Levels of nesting; a scalar has none."""
+    level, layer = 0, [value]
+    while layer:
+        below: list[Any] = []
+        for member in layer:
+            if isinstance(member, dict):
+                below.extend(member.values())
+            elif isinstance(member, list):
+                below.extend(member)
+        nested = any(isinstance(member, dict | list) for member in layer)
+        level += nested
+        layer = below
+    return level

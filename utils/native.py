@@ -1,0 +1,37 @@
+"""Work that must not hold up the event loop, under gevent and under plain threads alike.
+
+gevent is asked only when the server has already loaded it: with thread workers it is never imported.
+"""
+
+import select
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def is_cooperative() -> bool:
+    """Whether this process runs on gevent, that is, on one thread that must not block."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do the work in a native thread under gevent, right here otherwise; returns or raises as it does."""
+    if not is_cooperative():
+        return work(*args, **kwargs)
+    import gevent  # noqa: PLC0415 - only where the server already runs on it
+
+    result: T = gevent.get_hub().threadpool.apply(work, args, kwargs)
+    return result
+
+
+def poll() -> Any:
+    """A poll object of the operating system: gevent's own knows no POLLRDHUP."""
+    if not is_cooperative():
+        return select.poll()
+    from gevent import monkey  # noqa: PLC0415 - see above
+
+    return monkey.get_original("select", "poll")()

@@ -1,0 +1,110 @@
+"""Reading settings from text: durations, lists, networks, secrets, database addresses. No product knowledge."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
+MIN_SECRET: Final = 32
+COMMON_SECRETS: Final = frozenset(
+    "admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse "
+    "your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789".split()
+)
+_DRIVERS: Final = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
+
+
+def seconds(value: object) -> object:
+    """`500ms`, `2s`, `1.5m`, `2` -> seconds; anything else is left for the type check to refuse."""
+    match = _DURATION.fullmatch(str(value).strip())
+    return float(match[1]) * _UNITS[match[2]] if match else value
+
+
+def commas(value: object) -> object:
+    """`a, b,,c` -> ("a", "b", "c")."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def networks(value: object) -> object:
+    """Comma list of CIDR networks; a bare address is a network of one.
+
+    Raises:
+        ValueError: one part is no network.
+    """
+    parts = commas(value)
+    return tuple(ipaddress.ip_network(part, strict=False) for part in parts) if isinstance(parts, tuple) else value
+
+
+def none_if_empty(value: object) -> object:
+    """The empty text as "not set"."""
+    return None if value == "" else value
+
+
+def is_weak(secret: str, shortest: int = MIN_SECRET) -> bool:
+    """Whether a secret is a well-known default, too short, or all one character."""
+    return len(secret) < shortest or secret.lower() in COMMON_SECRETS or len(set(secret)) == 1
+
+
+def database_url(url: str) -> str:
+    """The address with the driver this product uses, whatever driver suffix it came with.
+
+    Raises:
+        ValueError: neither SQLite nor Postgres.
+    """
+    scheme, separator, rest = url.partition("://")
+    driver = _DRIVERS.get(scheme.partition("+")[0].lower())
+    if driver is None or not separator:
+        raise ValueError("must start with sqlite:/// or postgresql://")
+    return f"{driver}://{rest}"
+
+
+def postgres_url(hosts: tuple[str, ...], port: int, user: str, password: str, name: str) -> str:
+    """A Postgres address from its parts; several hosts are tried in order."""
+    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    first, *others = [f"{host}:{port}" for host in hosts]
+    more = "?" + "&".join(f"host={host}" for host in [first, *others]) if others else ""
+    place = "" if others else first
+    return f"postgresql+psycopg://{login + '@' if login else ''}{place}/{quote(name, safe='')}{more}"
+
+
+def read_secret_files(merged: dict[str, str], names: list[str]) -> list[str]:
+    """Replace `NAME_FILE=path` by `NAME=content` in place; returns what could not be read, one line each."""
+    problems = []
+    for name in names:
+        path = merged.get(f"{name}_FILE")
+        if path and name not in merged:
+            try:
+                merged[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as exc:
+                reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+                problems.append(f"{name}_FILE: `{path}` cannot be read ({reason}). Fix the path or set {name}.")
+    return problems
+
+
+def explain(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[str]:
+    """One line for each mistake: the variable, what is wrong with it, what it means."""
+    names = {_env(field): field for field in fields.values()}
+    lines = []
+    for mistake in error.errors(include_url=False, include_context=False, include_input=False):
+        name = str(mistake["loc"][0]) if mistake["loc"] else "settings"
+        field = names.get(name)
+        default = f" (default: {field.default})" if field and not _marks(field).get("secret") and field.default else ""
+        lines.append(f"{name}: {mistake['msg'].removeprefix('Value error, ')}. "
+                     f"Fix: {field.description if field else 'see docs/configuration.md'}{default}")
+    return lines
+
+
+def _marks(field: FieldInfo) -> dict[str, Any]:
+    return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+
+
+def _env(field: FieldInfo) -> str:
+    return str(_marks(field).get("env", ""))
