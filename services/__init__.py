@@ -1,0 +1,110 @@
+"""What the product does. Nothing in here knows the web framework; `Gateway` holds the collaborators of one app."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine
+
+from config import Config
+from services.accounting import Accounting
+from services.accounts import Accounts, Rules
+from services.addresses import AddressRules
+from services.audit import Audit
+from services.books.base import Books
+from services.books.postgres import PostgresBooks
+from services.books.sqlite import SqliteBooks
+from services.callers import Callers
+from services.catalog import Catalog
+from services.credentials import Sealer
+from services.discovery import Discovery
+from services.exchange import Patience
+from services.housekeeping import Housekeeper, Job
+from services.keys import Keys
+from services.pipeline import Pipeline, Policy
+from services.providers import WIRES, echo
+from services.spool import Spool
+from services.transport import Transport
+from services.watch import Watch
+
+DRAIN_MARGIN_S = 3.0        # streams are ended this long before the server would kill the worker
+HOLD_MARGIN_S = 60.0        # a hold outlives the longest call by this much, then a sweeper takes it for dead
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Built once per app, before any fork; nothing in it has a connection, file or thread until it is used."""
+
+    config: Config
+    engine: Engine
+    sealer: Sealer
+    keys: Keys
+    catalog: Catalog
+    accounts: Accounts
+    callers: Callers
+    audit: Audit
+    books: Books
+    accounting: Accounting
+    spool: Spool
+    transport: Transport
+    discovery: Discovery
+    watch: Watch
+    pipeline: Pipeline
+    housekeeper: Housekeeper
+
+    def start_worker(self) -> None:
+        """Begin what goes on beside the calls; once in each process that serves."""
+        self.housekeeper.start()
+
+    def drain(self) -> None:
+        """The worker was told to end: streams may go on until shortly before it is killed."""
+        self.watch.drain(max(0.0, self.config.graceful_timeout_s - DRAIN_MARGIN_S))
+
+    def close(self) -> None:
+        """Leave nothing open; after the last call."""
+        self.housekeeper.stop()
+        self.accounting.replay()
+        self.keys.flush_used()
+        self.spool.close()
+        self.transport.close()
+        self.books.close()
+
+
+def build(config: Config, engine: Engine) -> Gateway:
+    """The collaborators, wired."""
+    sealer = Sealer(config.encryption_keys)
+    keys = Keys(engine, config.key_pepper, sealer)
+    catalog = Catalog(engine, sealer, interval_s=min(config.refresh_interval_s, 2.0))
+    patience = Patience(config.connect_timeout_s, config.llm_timeout_s, config.proxy_timeout_s)
+    rules = AddressRules(allow_private=not config.is_strict, allowed=config.allow_private_upstreams)
+    transport = Transport(rules, patience, {"echo": echo.respond})
+    books = _books(config, engine)
+    spool = Spool(config.instance_path / "spool")
+    accounting = Accounting(books, spool, hold_s=config.proxy_timeout_s + HOLD_MARGIN_S)
+    discovery = Discovery(engine, sealer, transport, WIRES)
+    watch = Watch()
+    policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
+    accounts = Accounts(engine, catalog, keys, Rules(
+        config.secret_key, config.algorithm, config.jwt_audience, config.jwt_issuer, config.access_token_minutes,
+        config.initial_token_balance, config.login_returns_api_key))
+    housekeeper = Housekeeper([
+        Job("replay", 1.0, accounting.replay), Job("sweep", 2.0, accounting.sweep), Job("last use", 10.0, keys.flush_used),
+        Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s)), Job("tidy", 300.0, accounts.tidy),
+    ])
+    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, policy)
+    callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
+    return Gateway(config, engine, sealer, keys, catalog, accounts, callers, Audit(engine), books, accounting, spool, transport,
+                   discovery, watch, pipeline, housekeeper)
+
+
+def _books(config: Config, engine: Engine) -> Books:
+    if engine.dialect.name == "sqlite":
+        return SqliteBooks(str(engine.url.database), synchronous=config.sqlite_synchronous)
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    limits = (f"-c statement_timeout={round(config.postgresql_read_timeout_s * 1000)} "
+              f"-c lock_timeout={round(config.postgresql_write_timeout_s * 1000)}")
+
+    def connect() -> "psycopg.Connection[tuple[Any, ...]]":
+        return psycopg.connect(*arguments, **{"connect_timeout": 2, "options": limits, **options}, autocommit=True)
+
+    return PostgresBooks(connect, pool_size=config.db_pool_size)

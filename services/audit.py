@@ -1,0 +1,43 @@
+"""Who did what, when, from where. Values of secrets never come here; the table takes no update and no delete."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from models import AuditEntry
+
+SYSTEM: Final = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, and from where."""
+
+    name: str
+    user_id: int | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+
+def note(session: Session, actor: Actor, action: str, resource_type: str, resource_id: object = None,
+         details: dict[str, Any] | None = None) -> None:
+    """Write the entry within the transaction of what it speaks of."""
+    session.add(AuditEntry(
+        actor=actor.name[:150], user_id=actor.user_id, action=action, resource_type=resource_type,
+        resource_id=None if resource_id is None else str(resource_id)[:200], details=details or {},
+        ip_address=actor.ip_address and actor.ip_address[:45], user_agent=actor.user_agent and actor.user_agent[:255]))
+
+
+class Audit:
+    """Writes entries that stand alone, such as failed sign-ins."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def note(self, actor: Actor, action: str, resource_type: str, resource_id: object = None,
+             details: dict[str, Any] | None = None) -> None:
+        """See `note`."""
+        with Session(self._engine) as session, session.begin():
+            note(session, actor, action, resource_type, resource_id, details)

@@ -1,0 +1,230 @@
+"""What both databases do in the same steps: reserve, settle, release, correct.
+
+The guard stands in the statement that takes the money, so no two calls can both see the last dollar.
+Budgets are always taken in id order, all or nothing.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from services.books import statements as sql
+from services.pricing import tokens_of
+from services.types import Settlement, Take
+from utils import clock, jsonx
+
+RECOVERED: Final = "recovered"      # outcome of a call whose worker died; a later report of that worker corrects it
+
+
+class BooksUnavailable(Exception):
+    """The database did not take the transaction."""
+
+
+class BooksUnsure(BooksUnavailable):
+    """The connection broke during the transaction: it may be stored or not."""
+
+
+class BooksRefused(BooksUnavailable):
+    """The database will not take these values, now or later."""
+
+
+class BudgetRefused(Exception):
+    """One budget cannot take its amount; the transaction is undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRow:
+    """An admitted call as stored. `takes` is JSON [[budget id, period start, amount, unit, is prepaid], …]."""
+
+    request_id: str
+    owner: str
+    created_ms: int
+    deadline_ms: int
+    takes: str
+    call: str                   # JSON, made and read by services/settlement.py
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A budget in one period, as of now."""
+
+    limit: int
+    spent: int
+    held: int
+
+    @property
+    def left(self) -> int:
+        """What a new call may still take; negative after an overrun or a lowered limit."""
+        return self.limit - self.spent - self.held
+
+
+class Transaction(Protocol):
+    """Statements that stand or fall together."""
+
+    def execute(self, statement: str, values: Sequence[Any]) -> Any:
+        """Run one statement; returns the driver's cursor."""
+        ...
+
+
+class Books:
+    """Reserve and settle. Subclasses say how a transaction begins and ends, and may shorten the way."""
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        """A write transaction: stored at the end of the block, undone when the block raises.
+
+        Raises:
+            BooksUnavailable: locked, full, gone or too slow.
+        """
+        raise NotImplementedError
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one SELECT.
+
+        Raises:
+            BooksUnavailable: the database does not answer.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give every connection back."""
+        raise NotImplementedError
+
+    def reserve(self, hold: HoldRow, takes: Sequence[Take]) -> None:
+        """Take the amounts from every budget and store the hold, or do nothing.
+
+        Raises:
+            BudgetRefused: a budget is too small, or gone.
+            BooksUnavailable: see `begin`.
+        """
+        with self.begin() as books:
+            for take in takes:
+                values = (take.period_start, take.amount, take.budget.id, take.amount)
+                if books.execute(sql.TAKE, values).rowcount != 1:
+                    raise BudgetRefused
+            wanted = len(takes)
+            books.execute(sql.HOLD, (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, wanted, wanted,
+                                     hold.takes, hold.call))
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Book a call once: held becomes spent, usage row and ledger are written. False = it was booked before.
+
+        Raises:
+            BooksUnavailable: see `begin`.
+        """
+        with self.begin() as books:
+            if not books.execute(sql.UNHOLD, (settlement.request_id,)).fetchall():
+                return _settle_without_hold(books, settlement)
+            for booking in settlement.bookings:
+                books.execute(sql.MOVE, (booking.held, booking.booked, booking.budget_id, booking.period_start))
+            books.execute(sql.USAGE, usage_values(settlement))
+            _enter(books, settlement, "charge", entries_of(settlement))
+        return True
+
+    def release(self, request_id: str) -> None:
+        """Give back a hold whose call was never admitted; without such a hold nothing happens.
+
+        Raises:
+            BooksUnavailable: see `begin`.
+        """
+        with self.begin() as books:
+            for (takes,) in books.execute(sql.UNHOLD, (request_id,)).fetchall():
+                for budget_id, period_start, amount, *_ in jsonx.loads(takes):
+                    books.execute(sql.MOVE, (amount, 0, budget_id, period_start))
+
+    def add_tokens(self, user_id: int, tokens: int, *, actor: str, reason: str) -> None:
+        """Count tokens for a user outside any call, with an entry in the ledger.
+
+        Raises:
+            BooksUnavailable: see `begin`.
+        """
+        with self.begin() as books:
+            books.execute(sql.ADD_TOKENS, (clock.now_ms(), user_id, tokens, actor, reason))
+            books.execute(sql.COUNT, (tokens, 0, user_id))
+
+    def standing(self, take: Take) -> Standing | None:
+        """Where the budget of a take stands in its period; None = it was deleted.
+
+        Raises:
+            BooksUnavailable: see `read`.
+        """
+        rows = self.read(sql.STANDING, (take.period_start, take.budget.id))
+        return Standing(*rows[0]) if rows else None
+
+    def owners(self) -> list[str]:
+        """Everyone with open holds."""
+        return [owner for (owner,) in self.read(sql.OWNERS)]
+
+    def overdue(self, now_ms: int) -> list[HoldRow]:
+        """Holds past their deadline, at most 500."""
+        return [HoldRow(*row) for row in self.read(sql.OVERDUE, (now_ms,))]
+
+    def owned_by(self, owner: str) -> list[HoldRow]:
+        """Open holds of one worker, at most 500."""
+        return [HoldRow(*row) for row in self.read(sql.OWNED, (owner,))]
+
+
+Entry = tuple[str, int, int, int, int]      # account, account id, period start, nano-USD, tokens
+
+
+def usage_values(s: Settlement) -> tuple[Any, ...]:
+    """The values of sql.USAGE, in the order of its columns."""
+    usage, price = s.usage, s.price
+    return (
+        s.request_id, s.created_ms, s.user_id, s.key_id, s.model, s.provider, s.upstream_model, s.operation, s.is_stream,
+        s.status, s.outcome, s.state, s.is_overrun, usage.input_tokens, usage.output_tokens,
+        usage.cache_read_input_tokens, usage.cache_creation_input_tokens, usage.reasoning_output_tokens,
+        s.cost_nanousd, price and price.input_rate, price and price.output_rate, price and price.cache_read_rate,
+        price and price.cache_creation_rate, price and price.source, s.first_byte_ms, s.duration_ms,
+        jsonx.dumps(s.attempts).decode() if s.attempts else None, s.error,
+    )
+
+
+def entries_of(s: Settlement) -> list[Entry]:
+    """The movements of a charge. A zero moves nothing and leaves no row."""
+    entries = [("user", s.user_id, 0, s.cost_nanousd, tokens_of(s.usage))]
+    for b in s.bookings:
+        nanousd, tokens = (b.booked, 0) if b.unit == "usd" else (0, b.booked)
+        entries.append(("budget", b.budget_id, b.period_start, nanousd, tokens))
+    return [entry for entry in entries if entry[3] or entry[4]]
+
+
+def _enter(books: Transaction, s: Settlement, kind: str, entries: list[Entry]) -> None:
+    for account, account_id, period_start, nanousd, tokens in entries:
+        values = (s.created_ms, kind, account, account_id, period_start, nanousd, tokens, s.request_id)
+        books.execute(sql.ENTRY, values)
+        if account == "user":
+            books.execute(sql.COUNT, (tokens, nanousd, account_id))
+
+
+def _settle_without_hold(books: Transaction, s: Settlement) -> bool:
+    """The hold is gone: settled before, settled by guess after its worker died, or lost with a power cut."""
+    rows = books.execute(sql.BOOKED, (s.request_id,)).fetchall()
+    if not rows:
+        books.execute(sql.USAGE, usage_values(s))
+        _spend(books, [(b.budget_id, b.period_start, b.booked) for b in s.bookings])
+        _enter(books, s, "charge", entries_of(s))
+        return True
+    outcome, cost, used = rows[0]
+    if outcome != RECOVERED or s.outcome == RECOVERED:
+        return False
+    before = {("user", s.user_id, 0): (cost, used)}
+    for budget_id, period_start, nanousd, tokens in books.execute(sql.ENTRIES, (s.request_id,)).fetchall():
+        before["budget", budget_id, period_start] = (int(nanousd), int(tokens))
+    after = {entry[:3]: entry[3:] for entry in entries_of(s)}
+    changes = []
+    for account in sorted(before.keys() | after.keys()):
+        was, now = before.get(account, (0, 0)), after.get(account, (0, 0))
+        changes.append((*account, now[0] - was[0], now[1] - was[1]))
+    _spend(books, [(entry[1], entry[2], entry[3] + entry[4]) for entry in changes if entry[0] == "budget"])
+    books.execute(sql.REWRITE, (*usage_values(s)[1:], s.request_id))
+    _enter(books, s, "correction", [entry for entry in changes if entry[3] or entry[4]])
+    return True
+
+
+def _spend(books: Transaction, amounts: list[tuple[int, int, int]]) -> None:
+    for budget_id, period_start, amount in sorted(amounts):
+        if amount > 0:
+            books.execute(sql.SPEND, (budget_id, period_start, amount))
+        elif amount < 0:    # an INSERT of a negative amount would fail its check before the conflict is seen
+            books.execute(sql.MOVE, (0, amount, budget_id, period_start))

@@ -1,0 +1,154 @@
+"""The books on Postgres: each step is one statement, so one round trip, in a transaction of its own."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from services.books import statements as sql
+from services.books.base import (
+    Books,
+    BooksRefused,
+    BooksUnavailable,
+    BooksUnsure,
+    BudgetRefused,
+    HoldRow,
+    Transaction,
+    entries_of,
+    usage_values,
+)
+from services.types import Settlement, Take
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+POOL_WAIT_S: Final = 0.25
+ATTEMPTS: Final = 3     # for a deadlock, or a connection that Postgres had closed while it lay idle
+_OWN: Final = {statement: statement.replace("?", "%s").encode() for statement in vars(sql).values() if isinstance(statement, str)}
+
+
+class PostgresBooks(Books):
+    """See the module. `connect` makes a connection in autocommit mode; it is first called in the worker process."""
+
+    def __init__(self, connect: Callable[[], Connection], *, pool_size: int) -> None:
+        self._connect, self._pool_size = connect, pool_size
+        self._pid = 0
+        self._pool: QueuePool | None = None
+
+    def reserve(self, hold: HoldRow, takes: Sequence[Take]) -> None:
+        """See Books.reserve."""
+        values = (
+            [take.budget.id for take in takes], [take.period_start for take in takes], [take.amount for take in takes],
+            hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, len(takes), hold.takes, hold.call,
+        )
+        try:
+            self._once(sql.PG_RESERVE, values)
+        except errors.UniqueViolation:
+            return      # an attempt whose answer was lost had been stored
+        except errors.CheckViolation as exc:
+            raise BudgetRefused from exc
+
+    def settle(self, settlement: Settlement) -> bool:
+        """See Books.settle."""
+        bookings, entries = settlement.bookings, entries_of(settlement)
+        nanousd, tokens = next((entry[3:] for entry in entries if entry[0] == "user"), (0, 0))
+        values = (
+            settlement.request_id,
+            [b.budget_id for b in bookings], [b.period_start for b in bookings],
+            [b.held for b in bookings], [b.booked for b in bookings],
+            *usage_values(settlement),
+            settlement.created_ms, *([entry[column] for entry in entries] for column in range(5)),
+            tokens, nanousd, settlement.user_id,
+        )
+        try:
+            if self._once(sql.PG_SETTLE, values)[0][0]:
+                return True
+        except (psycopg.IntegrityError, psycopg.DataError) as exc:
+            raise BooksRefused(f"the database refuses a value: {exc}") from exc
+        return super().settle(settlement)
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """See Books.begin."""
+        try:
+            with self._connected() as connection, connection.transaction():
+                yield _Translated(connection)
+        except (psycopg.IntegrityError, psycopg.DataError) as exc:
+            raise BooksRefused(f"the database refuses a value: {exc}") from exc
+        except psycopg.OperationalError as exc:
+            raise BooksUnavailable(f"the database does not take a transaction: {exc}") from exc
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See Books.read."""
+        return self._once(statement, values)
+
+    def close(self) -> None:
+        """See Books.close."""
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.dispose()
+        self._pool = None
+
+    def _once(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement that may be repeated without harm: the request id is its guard.
+
+        Raises:
+            psycopg.IntegrityError, psycopg.DataError: a constraint or a value, as Postgres says.
+            BooksUnavailable: anything else; BooksUnsure when the last connection broke under way.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._connected() as connection:
+                    cursor = connection.execute(_OWN[statement], values)
+                    return cursor.fetchall() if cursor.description else []
+            except (errors.DeadlockDetected, _Broken) as exc:
+                if attempt == ATTEMPTS - 1:
+                    raise BooksUnsure(f"the database does not answer: {exc}") from exc
+            except psycopg.OperationalError as exc:
+                raise BooksUnavailable(f"the database does not take the statement: {exc}") from exc
+        raise AssertionError    # the last round returned or raised
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            lent = self._open().connect()
+        except PoolTimeout as exc:
+            raise BooksUnavailable(f"all {self._pool_size} database connections of this worker are busy") from exc
+        except psycopg.OperationalError as exc:
+            raise BooksUnavailable(f"the database cannot be reached: {exc}") from exc
+        connection: Connection = lent.driver_connection      # type: ignore[assignment]  # typed as Any connection
+        try:
+            yield connection
+        except psycopg.OperationalError as exc:
+            if not connection.closed:
+                raise
+            lent.invalidate()
+            self._open().dispose()      # its idle neighbours were cut off with it
+            raise _Broken(str(exc)) from exc
+        finally:
+            lent.close()
+
+    def _open(self) -> QueuePool:
+        if self._pool is None or self._pid != os.getpid():
+            self._pool = QueuePool(self._connect, pool_size=self._pool_size, max_overflow=0, timeout=POOL_WAIT_S,
+                                   use_lifo=True, reset_on_return=None)
+            self._pid = os.getpid()
+        return self._pool
+
+
+class _Broken(psycopg.OperationalError):
+    """The connection ended during a statement."""
+
+
+class _Translated:
+    """A connection that takes the statements of the books."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: Sequence[Any]) -> Any:
+        """See Transaction.execute."""
+        return self._connection.execute(_OWN[statement], values)

@@ -1,0 +1,142 @@
+"""What every start makes sure of, once for all workers and however often: built-in rows, first admin, first key.
+
+Runs after the migrations, in a process of its own. A second run changes nothing and shows no secret again.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from config import MIN_PASSWORD, Config
+from models import ApiKey, Deployment, Model, Price, Provider, User
+from services import audit, configapply
+from services.accounts import Accounts
+from services.configapply import Changes
+from services.credentials import Sealer
+from services.discovery import Discovery
+from services.keys import Keys
+from services.pricing import FREE
+from services.providers.echo import SCENARIOS
+from utils import settings
+
+SERVICE_ACCOUNT: Final = "api-tokens"
+FIRST_KEY: Final = "first key"
+ECHO_OWNER: Final = "tollhouse"
+SYSTEM: Final = audit.Actor(audit.SYSTEM)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a start made, for the screen; secrets are shown here and nowhere else."""
+
+    admin_name: str = ""
+    admin_password: str = ""        # only when it was made up now
+    api_key: str = ""               # only when it was made now
+    changes: Changes | None = None
+    discovery: tuple[str, ...] = ()
+
+
+def run(engine: Engine, config: Config, accounts: Accounts, keys: Keys, sealer: Sealer, discovery: Discovery) -> Report:  # noqa: PLR0913
+    """Make sure of everything; see the module.
+
+    Raises:
+        ConfigFileError: the configuration file cannot be applied; the rest is done.
+    """
+    report = Report()
+    with Session(engine) as session, session.begin():
+        _ensure_echo(session, enabled=config.has_echo)
+        _ensure_providers(session, config, sealer)
+        _ensure_tokens(session, config, keys)
+    _ensure_admin(engine, config, accounts, keys, report)
+    if config.config_file is not None:
+        report.changes = configapply.apply(engine, sealer, config.config_file, config.environ, SYSTEM)
+    discovery.ask_due(0)
+    with Session(engine) as session:
+        failed = select(Provider.name, Provider.discovery_error).where(Provider.discover, Provider.discovery_error.is_not(None))
+        report.discovery = tuple(f"{name}: {problem}" for name, problem in session.execute(failed))
+    return report
+
+
+def _ensure_echo(session: Session, *, enabled: bool) -> None:
+    provider = _provider(session, "echo", kind="echo", base_url="echo:", settings={})
+    provider.is_enabled = enabled
+    session.flush()
+    known = set(session.scalars(select(Model.name).where(Model.name.in_([*SCENARIOS, "echo-embedding"]))))
+    for name in [*SCENARIOS, "echo-embedding"]:
+        if name not in known:
+            session.add(Model(
+                name=name, owned_by=ECHO_OWNER, managed_by="environment", fallbacks=[],
+                deployments=[Deployment(provider_id=provider.id, upstream_model=name)],
+                prices=[Price(is_free=True, input_rate=0, output_rate=0, source=FREE.source)]))
+
+
+def _ensure_providers(session: Session, config: Config, sealer: Sealer) -> None:
+    """The providers that the environment names; their rows follow it."""
+    wanted: dict[str, tuple[str, str, str, dict[str, Any]]] = {}
+    if config.openai_api_key:
+        settings_: Mapping[str, Any] = {"organization": config.openai_org_id} if config.openai_org_id else {}
+        wanted["openai"] = ("openai", config.openai_base_url, config.openai_api_key, dict(settings_))
+    if config.ollama_base_url:
+        wanted["ollama"] = ("ollama", config.ollama_base_url, "", {})
+    for name, (kind, base_url, credential, extra) in wanted.items():
+        row = _provider(session, name, kind=kind, base_url=base_url, settings=extra)
+        if row.managed_by != "environment":
+            continue        # people took the name; theirs stays as it is
+        row.discover, row.is_enabled = True, True
+        stored = sealer.open(row.credential) if row.credential is not None else ""
+        if stored != credential:
+            row.credential = sealer.seal(credential)
+    for row in session.scalars(select(Provider).where(Provider.managed_by == "environment", Provider.kind != "echo")):
+        if row.name not in wanted:
+            row.is_enabled = False
+
+
+def _provider(session: Session, name: str, *, kind: str, base_url: str, settings: dict[str, Any]) -> Provider:
+    row = session.scalar(select(Provider).where(Provider.name == name))
+    if row is None:
+        row = Provider(name=name, kind=kind, base_url=base_url, settings=settings, managed_by="environment")
+        session.add(row)
+    elif row.managed_by == "environment":
+        row.kind, row.base_url, row.settings = kind, base_url, settings
+    return row
+
+
+def _ensure_tokens(session: Session, config: Config, keys: Keys) -> None:
+    """API_AUTH_TOKENS as keys of the service account; one that left the list is revoked."""
+    user = session.scalar(select(User).where(User.username == SERVICE_ACCOUNT))
+    if user is None:
+        user = User(username=SERVICE_ACCOUNT, password_hash=None)
+        session.add(user)
+        session.flush()
+    wanted = {keys.digest(token): token for token in config.api_auth_tokens}
+    present = {key.digest: key for key in session.scalars(select(ApiKey).where(ApiKey.kind == "environment"))}
+    for digest, key in present.items():
+        if digest in wanted:
+            key.revoked_at = key.revoked_reason = None
+        elif key.revoked_at is None:
+            keys.revoke(session, key.id, "no longer in API_AUTH_TOKENS")
+    for digest, token in wanted.items():
+        if digest not in present:
+            keys.issue(session, user.id, "API_AUTH_TOKENS", kind="environment", secret=token)
+
+
+def _ensure_admin(engine: Engine, config: Config, accounts: Accounts, keys: Keys, report: Report) -> None:
+    """The first admin and a first key, unless there is an admin; in staging and production only with a password given."""
+    report.admin_name = config.default_admin_username
+    with Session(engine) as session:
+        if session.scalar(select(User.id).where(User.role == "admin").limit(1)) is not None:
+            return
+    if config.is_strict and not config.default_admin_password:
+        return
+    password = config.default_admin_password or secrets.token_urlsafe(12)
+    is_weak = settings.is_weak(password, MIN_PASSWORD)
+    user_id = accounts.create(config.default_admin_username, password, role="admin", must_change_password=is_weak)
+    if not config.default_admin_password:
+        report.admin_password = password
+    with Session(engine) as session, session.begin():
+        report.api_key = keys.issue(session, user_id, FIRST_KEY).secret
+        audit.note(session, SYSTEM, "user_create", "user", config.default_admin_username, {"role": "admin"})

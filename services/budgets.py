@@ -1,0 +1,92 @@
+"""Setting and showing budgets. What is spent of them is the books' affair."""
+
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from models import ApiKey, Budget, BudgetWindow, User
+from services import audit, periods
+from services.errors import InvalidRequest, NotFound
+from utils import clock, money
+
+
+def put(engine: Engine, actor: audit.Actor, *, user: str | None, key_id: int | None, unit: str, limit: str, period: str,  # noqa: PLR0913
+        timezone: str = "UTC") -> None:
+    """Make a budget or change its limit, also to less than is spent already.
+
+    Raises:
+        InvalidRequest: both or neither of user and key, or a value that cannot be.
+        NotFound: no such user or key.
+    """
+    amount = parse_limit(unit, limit)
+    check_timezone(timezone)
+    if (user is None) == (key_id is None):
+        raise InvalidRequest("Name a user or a key.", param="user")
+    with Session(engine) as session, session.begin():
+        scope, scope_id = ("user", _user_id(session, user)) if user is not None else ("key", _key_id(session, key_id))
+        row = session.scalar(select(Budget).where(
+            Budget.scope == scope, Budget.scope_id == scope_id, Budget.unit == unit, Budget.period == period, ~Budget.is_prepaid))
+        before = None if row is None else row.limit_amount
+        if row is None:
+            row = Budget(scope=scope, scope_id=scope_id, unit=unit, period=period)
+            session.add(row)
+        row.limit_amount, row.timezone = amount, timezone
+        audit.note(session, actor, "limit_set", scope, scope_id, {"unit": unit, "period": period, "before": before, "after": amount})
+
+
+def parse_limit(unit: str, limit: str) -> int:
+    """A limit as people write it, in the budget's own unit.
+
+    Raises:
+        InvalidRequest: not a number, negative, or too large.
+    """
+    try:
+        amount = money.nanousd(limit) if unit == "usd" else int(Decimal(limit).to_integral_exact())
+    except (ValueError, InvalidOperation, OverflowError) as exc:
+        raise InvalidRequest(f"`{limit}` is not an amount.", param="limit") from exc
+    if not 0 <= amount <= money.MAX_NANOUSD:
+        raise InvalidRequest(f"`{limit}` is out of range.", param="limit")
+    return amount
+
+
+def check_timezone(name: str) -> str:
+    """The name of a time zone.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as exc:
+        raise InvalidRequest(f"`{name}` is not a time zone; use a name such as Europe/Lisbon.", param="timezone") from exc
+    return name
+
+
+def lines(engine: Engine) -> Iterator[str]:
+    """Every budget in a line of text."""
+    now_s = clock.now_s()
+    with Session(engine) as session:
+        for row in session.scalars(select(Budget).order_by(Budget.id)):
+            start = periods.start_s(row.period, row.timezone, now_s)
+            window = session.get(BudgetWindow, (row.id, start))
+            show = money.show_usd if row.unit == "usd" else "{:,} tokens".format
+            spent, held = (window.spent_amount, window.held_amount) if window else (0, 0)
+            kind = "balance" if row.is_prepaid else row.period
+            yield f"{row.scope} {row.scope_id}  {kind}: limit {show(row.limit_amount)}, spent {show(spent)}, held {show(held)}"
+
+
+def _user_id(session: Session, name: str) -> int:
+    found = session.scalar(select(User.id).where(User.username == name))
+    if found is None:
+        raise NotFound(f"There is no user `{name}`.", param="user")
+    return found
+
+
+def _key_id(session: Session, key_id: int | None) -> int:
+    found = session.scalar(select(ApiKey.id).where(ApiKey.id == key_id))
+    if found is None:
+        raise NotFound(f"There is no key {key_id}.", param="key")
+    return found

@@ -1,0 +1,73 @@
+"""Who is calling: one resolver for every kind of credential and every header it may come in."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from services import keys
+from services.accounts import Accounts
+from services.catalog import Catalog
+from services.errors import AuthenticationFailed
+from services.keys import Keys
+from services.types import Caller
+from utils import clock
+
+ALLOWED: Final = re.compile(r"[A-Za-z0-9_\-.]+")
+KEY_HEADERS: Final = ("x-api-key", "api-key")      # Anthropic's and Azure's SDKs
+MAX_CHARS: Final = 4096
+MIN_STRICT: Final = 16
+
+
+class Callers:
+    """Turns request headers into a Caller."""
+
+    def __init__(self, catalog: Catalog, keys_: Keys, accounts: Accounts, *, is_strict: bool) -> None:
+        self._catalog, self._keys, self._accounts, self._is_strict = catalog, keys_, accounts, is_strict
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        """Who sent a request with these headers.
+
+        Raises:
+            AuthenticationFailed: its `code` says what is wrong with the credential.
+        """
+        return self.of(self._credential(headers))
+
+    def of(self, credential: str) -> Caller:
+        """Whose credential that is.
+
+        Raises:
+            AuthenticationFailed: see `identify`.
+        """
+        if credential.startswith("eyJ") and credential.count(".") == 2:  # noqa: PLR2004 - a JWT has three parts
+            return self._accounts.caller_of(credential)
+        if credential.startswith(keys.PREFIX) and not keys.is_well_formed(credential):
+            raise AuthenticationFailed("The API key is not valid: it was cut or mistyped.")
+        digest = self._keys.digest(credential)
+        found = self._catalog.caller(digest, lambda: self._keys.find(digest))
+        if found is None:
+            raise AuthenticationFailed("The API key is not valid.")
+        if isinstance(found, str):
+            raise AuthenticationFailed(f"The API key is not valid: {found}.")
+        if found.expires_at_s is not None and found.expires_at_s <= clock.now_s():
+            day = datetime.fromtimestamp(found.expires_at_s, UTC)
+            raise AuthenticationFailed(f"The API key is not valid: it expired on {day:%Y-%m-%d %H:%M} UTC.")
+        if found.key_id is not None:
+            self._keys.mark_used(found.key_id)
+        return found
+
+    def _credential(self, headers: Mapping[str, str]) -> str:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not given.strip():
+            key = next((headers[name] for name in KEY_HEADERS if headers.get(name)), "")
+            if not key and scheme:
+                raise AuthenticationFailed("The Authorization header must read `Bearer YOUR_API_KEY`.", code="invalid_auth_format")
+            if not key:
+                raise AuthenticationFailed("No API key was given: send it as `Authorization: Bearer YOUR_API_KEY`.", code="missing_api_key")
+            given = key
+        credential = given.strip()
+        if len(credential) > MAX_CHARS or not ALLOWED.fullmatch(credential):
+            raise AuthenticationFailed("The API key has characters that no key has.", code="invalid_key_format")
+        if self._is_strict and len(credential) < MIN_STRICT:
+            raise AuthenticationFailed("The API key is too short to be one.", code="invalid_key_length")
+        return credential

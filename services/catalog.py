@@ -1,0 +1,147 @@
+"""What a worker knows at request time: models, deployments, prices, and the callers seen so far.
+
+One immutable snapshot, replaced as a whole when `catalog_version` has changed; triggers raise that number with
+every change that matters, whoever makes it. Callers are looked up at their first call and stay until the next
+snapshot. Money and counters are never in here.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, selectinload
+
+from models import CatalogVersion, Model, Provider
+from models import Deployment as DeploymentRow
+from models import Price as PriceRow
+from services.credentials import Sealer, SealBroken
+from services.errors import AccountingUnavailable
+from services.types import Caller, Deployment, Price, PublicModel, Upstream
+from utils import clock
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_S: Final = 1.0          # how long an unknown credential is refused without a look-up
+UNKNOWN_MAX: Final = 10_000     # a flood of different wrong keys must not fill the memory
+
+Found = Caller | str | None     # a caller, why there is none, or nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything as of one version. `callers` and `unknown` fill up while it lives."""
+
+    version: int
+    models: Mapping[str, PublicModel] = field(default_factory=dict)
+    callers: dict[str, Caller | str] = field(default_factory=dict)
+    unknown: dict[str, float] = field(default_factory=dict)
+
+
+class Catalog:
+    """Holds the snapshot of this worker and replaces it when it is out of date."""
+
+    def __init__(self, engine: Engine, sealer: Sealer, *, interval_s: float) -> None:
+        self._engine, self._sealer, self._interval_s = engine, sealer, interval_s
+        self._snapshot: Snapshot | None = None
+        self._checked_s = 0.0
+        self._loading = threading.Lock()
+
+    def snapshot(self) -> Snapshot:
+        """The snapshot, at most `interval_s` behind the database.
+
+        Raises:
+            AccountingUnavailable: there is none yet and the database does not answer.
+        """
+        snapshot = self._snapshot
+        if snapshot is not None and clock.monotonic_s() - self._checked_s < self._interval_s:
+            return snapshot
+        return self.refresh()
+
+    def refresh(self) -> Snapshot:
+        """Look now whether something changed; while the database is away, the last snapshot stays in use."""
+        if not self._loading.acquire(blocking=self._snapshot is None):
+            assert self._snapshot is not None  # noqa: S101 - else the lock was waited for
+            return self._snapshot
+        try:
+            version = self._version()
+            if self._snapshot is None or self._snapshot.version != version:
+                self._snapshot = Snapshot(version, self._load())
+        except SQLAlchemyError as exc:
+            log.error("catalog not refreshed: %s", exc.__class__.__name__)  # noqa: TRY400 - the class says enough
+            if self._snapshot is None:
+                raise AccountingUnavailable("the database does not answer") from exc
+        finally:
+            self._checked_s = clock.monotonic_s()
+            self._loading.release()
+        return self._snapshot
+
+    def caller(self, name: str, find: Callable[[], Found]) -> Found:
+        """Who stands behind a digest or user name, from the snapshot or by one look-up.
+
+        Raises:
+            AccountingUnavailable: the look-up failed.
+        """
+        snapshot = self.snapshot()
+        known = snapshot.callers.get(name)
+        if known is not None:
+            return known
+        if snapshot.unknown.get(name, 0.0) > clock.monotonic_s():
+            return None
+        try:
+            found = find()
+        except SQLAlchemyError as exc:
+            raise AccountingUnavailable("the database does not answer") from exc
+        if found is not None:
+            snapshot.callers[name] = found
+        else:
+            if len(snapshot.unknown) >= UNKNOWN_MAX:
+                snapshot.unknown.clear()
+            snapshot.unknown[name] = clock.monotonic_s() + UNKNOWN_S
+        return found
+
+    def _version(self) -> int:
+        with self._engine.connect() as connection:
+            return connection.execute(select(CatalogVersion.version)).scalar_one()
+
+    def _load(self) -> dict[str, PublicModel]:
+        now = datetime.now(UTC)
+        with Session(self._engine) as session:
+            upstreams = {row.id: self._upstream(row) for row in session.scalars(select(Provider).where(Provider.is_enabled))}
+            query = select(Model).where(Model.is_enabled).options(selectinload(Model.deployments), selectinload(Model.prices))
+            return {row.name: _model(row, upstreams, now) for row in session.scalars(query.order_by(Model.name))}
+
+    def _upstream(self, row: Provider) -> Upstream | None:
+        """The provider, or None when its credential cannot be opened: its models then answer nothing."""
+        try:
+            credential = self._sealer.open(row.credential) if row.credential is not None else ""
+        except SealBroken as exc:
+            log.error("provider %s is not usable: %s", row.name, exc)  # noqa: TRY400 - the message says enough
+            return None
+        return Upstream(row.id, row.name, row.kind, row.base_url, credential, row.settings)
+
+
+def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime) -> PublicModel:
+    deployments = []
+    for deployment in row.deployments:
+        upstream = upstreams.get(deployment.provider_id)
+        if upstream is not None and deployment.is_enabled:
+            deployments.append(Deployment(
+                deployment.id, upstream, deployment.upstream_model, deployment.priority, deployment.weight,
+                _price(row.prices, deployment, now)))
+    return PublicModel(
+        name=row.name, owned_by=row.owned_by, created_s=int(row.created_at.timestamp()), deployments=tuple(deployments),
+        fallbacks=tuple(row.fallbacks), context_window=row.context_window, max_output_tokens=row.max_output_tokens)
+
+
+def _price(rows: list[PriceRow], deployment: DeploymentRow, now: datetime) -> Price | None:
+    """The newest valid price, the deployment's own before its model's."""
+    valid = [row for row in rows if row.valid_from_at <= now and row.deployment_id in (None, deployment.id)]
+    if not valid:
+        return None
+    row = max(valid, key=lambda row: (row.deployment_id is not None, row.valid_from_at, row.id))
+    return Price(row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate, row.is_free, row.source)

@@ -1,0 +1,204 @@
+"""Reading the configuration file: YAML with providers and models, checked as a whole, every mistake with its line.
+
+`${NAME}` in a text stands for a variable of the environment. Only plain data is read: no tags, no code.
+`services/configapply.py` stores what is read here.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.errors import UpstreamError
+from services.transport import origin_of
+
+MAX_VALUES: Final = 100_000     # anchors that refer to each other could unfold to billions
+VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/][^\r\n]*$")]
+
+
+class ConfigFileError(Exception):
+    """The file cannot be applied; one line for each mistake, with its place."""
+
+    def __init__(self, path: str, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join([f"{path} cannot be applied:", *(f"  - {problem}" for problem in problems)]))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class ProviderEntry(_Strict):
+    """One provider of the file."""
+
+    name: Name
+    kind: Literal["openai", "ollama", "echo"]
+    base_url: Annotated[str, Field(max_length=500)] = ""
+    api_key: str = ""
+    settings: dict[str, Any] = {}
+    discover: bool | None = None            # None: as usual for the kind, which is yes for ollama
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def _has_address(self) -> "ProviderEntry":
+        if self.kind != "echo":
+            try:
+                origin_of(self.base_url)
+            except UpstreamError as exc:
+                raise ValueError(f"base_url: {exc}") from exc
+        return self
+
+
+class DeploymentEntry(_Strict):
+    """One deployment of a model."""
+
+    provider: str
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    priority: Annotated[int, Field(ge=0, le=1000)] = 1
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class PriceEntry(_Strict):
+    """USD per million tokens, or free."""
+
+    input_per_million: Rate | None = None
+    output_per_million: Rate | None = None
+    cached_input_per_million: Rate | None = None
+    cache_write_per_million: Rate | None = None
+    free: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> "PriceEntry":
+        if self.free and self.model_fields_set - {"free"}:
+            raise ValueError("a free model has no rates")
+        if not self.free and (self.input_per_million is None or self.output_per_million is None):
+            raise ValueError("give input_per_million and output_per_million, or `free: true`")
+        return self
+
+
+class ModelEntry(_Strict):
+    """One public model of the file."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
+    deployments: Annotated[list[DeploymentEntry], Field(min_length=1)]
+    fallbacks: list[str] = []
+    price: PriceEntry | None = None
+    context_window: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    enabled: bool = True
+
+
+class ConfigFile(_Strict):
+    """The whole file."""
+
+    providers: list[ProviderEntry] = []
+    models: list[ModelEntry] = []
+
+
+Path_ = tuple[str | int, ...]
+
+
+def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
+    """The checked content of a file.
+
+    Raises:
+        ConfigFileError: with all mistakes found.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigFileError(str(path), [f"it cannot be read: {exc}"]) from exc
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as exc:
+        raise ConfigFileError(str(path), [str(exc).replace("\n", " ")]) from exc
+    reader = _Reader(environ)
+    content = reader.value(node, ()) if node is not None else {}
+    problems = reader.problems
+    try:
+        file = ConfigFile.model_validate(content if content is not None else {})
+    except ValidationError as exc:
+        problems += [f"line {reader.line(mistake['loc'])}: {_words(mistake)}" for mistake in exc.errors(include_url=False)]
+    else:
+        problems += [f"line {reader.line(place)}: {problem}" for place, problem in _contradictions(file)]
+    if problems:
+        raise ConfigFileError(str(path), problems)
+    return file
+
+
+class _Reader:
+    """Turns YAML nodes into plain values and remembers the line of each."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._lines: dict[Path_, int] = {}
+        self._seen = 0
+        self.problems: list[str] = []
+
+    def line(self, place: Path_) -> int:
+        """The line of a place, or of the nearest one around it that the file has."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, 1)
+
+    def value(self, node: yaml.Node, place: Path_) -> Any:
+        """The plain value of a node."""
+        self._lines.setdefault(place, node.start_mark.line + 1)
+        self._seen += 1
+        if self._seen > MAX_VALUES:
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return dict(self._pairs(node, place))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(entry, (*place, index)) for index, entry in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _pairs(self, node: yaml.MappingNode, place: Path_) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                self.problems.append(f"line {key_node.start_mark.line + 1}: `{key}` stands twice in one place")
+            seen.add(key)
+            self._lines[(*place, key)] = key_node.start_mark.line + 1
+            yield key, self.value(value_node, (*place, key))
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        constructor = yaml.SafeLoader("")
+        try:
+            value = constructor.construct_object(node)
+        except yaml.YAMLError:
+            self.problems.append(f"line {node.start_mark.line + 1}: `{node.tag}` is not plain data")
+            return None
+        finally:
+            constructor.dispose()
+        return VARIABLE.sub(lambda match: self._variable(match[1], node), value) if isinstance(value, str) else value
+
+    def _variable(self, name: str, node: yaml.Node) -> str:
+        value = self._environ.get(name)
+        if value is None:
+            self.problems.append(f"line {node.start_mark.line + 1}: the variable `{name}` is not set")
+        return value or ""
+
+
+def _words(mistake: Any) -> str:
+    place = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        return f"`{place}` is not a key this file may have"
+    return f"`{place}`: {mistake['msg'].removeprefix('Value error, ')}"
+
+
+def _contradictions(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
+    """Names that stand twice."""
+    for kind, entries in (("providers", file.providers), ("models", file.models)):
+        seen = set()
+        for index, entry in enumerate(entries):
+            if entry.name in seen:
+                yield (kind, index, "name"), f"`{entry.name}` is named twice"
+            seen.add(entry.name)

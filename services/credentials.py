@@ -1,0 +1,39 @@
+"""Sealing what must be kept but not read: provider credentials and default keys."""
+
+from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+MASK: Final = "••••"
+
+
+class SealBroken(Exception):
+    """None of the ENCRYPTION_KEYS opens what the database holds."""
+
+
+class Sealer:
+    """Seals with the newest key, opens with any."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def seal(self, text: str) -> bytes:
+        """The text, sealed."""
+        return self._fernet.encrypt(text.encode())
+
+    def open(self, sealed: bytes) -> str:
+        """The text.
+
+        Raises:
+            SealBroken: it was sealed with a key that is no longer in ENCRYPTION_KEYS.
+        """
+        try:
+            return self._fernet.decrypt(sealed).decode()
+        except InvalidToken:
+            raise SealBroken("a stored credential was sealed with a key that is not in ENCRYPTION_KEYS; "
+                             "add that key again, or enter the credential anew") from None
+
+
+def masked(secret: str) -> str:
+    """A secret for people to recognise: its last four characters, where it is long enough to spare them."""
+    return MASK + (secret[-4:] if len(secret) >= 16 else "") if secret else ""  # noqa: PLR2004 - a quarter at most

@@ -1,0 +1,1 @@
+"""How callers speak. A dialect parses and checks a request; it opens nothing."""

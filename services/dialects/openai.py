@@ -1,0 +1,235 @@
+"""OpenAI's dialect, as callers send it: checked where a wrong value would hurt, passed on otherwise.
+
+Members nobody knows here go upstream as they are: vendors add some every few months.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from services.errors import InvalidRequest
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Demand, PublicModel
+from utils import jsonx
+
+ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
+MAX_CHOICES: Final = 128
+MAX_INT: Final = 2**31 - 1
+MAX_INPUTS: Final = 2048
+COMPLETION_TOKENS: Final = 16       # what /v1/completions gives when nobody says how many (OpenAI's documented default)
+
+# What a picture or sound can cost at most, in tokens, since its bytes say little about that.
+IMAGE_TOKENS: Final = 48_200        # gpt-4o-mini, high detail, 8 tiles: 2833 + 8 x 5667 (OpenAI's vision guide, read 2026-11-21)
+IMAGE_LOW_TOKENS: Final = 2_900     # the same model, low detail: 2833
+BASE64_PER_AUDIO_TOKEN: Final = 16  # the leanest codecs spend about 1000 base64 characters on a second, models 32 tokens
+
+Check = Callable[[Any], str | None]
+
+
+def parse(operation: str, raw: bytes) -> Chat:
+    """The request body, checked.
+
+    Raises:
+        InvalidRequest: naming the member that is wrong in `param`.
+    """
+    try:
+        body = jsonx.loads(raw)
+    except jsonx.BadJson as exc:
+        raise InvalidRequest(f"The body is not valid JSON: {exc}", param="body") from exc
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.", param="body")
+    for name, check in FIELDS[operation].items():
+        if name in body and body[name] is not None and (problem := check(body[name])) is not None:
+            raise InvalidRequest(f"`{name}` {problem}.", param=name)
+    for name in REQUIRED[operation]:
+        if body.get(name) is None:
+            raise InvalidRequest(f"`{name}` is required.", param=name)
+    if operation == CHAT:
+        _check_messages(body["messages"])
+    return body
+
+
+def demand(call: Call, model: PublicModel, default_output: int) -> Demand:
+    """What the call may use at most.
+
+    Input: a token is at least one byte of what is sent, and every message carries more bytes of JSON than a
+    provider adds tokens around it; so the size of the body is a bound, with pictures and sounds by their own.
+    """
+    body = call.body
+    media, is_bounded = _media_tokens(body) if call.operation == CHAT else (0, True)
+    bound = call.body_bytes + media
+    if model.context_window is not None:
+        bound = min(bound, model.context_window) if is_bounded else model.context_window
+        is_bounded = True
+    if call.operation == EMBEDDING:
+        return Demand(bound, 1, 0, 0)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    choices = int(body.get("n") or 1)
+    if call.operation == COMPLETION:
+        prompts = body["prompt"] if isinstance(body["prompt"], list) and not isinstance(body["prompt"][0], int) else [0]
+        return Demand(bound, max(choices, int(body.get("best_of") or 1)) * len(prompts), limit, COMPLETION_TOKENS)
+    return Demand(bound, choices, limit, model.max_output_tokens or default_output, is_bounded)
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "must be a string"
+
+
+def _name(value: Any) -> str | None:
+    return None if isinstance(value, str) and value.strip() else "must be a non-empty string"
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _number(value: Any) -> str | None:
+    return None if isinstance(value, int | float) and not isinstance(value, bool) else "must be a number"
+
+
+def _whole(low: int, high: int) -> Check:
+    def check(value: Any) -> str | None:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return None if is_whole and low <= value <= high else f"must be a whole number from {low} to {high}"
+
+    return check
+
+
+def _object(value: Any) -> str | None:
+    return None if isinstance(value, dict) else "must be an object"
+
+
+def _objects(value: Any) -> str | None:
+    return None if isinstance(value, list) and all(isinstance(entry, dict) for entry in value) else "must be an array of objects"
+
+
+def _tools(value: Any) -> str | None:
+    if (problem := _objects(value)) is not None:
+        return problem
+    for tool in value:
+        if tool.get("type") == "function" and not _is_function(tool.get("function")):
+            return "must have a `function` object with a `name` and, if any, `parameters` as an object"
+    return None
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("parameters"), dict | None)
+
+
+def _tool_calls(value: Any) -> str | None:
+    if (problem := _objects(value)) is not None:
+        return problem
+    for call in value:
+        function = call.get("function", {})
+        if not isinstance(function, dict) or not isinstance(function.get("arguments", ""), str):
+            return "must have a `function` object whose `arguments` are a string"
+    return None
+
+
+def _stop(value: Any) -> str | None:
+    is_good = isinstance(value, str) or (isinstance(value, list) and all(isinstance(entry, str) for entry in value))
+    return None if is_good else "must be a string or an array of strings"
+
+
+def _choice(value: Any) -> str | None:
+    if isinstance(value, dict) and "function" in value and not _is_function(value["function"]):
+        return "must name the function in `function.name`"
+    return None if isinstance(value, str | dict) else "must be a string or an object"
+
+
+def _format(value: Any) -> str | None:
+    if isinstance(value, dict) and value.get("type") == "json_schema" and not isinstance(value.get("json_schema"), dict):
+        return "must have a `json_schema` object"
+    return _object(value)
+
+
+def _prompt(value: Any) -> str | None:
+    if isinstance(value, str) or (isinstance(value, list) and value and _are_ids(value)):
+        return None
+    is_list = isinstance(value, list) and 0 < len(value) <= MAX_INPUTS
+    if is_list and (all(isinstance(entry, str) for entry in value)
+                    or all(isinstance(entry, list) and entry and _are_ids(entry) for entry in value)):
+        return None
+    return f"must be a string, an array of strings, of token ids, or of arrays of token ids, with at most {MAX_INPUTS} entries"
+
+
+def _are_ids(value: list[Any]) -> bool:
+    return all(isinstance(entry, int) and not isinstance(entry, bool) for entry in value)
+
+
+def _encoding(value: Any) -> str | None:
+    return None if value in ("float", "base64") else "must be `float` or `base64`"
+
+
+_SAMPLING: Final[dict[str, Check]] = {
+    "model": _name, "stream": _flag, "stream_options": _object, "temperature": _number, "top_p": _number,
+    "n": _whole(1, MAX_CHOICES), "max_tokens": _whole(1, MAX_INT), "stop": _stop, "presence_penalty": _number,
+    "frequency_penalty": _number, "logit_bias": _object, "seed": _whole(-(2**63), 2**64 - 1), "user": _text,
+}
+FIELDS: Final[dict[str, dict[str, Check]]] = {
+    CHAT: _SAMPLING | {
+        "messages": _objects, "max_completion_tokens": _whole(1, MAX_INT), "logprobs": _flag, "top_logprobs": _whole(0, 20),
+        "tools": _tools, "tool_choice": _choice, "parallel_tool_calls": _flag, "functions": _objects, "function_call": _choice,
+        "response_format": _format, "reasoning_effort": _text, "verbosity": _text, "audio": _object, "prediction": _object,
+        "service_tier": _text, "store": _flag, "metadata": _object, "web_search_options": _object,
+        "prompt_cache_key": _text, "safety_identifier": _text,
+    },
+    COMPLETION: _SAMPLING | {
+        "prompt": _prompt, "suffix": _text, "echo": _flag, "best_of": _whole(1, MAX_CHOICES), "logprobs": _whole(0, 20),
+    },
+    EMBEDDING: {
+        "model": _name, "input": _prompt, "encoding_format": _encoding, "dimensions": _whole(1, 65_536), "user": _text,
+    },
+}
+REQUIRED: Final = {CHAT: ("model", "messages"), COMPLETION: ("model", "prompt"), EMBEDDING: ("model", "input")}
+
+
+def _check_messages(messages: list[dict[str, Any]]) -> None:
+    if not messages:
+        raise InvalidRequest("`messages` must have at least one message.", param="messages")
+    for index, message in enumerate(messages):
+        place = f"messages.{index}"
+        if message.get("role") not in ROLES:
+            raise InvalidRequest(f"`{place}.role` must be one of {', '.join(sorted(ROLES))}.", param=f"{place}.role")
+        content = message.get("content")
+        if isinstance(content, list):
+            _check_parts(content, place)
+        elif content is not None and not isinstance(content, str):
+            raise InvalidRequest(f"`{place}.content` must be a string, an array of parts or null.", param=f"{place}.content")
+        elif content is None and message["role"] in ("system", "developer", "user", "tool"):
+            raise InvalidRequest(f"`{place}.content` is required.", param=f"{place}.content")
+        calls = message.get("tool_calls")
+        if calls is not None and (problem := _tool_calls(calls)) is not None:
+            raise InvalidRequest(f"`{place}.tool_calls` {problem}.", param=f"{place}.tool_calls")
+
+
+def _check_parts(parts: list[Any], place: str) -> None:
+    for index, part in enumerate(parts):
+        where = f"{place}.content.{index}"
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise InvalidRequest(f"`{where}` must be an object with a `type`.", param=where)
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            raise InvalidRequest(f"`{where}.text` must be a string.", param=f"{where}.text")
+        if part["type"] == "image_url" and not isinstance(part.get("image_url"), str | dict):
+            raise InvalidRequest(f"`{where}.image_url` must be an object with a `url`.", param=f"{where}.image_url")
+
+
+def _media_tokens(body: Chat) -> tuple[int, bool]:
+    """What pictures and sounds change in the bound (their own most, minus the bytes that carry them), and whether
+    that is all: of a file nobody knows what is in it.
+    """
+    change, is_bounded = 0, True
+    for message in body["messages"]:
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            if part["type"] == "image_url":
+                image = part["image_url"] if isinstance(part["image_url"], dict) else {"url": part["image_url"]}
+                change += (IMAGE_LOW_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS) - _carried(image.get("url"))
+            elif part["type"] == "input_audio":
+                audio = part.get("input_audio")
+                carried = _carried(audio.get("data") if isinstance(audio, dict) else None, "")
+                change += carried // BASE64_PER_AUDIO_TOKEN + 1 - carried
+            elif part["type"] not in ("text", "refusal"):
+                is_bounded = False
+    return change, is_bounded
+
+
+def _carried(data: Any, prefix: str = "data:") -> int:
+    return len(data) if isinstance(data, str) and data.startswith(prefix) else 0

@@ -1,0 +1,125 @@
+"""Asks providers which models they have, and offers them under the same names.
+
+A provider that is down keeps the models it had, and asking it never holds up a request for more than a moment.
+Models set up by people or by the configuration file are left alone.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Engine, or_, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from models import Deployment, Model, Price, Provider
+from services import prices
+from services.credentials import Sealer, SealBroken
+from services.errors import UpstreamError
+from services.providers.base import Wire
+from services.settlement import clean
+from services.transport import Transport
+from services.types import Upstream
+from utils import clock
+
+log = logging.getLogger(__name__)
+
+WAIT_S: Final = 2.0             # for one provider's list
+ON_DEMAND_S: Final = 5.0        # a call for an unknown model makes us ask again, but not more often than this
+MAX_NAME_CHARS: Final = 200
+
+
+class Discovery:
+    """Keeps the models of providers with `discover` in step with what they list."""
+
+    def __init__(self, engine: Engine, sealer: Sealer, transport: Transport, wires: Mapping[str, Wire]) -> None:
+        self._engine, self._sealer, self._transport, self._wires = engine, sealer, transport, wires
+        self._asking = threading.Lock()
+        self._asked_s = -ON_DEMAND_S
+
+    def ask_due(self, interval_s: float) -> int:
+        """Ask the providers nobody has asked for that long; returns how many. Workers share the work."""
+        before = datetime.fromtimestamp(clock.now_s(), UTC) - timedelta(seconds=interval_s)
+        with Session(self._engine) as session, session.begin():
+            due = list(session.scalars(
+                update(Provider).where(Provider.discover, Provider.is_enabled,
+                                       or_(Provider.discovered_at.is_(None), Provider.discovered_at < before))
+                .values(discovered_at=datetime.fromtimestamp(clock.now_s(), UTC)).returning(Provider.id)))
+        for provider_id in due:
+            self.ask(provider_id)
+        return len(due)
+
+    def ask_now(self) -> bool:
+        """Ask all, for a model nobody knows; False = that was done a moment ago."""
+        if clock.monotonic_s() - self._asked_s < ON_DEMAND_S or not self._asking.acquire(blocking=False):
+            return False
+        try:
+            self._asked_s = clock.monotonic_s()
+            with Session(self._engine) as session:
+                ids = list(session.scalars(select(Provider.id).where(Provider.discover, Provider.is_enabled)))
+            for provider_id in ids:
+                self.ask(provider_id)
+            return bool(ids)
+        finally:
+            self._asking.release()
+
+    def ask(self, provider_id: int) -> str | None:
+        """Ask one provider and store what it has; returns what went wrong, in words for an admin."""
+        with Session(self._engine) as session:
+            provider = session.get(Provider, provider_id)
+        if provider is None or provider.kind not in self._wires:
+            return "the provider's kind cannot list models"
+        try:
+            credential = self._sealer.open(provider.credential) if provider.credential is not None else ""
+            wire = self._wires[provider.kind]
+            path, headers = wire.model_list(provider.settings, credential)
+            upstream = Upstream(provider.id, provider.name, provider.kind, provider.base_url, credential, provider.settings)
+            names = wire.model_names(self._transport.fetch(upstream, path, headers, timeout_s=WAIT_S))
+        except (UpstreamError, SealBroken) as exc:
+            problem = clean(str(exc))
+            log.info("models of provider %s not listed: %s", provider.name, problem)
+            self._note(provider_id, problem)
+            return problem
+        self._store(provider, {name for name in names if 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()})
+        self._note(provider_id, None)
+        return None
+
+    def _note(self, provider_id: int, problem: str | None) -> None:
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(Provider).where(Provider.id == provider_id, Provider.discovery_error.is_distinct_from(problem))
+                            .values(discovery_error=problem))
+
+    def _store(self, provider: Provider, names: set[str]) -> None:
+        """Offer what is new, withdraw what is gone."""
+        with Session(self._engine) as session, session.begin():
+            offered = session.scalars(
+                select(Model).where(Model.managed_by == "discovery").options(selectinload(Model.deployments)))
+            for model in offered:
+                mine = [deployment for deployment in model.deployments if deployment.provider_id == provider.id]
+                if mine and model.name not in names:
+                    for deployment in mine:
+                        model.deployments.remove(deployment)
+                    if not model.deployments:
+                        session.delete(model)
+            known = {model.name: model for model in session.scalars(
+                select(Model).where(Model.name.in_(names)).options(selectinload(Model.deployments)))}
+            for name in sorted(names):
+                model = known.get(name)
+                if model is None:
+                    session.add(_new_model(provider, name))
+                elif model.managed_by == "discovery" and all(d.provider_id != provider.id for d in model.deployments):
+                    model.deployments.append(Deployment(provider_id=provider.id, upstream_model=name))
+
+
+def _new_model(provider: Provider, name: str) -> Model:
+    entry = prices.find_entry(provider.kind, provider.base_url, name)
+    model = Model(name=name, owned_by=provider.name, managed_by="discovery", fallbacks=[],
+                  context_window=entry.context_window if entry else None,
+                  deployments=[Deployment(provider_id=provider.id, upstream_model=name)])
+    if entry is not None and entry.price is not None:
+        price = entry.price
+        model.prices.append(Price(
+            is_free=price.is_free, input_rate=price.input_rate, output_rate=price.output_rate,
+            cache_read_rate=price.cache_read_rate, cache_creation_rate=price.cache_creation_rate, source=price.source))
+    return model

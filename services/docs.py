@@ -1,0 +1,95 @@
+"""Pages of docs/ that are written from the code, so that they cannot disagree with it."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from config import Config, marks
+from services import errors
+from services.credentials import masked
+from services.errors import GatewayError
+
+CONFIGURATION_HEAD: Final = """# Configuration
+
+Generated from `config.py` by `make docs`; do not edit.
+
+Settings come from the environment, then from `.env` in the root folder, then from `secrets.env` in the instance
+folder (made at the first start in development), then from the defaults below. An empty value counts as not set.
+Every secret may also be given as `NAME_FILE=path`. `flask config show` prints what is in force, with secrets masked.
+
+All mistakes are reported at once and stop the start with exit status 78. In staging and production the start also
+needs `API_AUTH_TOKENS`, `HOST`, `PORT`, `LOG_LEVEL`, `RATE_LIMIT_PER_MINUTE`, `SECRET_KEY`, `KEY_PEPPER` and
+`ENCRYPTION_KEYS`, and refuses weak, short or well-known secrets (`flask config new-key` makes good ones).
+
+Settings marked *reserved* are read and checked but have no effect before the feature they name is there.
+
+The providers and models themselves can stand in a file, see [config-file.md](config-file.md).
+"""
+ERRORS_HEAD: Final = """# Errors
+
+Generated from `services/errors.py` by `make docs`; do not edit.
+
+On `/v1` every error has OpenAI's form, `{"error": {"message", "type", "param", "code"}}`; elsewhere it is
+`{"detail", "error", "code", "request_id"}`. Every answer carries `x-request-id`. `retry-after` (seconds) and
+`x-should-retry` are set where they help; the official SDKs obey both. An error inside a stream is its last event,
+and no `data: [DONE]` follows it.
+
+| error | status | type | code | meaning |
+|---|---|---|---|---|
+"""
+
+
+def shown(config: Config) -> str:
+    """The settings in force, one a line, secrets masked."""
+    lines = []
+    for name, field in Config.model_fields.items():
+        mark, value = marks(field), getattr(config, name)
+        text = ",".join(str(part) for part in value) if isinstance(value, tuple) else "" if value is None else str(value)
+        if mark.get("secret"):
+            text = ",".join(masked(part) for part in value) if isinstance(value, tuple) else masked(str(value))
+        lines.append(f"{mark['env']}={text}")
+    return "\n".join([*lines, f"# database: from {config.database[1]}"])
+
+
+def write(folder: Path, *, check_only: bool) -> list[str]:
+    """Write the pages that differ from the code, or only name them."""
+    stale = []
+    for name, content in (("configuration.md", configuration()), ("errors.md", error_table())):
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            stale.append(name)
+            if not check_only:
+                path.write_text(content, encoding="utf-8")
+    return stale
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    return CONFIGURATION_HEAD + "".join(_settings())
+
+
+def _settings() -> Iterator[str]:
+    for field in Config.model_fields.values():
+        mark = marks(field)
+        if "group" in mark:
+            yield f"\n## {mark['group']}\n\n| variable | default | meaning |\n|---|---|---|\n"
+        also = f" Also: {', '.join(f'`{name}`' for name in mark['also'])}." if mark["also"] else ""
+        later = f" *Reserved for {mark['later']}.*" if "later" in mark else ""
+        yield f"| `{mark['env']}` | {_default(field.default)} | {field.description}{also}{later} |\n"
+
+
+def _default(value: Any) -> str:
+    if value in (None, "", ()):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}`"
+
+
+def error_table() -> str:
+    """docs/errors.md."""
+    kinds = [kind for _name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GatewayError)]
+    rows = []
+    for kind in sorted(kinds, key=lambda kind: (kind.status, kind.__name__)):
+        meaning = (inspect.getdoc(kind) or "").split("\n")[0]
+        rows.append(f"| {kind.__name__} | {kind.status} | `{kind.type}` | `{kind.code}` | {meaning} |\n")
+    return ERRORS_HEAD + "".join(rows)

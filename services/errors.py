@@ -1,0 +1,162 @@
+"""Every way a request can fail, and what its sender sees. Messages are safe to show to anyone.
+
+class                      status  type                    code                      retry elsewhere
+GatewayError               500     server_error            internal_server_error     no
+  InvalidRequest           400     invalid_request_error   validation_error          no
+    ModelNotAvailable      400     invalid_request_error   model_not_found           no
+    Unsupported            400     invalid_request_error   unsupported_content       no
+    BodyTooLarge           413     invalid_request_error   request_too_large         no
+  NotFound                 404     invalid_request_error   not_found                 no
+  AuthenticationFailed     401     authentication_error    invalid_key               no
+  PermissionDenied         403     permission_error        permission_denied         no
+  BudgetExceeded           402/429 insufficient_quota      budget_exceeded           no
+  ModelNotPriced           402     insufficient_quota      model_not_priced          no
+  TooManyAttempts          429     rate_limit_error        too_many_attempts         no
+  AccountingUnavailable    503     server_error            accounting_unavailable    no
+  Draining                 503     server_error            shutting_down             no
+  CallerGone               499     invalid_request_error   client_closed_request     no
+  UpstreamError            502     upstream_error          upstream_error            yes
+    UpstreamUnreachable    502     upstream_error          upstream_unreachable      yes
+    UpstreamTimeout        504     upstream_error          upstream_timeout          yes
+    UpstreamRefused        as sent as sent                 as sent                   by status
+"""
+
+import logging
+from typing import Final
+
+
+class GatewayError(Exception):
+    """Base of all errors that may reach a caller.
+
+    `param` names the offending part of the request; `retry_after_s` and `should_retry` become the headers
+    `retry-after` and `x-should-retry` (None = not sent), which the official SDKs obey.
+    """
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = "internal_server_error"
+    is_retryable: bool = False          # may another deployment be tried?
+    level: int = logging.ERROR
+    should_retry: bool | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None,
+                 retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.param, self.retry_after_s = param, retry_after_s
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(GatewayError):
+    """The request itself is wrong; sending it again changes nothing."""
+
+    status, type, code, level = 400, "invalid_request_error", "validation_error", logging.INFO
+
+
+class ModelNotAvailable(InvalidRequest):
+    """No enabled model of that name, or this caller may not use it."""
+
+    code = "model_not_found"
+
+
+class Unsupported(InvalidRequest):
+    """Content that the chosen upstream cannot take; dropping it would change the meaning."""
+
+    code = "unsupported_content"
+
+
+class BodyTooLarge(InvalidRequest):
+    """More bytes than MAX_BODY_BYTES."""
+
+    status, code = 413, "request_too_large"
+
+
+class NotFound(GatewayError):
+    """The thing asked for does not exist, or is somebody else's."""
+
+    status, type, code, level = 404, "invalid_request_error", "not_found", logging.INFO
+
+
+class AuthenticationFailed(GatewayError):
+    """No credential, a malformed one, or one that opens nothing."""
+
+    status, type, code, level = 401, "authentication_error", "invalid_key", logging.INFO
+
+
+class PermissionDenied(GatewayError):
+    """A known caller who may not do this."""
+
+    status, type, code, level = 403, "permission_error", "permission_denied", logging.INFO
+
+
+class BudgetExceeded(GatewayError):
+    """A budget cannot take the call. 402 when only people can help, 429 when a new period will."""
+
+    status, type, code, level = 402, "insufficient_quota", "budget_exceeded", logging.INFO
+
+    def __init__(self, message: str, *, resets_in_s: int | None, is_spent: bool) -> None:
+        super().__init__(message, retry_after_s=resets_in_s if is_spent else 1)
+        self.status = 402 if resets_in_s is None else 429
+        self.should_retry = not is_spent    # held money may come back at once, spent money does not
+
+
+class ModelNotPriced(GatewayError):
+    """Nobody said what the model costs, and unknown is not free."""
+
+    status, type, code, level, should_retry = 402, "insufficient_quota", "model_not_priced", logging.WARNING, False
+
+
+class TooManyAttempts(GatewayError):
+    """Sign-in or registration, too often."""
+
+    status, type, code, level = 429, "rate_limit_error", "too_many_attempts", logging.WARNING
+
+
+class AccountingUnavailable(GatewayError):
+    """The books cannot be written, so nothing is admitted."""
+
+    status, code, should_retry = 503, "accounting_unavailable", True
+
+
+class Draining(GatewayError):
+    """This worker is ending; another one will take the call."""
+
+    status, code, level, should_retry = 503, "shutting_down", logging.INFO, True
+
+
+class CallerGone(GatewayError):
+    """The caller closed the connection; nobody reads this answer."""
+
+    status, type, code, level = 499, "invalid_request_error", "client_closed_request", logging.INFO
+
+
+class UpstreamError(GatewayError):
+    """The provider failed or answered something unusable."""
+
+    status, type, code, is_retryable, level = 502, "upstream_error", "upstream_error", True, logging.WARNING
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, no such host, no valid certificate, or an address that must not be reached."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider was silent for too long."""
+
+    status, code = 504, "upstream_timeout"
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider answered with an error of its own, which is handed on without secrets."""
+
+    def __init__(self, message: str, *, status: int, type_: str = "upstream_error", code: str | None = None,
+                 param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.status, self.type, self.code = status, type_, code
+        self.is_retryable = status in RETRYABLE_STATUSES
+        self.level = logging.WARNING if self.is_retryable else logging.INFO
+
+
+RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})

@@ -1,0 +1,192 @@
+"""One call of `/v1`, from the model's name to the ledger, in the order in which it happens.
+
+resolve -> reserve -> (encode -> send -> decode) for each candidate until one answers -> settle.
+No vendor, no SQL and no web framework in here. Whatever fails, fails before the first byte of the answer or as an
+event in its stream; whatever was reserved is settled once.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from services import token_counter
+from services.accounting import Accounting
+from services.catalog import Catalog
+from services.discovery import Discovery
+from services.errors import (
+    AccountingUnavailable,
+    GatewayError,
+    ModelNotAvailable,
+    ModelNotPriced,
+    PermissionDenied,
+    Unsupported,
+    UpstreamError,
+)
+from services.pricing import UNPRICED
+from services.providers.base import Wire
+from services.routing import candidates
+from services.settlement import sent_note, settlement_of
+from services.spool import Spool, SpoolUnavailable
+from services.stream import OUTCOMES, Stream
+from services.transport import Answer, Transport
+from services.types import Attempt, Call, Demand, Deployment, PublicModel
+from services.watch import Watch
+from utils import clock
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 65_536
+GOOD: Final = range(200, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say about calls."""
+
+    refuses_unpriced: bool
+    default_output_tokens: int
+    beat_s: float
+
+
+class Pipeline:
+    """The stages of a call. Holds collaborators, never the state of a request."""
+
+    def __init__(self, catalog: Catalog, accounting: Accounting, transport: Transport, spool: Spool, watch: Watch,  # noqa: PLR0913
+                 wires: Mapping[str, Wire], discovery: Discovery, policy: Policy) -> None:
+        self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
+        self._spool, self._watch, self._wires, self._policy = spool, watch, wires, policy
+
+    def open(self, call: Call, demand: Callable[[Call, PublicModel, int], Demand], *, socket: int | None,
+             render_error: Callable[[GatewayError], bytes]) -> "bytes | Stream":
+        """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
+
+        Raises:
+            GatewayError: the call was not admitted, or was booked for what it cost although it failed.
+        """
+        self._resolve(call)
+        assert call.model is not None  # noqa: S101 - _resolve found one or raised
+        self._accounting.reserve(call, demand(call, call.model, self._policy.default_output_tokens))
+        self._watch.add(call, socket)
+        try:
+            answer = self._first_answer(call, render_error)
+        except BaseException as exc:
+            self._fail(call, exc)
+            raise call.abort_reason or exc from None
+        if not isinstance(answer, Stream):
+            call.outcome = "ok"
+            self._finish(call)
+        return answer
+
+    def _resolve(self, call: Call) -> None:
+        """The model and its priced deployments that can do this, in the order in which they are tried."""
+        name, models = call.body["model"], self._catalog.snapshot().models
+        model = models.get(name)
+        if model is None and self._discovery.ask_now():     # it may have been installed a moment ago
+            models = self._catalog.refresh().models
+            model = models.get(name)
+        if model is None:
+            raise ModelNotAvailable(f"Model '{name}' is not available.", param="model")
+        if not call.caller.may_use(name):
+            allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
+            raise PermissionDenied(f"The key `{call.caller.key_hint}` may not use model `{name}`; allowed: {allowed}.", param="model")
+        found = candidates(model, models, random.random)
+        able = [candidate for candidate in found if call.operation in self._operations(candidate)]
+        if found and not able:
+            raise Unsupported(f"Model `{name}` cannot do this: its provider has no {call.operation} endpoint.", param="model")
+        priced = [candidate for candidate in able if candidate.price is not None]
+        if not self._policy.refuses_unpriced:
+            priced = [candidate if candidate.price else replace(candidate, price=UNPRICED) for candidate in able]
+        if able and not priced:
+            raise ModelNotPriced(f"Nobody said what model `{name}` costs. An admin can set its price, or mark it free.", param="model")
+        if not priced:
+            raise ModelNotAvailable(f"Model '{name}' is not available: none of its providers is enabled.", param="model")
+        call.model, call.candidates = model, tuple(priced)
+
+    def _operations(self, deployment: Deployment) -> frozenset[str]:
+        wire = self._wires.get(deployment.upstream.kind)
+        return wire.operations if wire is not None else frozenset()
+
+    def _first_answer(self, call: Call, render_error: Callable[[GatewayError], bytes]) -> "bytes | Stream":
+        failure: UpstreamError | None = None
+        for deployment in call.candidates:
+            if call.abort_reason is not None:
+                raise call.abort_reason
+            try:
+                return self._attempt(call, deployment, render_error)
+            except UpstreamError as exc:
+                call.attempts[-1].happened = exc.code or "upstream_error"
+                failure = exc
+                if not exc.is_retryable:
+                    break
+        assert failure is not None  # noqa: S101 - there is at least one candidate
+        raise failure
+
+    def _attempt(self, call: Call, deployment: Deployment, render_error: Callable[[GatewayError], bytes]) -> "bytes | Stream":
+        """One deployment's answer; a failure leaves nothing open."""
+        wire = self._wires[deployment.upstream.kind]
+        request = wire.encode(call, deployment)
+        call.dropped = list(request.dropped)
+        attempt = Attempt(deployment)
+        call.attempts.append(attempt)
+        try:
+            self._spool.sent(call.id, sent_note(attempt))
+        except SpoolUnavailable as exc:
+            raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
+        answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened))
+        is_handed_on = False
+        try:
+            if answer.status not in GOOD:
+                raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
+            if call.is_stream:
+                _check_stream(answer, wire)
+                call.is_answered = is_handed_on = True
+                return Stream(call, answer, wire.stream(call), beat_s=self._policy.beat_s, progress=self._spool.progress,
+                              finish=self._finish, render_error=render_error)
+            whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
+            call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
+            call.pieces.extend(whole.pieces)
+            return whole.body
+        finally:
+            if not is_handed_on:
+                answer.close()
+
+    def _fail(self, call: Call, exc: BaseException) -> None:
+        reason = call.abort_reason or exc
+        call.outcome = OUTCOMES.get(type(reason), "upstream_error" if isinstance(reason, UpstreamError) else "refused")
+        if not isinstance(reason, GatewayError):
+            call.outcome = "internal_error"
+        call.status = reason.status if isinstance(reason, GatewayError) else GatewayError.status
+        call.error = str(reason) if isinstance(reason, GatewayError) else type(reason).__name__
+        self._finish(call)
+
+    def _finish(self, call: Call) -> None:
+        """Book the call, once."""
+        if call.is_finished:
+            return
+        call.is_finished = True
+        self._watch.remove(call)
+        self._accounting.settle(settlement_of(call, token_counter.estimate))
+
+
+def _attach(call: Call, answer: Answer) -> None:
+    """From now on the call can be ended from another thread, or is at once if that was wanted already."""
+    call.exchange = answer
+    if call.abort_reason is not None:
+        raise call.abort_reason
+
+
+def _read_error(answer: Answer) -> bytes:
+    """The body of an error, as far as it can be had."""
+    try:
+        return answer.read(MAX_ERROR_BYTES)
+    except UpstreamError:
+        return b""
+
+
+def _check_stream(answer: Answer, wire: Wire) -> None:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in wire.not_streams:
+        raise UpstreamError(f"the upstream was asked for a stream and answered with `{kind}`")

@@ -1,0 +1,158 @@
+"""What a wire must offer: pure translations between the hub format and one upstream dialect.
+
+A wire opens no socket, reads no clock and keeps nothing between calls. The hub format is OpenAI's JSON as a dict.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from services.errors import RETRYABLE_STATUSES, UpstreamError, UpstreamRefused, UpstreamTimeout
+from services.types import Call, Deployment, Usage
+from utils import jsonx
+
+MAX_TOKENS: Final = 2**31 - 1       # a provider that reports more is not believed
+PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})     # the caller can act on these
+MAX_RETRY_AFTER_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What is sent upstream. `dropped` names tuning parameters that this dialect cannot express."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """A non-streamed answer in the hub format, what it used, and the text it generated."""
+
+    body: bytes
+    usage: Usage | None
+    pieces: tuple[str, ...] = ()
+
+
+class StreamDecoder(Protocol):
+    """Turns upstream bytes, cut anywhere, into hub events."""
+
+    usage: Usage | None
+    is_done: bool               # the stream's own end mark was seen
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The events that became whole, ready to be handed on; the end mark is kept back for `end`.
+
+        Raises:
+            UpstreamError: an error event, or something that is no event.
+        """
+        ...
+
+    def end(self) -> Iterator[bytes]:
+        """The last events and the end mark.
+
+        Raises:
+            UpstreamError: the stream ended before its end.
+        """
+        ...
+
+
+class Wire(Protocol):
+    """One upstream dialect, both ways."""
+
+    operations: frozenset[str]
+    not_streams: tuple[str, ...]            # content types that an answer to a streamed call must not have
+
+    def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
+        """The request for an upstream.
+
+        Raises:
+            Unsupported: content that this dialect cannot carry.
+        """
+        ...
+
+    def decode(self, call: Call, body: bytes) -> WholeAnswer:
+        """A whole answer with status 2xx.
+
+        Raises:
+            UpstreamError: it is not what this dialect answers.
+        """
+        ...
+
+    def stream(self, call: Call) -> StreamDecoder:
+        """A decoder for one stream; it adds generated text to `call.pieces`."""
+        ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment) -> UpstreamError:
+        """What an answer with another status means."""
+        ...
+
+    def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
+        """Path and headers of the request that lists the upstream's models."""
+        ...
+
+    def model_names(self, body: bytes) -> list[str]:
+        """The names in the answer to it.
+
+        Raises:
+            UpstreamError: it is not such a list.
+        """
+        ...
+
+
+def tokens(value: Any) -> int | None:
+    """A reported token count, or None where it is missing or impossible (negative, a fraction, a text)."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
+        return value
+    return None
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """An upstream's JSON object.
+
+    Raises:
+        UpstreamError: it is something else, such as an HTML page.
+    """
+    try:
+        value = jsonx.loads(body)
+    except jsonx.BadJson as exc:
+        raise UpstreamError("the upstream did not answer with JSON") from exc
+    if not isinstance(value, dict):
+        raise UpstreamError("the upstream answered with JSON that is no object")
+    return value
+
+
+def refused(status: int, headers: Mapping[str, str], detail: Mapping[str, Any], deployment: Deployment) -> UpstreamError:
+    """An upstream's own error, in our tree. What it says of our credential stays here.
+
+    `detail` may hold message, type, code and param as the upstream gave them.
+    """
+    name = deployment.upstream.name
+    message = str(detail.get("message") or f"the upstream answered {status}").replace(
+        deployment.upstream.credential or "\0", "***")
+    if status in PASSED_ON:
+        return UpstreamRefused(
+            message, status=status, type_=_text(detail.get("type")) or "invalid_request_error", code=_text(detail.get("code")),
+            param=_text(detail.get("param")), retry_after_s=retry_after_s(headers))
+    if status in (401, 402, 403, 407):
+        error = UpstreamError(f"the provider `{name}` refused the gateway's own credential or account ({status})")
+        error.is_retryable = True       # another deployment has another account
+        return error
+    if status in (408, 504):
+        return UpstreamTimeout(f"the provider `{name}` timed out ({status}): {message}")
+    busy = UpstreamRefused(f"the provider `{name}` failed ({status}): {message}", status=503 if status in (503, 529) else 502,
+                           code="upstream_error", retry_after_s=retry_after_s(headers))
+    busy.is_retryable = status in RETRYABLE_STATUSES or status >= 500  # noqa: PLR2004 - HTTP's server errors
+    return busy
+
+
+def retry_after_s(headers: Mapping[str, str]) -> int | None:
+    """The Retry-After header in seconds, where it is a number; a date is left to the caller's own back-off."""
+    value = headers.get("retry-after", "").strip()
+    return min(int(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)[:200]

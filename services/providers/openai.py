@@ -1,0 +1,184 @@
+"""OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
+
+Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
+`stream_usage` false for servers that refuse `stream_options`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from services.errors import UpstreamError, UpstreamRefused
+from services.providers.base import UpstreamRequest, WholeAnswer, parse_object, refused, tokens
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
+from utils import jsonx, sse
+
+PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
+OFFICIAL: Final = "api.openai.com"      # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
+
+
+class OpenAI:
+    """See the module."""
+
+    operations = frozenset(PATHS)
+    not_streams = ("text/html", "application/json")
+
+    def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
+        """See Wire.encode: the caller's own body with another model name, and what the books need."""
+        upstream = deployment.upstream
+        body = {**call.body, "model": deployment.model}
+        if call.is_stream and upstream.settings.get("stream_usage", True):
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        if call.max_output_tokens is not None:
+            body[_limit_field(call, deployment)] = call.max_output_tokens
+        return UpstreamRequest("POST", PATHS[call.operation], _headers(upstream.settings, upstream.credential), jsonx.dumps(body))
+
+    def decode(self, call: Call, body: bytes) -> WholeAnswer:  # noqa: ARG002 - part of the interface
+        """See Wire.decode."""
+        answer = parse_object(body)
+        if answer.get("error"):
+            raise error_event(answer["error"])
+        if not isinstance(answer.get("choices", answer.get("data")), list):
+            raise UpstreamError("the upstream answered with JSON that is no completion")
+        pieces: list[str] = []
+        for choice in answer.get("choices", ()):
+            collect(choice, "message", pieces)
+        return WholeAnswer(body, usage_of(answer.get("usage")), tuple(pieces))
+
+    def stream(self, call: Call) -> "OpenAIStream":
+        """See Wire.stream."""
+        return OpenAIStream(call.pieces, wants_usage=call.wants_usage)
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment) -> UpstreamError:
+        """See Wire.error."""
+        return refused(status, headers, error_detail(body), deployment)
+
+    def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
+        """See Wire.model_list."""
+        return "/models", dict(_headers(settings, credential))
+
+    def model_names(self, body: bytes) -> list[str]:
+        """See Wire.model_names."""
+        listed = parse_object(body).get("data")
+        if not isinstance(listed, list):
+            raise UpstreamError("the upstream's model list is not one")
+        return [entry["id"] for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+class OpenAIStream:
+    """Hands an upstream's events on byte for byte, but for the usage its caller did not ask for."""
+
+    def __init__(self, pieces: list[str], *, wants_usage: bool) -> None:
+        self.usage: Usage | None = None
+        self.is_done = self._is_finished = False
+        self._pieces, self._wants_usage = pieces, wants_usage
+        self._split = sse.EventSplitter()
+        self._end_mark = sse.DONE
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """See StreamDecoder.feed."""
+        try:
+            for event in self._split.feed(data):
+                yield self._event(event)
+        except sse.OversizedEvent as exc:
+            raise UpstreamError(str(exc)) from exc
+
+    def end(self) -> Iterator[bytes]:
+        """See StreamDecoder.end."""
+        for event in self._split.end():
+            yield self._event(event)
+        if not (self.is_done or self._is_finished):
+            raise UpstreamError("the upstream ended its answer early")
+        yield self._end_mark
+
+    def _event(self, event: bytes) -> bytes:
+        """What is handed on of one event."""
+        payload = sse.data_of(event)
+        if payload is None or self.is_done:
+            return event if payload is None and not self.is_done else b""
+        if payload.strip() == b"[DONE]":
+            self.is_done, self._end_mark = True, event
+            return b""
+        try:
+            chunk = jsonx.loads(payload)
+            if chunk.get("error"):
+                raise error_event(chunk["error"])
+            return self._chunk(event, chunk)
+        except (jsonx.BadJson, AttributeError, TypeError) as exc:
+            raise UpstreamError("the upstream sent a malformed event") from exc
+
+    def _chunk(self, event: bytes, chunk: dict[str, Any]) -> bytes:
+        choices = chunk.get("choices") or ()
+        for choice in choices:
+            collect(choice, "delta", self._pieces)
+            if choice.get("finish_reason"):
+                self._is_finished = True
+        if "usage" not in chunk:
+            return event
+        if chunk["usage"] is None:
+            # A quote within a text would be escaped, so these bytes can only be the member itself.
+            return event if self._wants_usage else event.replace(b',"usage":null', b"")
+        self.usage = usage_of(chunk["usage"]) or self.usage
+        return event if choices or self._wants_usage else b""
+
+
+def usage_of(raw: Any) -> Usage | None:
+    """OpenAI's usage object; None when it is not one. Cached and reasoning tokens are already part of the totals."""
+    if not isinstance(raw, dict):
+        return None
+    prompt = raw.get("prompt_tokens_details") or {}
+    completion = raw.get("completion_tokens_details") or {}
+    return Usage(
+        input_tokens=tokens(raw.get("prompt_tokens")), output_tokens=tokens(raw.get("completion_tokens")),
+        cache_read_input_tokens=tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
+        cache_creation_input_tokens=tokens(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else None,
+        reasoning_output_tokens=tokens(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
+    )
+
+
+def collect(choice: Any, member: str, pieces: list[str]) -> None:
+    """Add the generated text of one choice to the pieces: content, reasoning, refusals, tool arguments."""
+    message = choice.get(member)
+    if message is None:
+        text = choice.get("text")           # of /v1/completions
+        if isinstance(text, str) and text:
+            pieces.append(text)
+        return
+    for name, value in message.items():
+        if isinstance(value, str) and value and name != "role":
+            pieces.append(value)
+        elif name == "tool_calls" and value:
+            pieces.extend(text for call in value for text in (call.get("function") or {}).values() if isinstance(text, str))
+
+
+def error_event(error: Any) -> UpstreamRefused:
+    """An error object that came with status 200."""
+    detail = error if isinstance(error, dict) else {"message": str(error)}
+    code = detail.get("code")
+    return UpstreamRefused(str(detail.get("message") or "the upstream reported an error"), status=502,
+                           type_=str(detail.get("type") or "upstream_error"), code=None if code is None else str(code))
+
+
+def error_detail(body: bytes) -> dict[str, Any]:
+    """Message, type, code and param of an error body, as far as it has them."""
+    try:
+        raw = jsonx.loads(body)
+    except jsonx.BadJson:
+        return {}
+    error = raw.get("error", raw) if isinstance(raw, dict) else {}
+    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def _limit_field(call: Call, deployment: Deployment) -> str:
+    if call.operation != CHAT:
+        return "max_tokens"
+    usual = "max_completion_tokens" if OFFICIAL in deployment.upstream.base_url else "max_tokens"
+    return str(deployment.upstream.settings.get("max_tokens_field", usual))
+
+
+def _headers(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+    headers = [("content-type", "application/json")]
+    if credential:
+        headers.append(("authorization", f"Bearer {credential}"))
+    if settings.get("organization"):
+        headers.append(("openai-organization", str(settings["organization"])))
+    return tuple(headers)

@@ -1,0 +1,135 @@
+"""From a call to what is booked for it: in a live worker, and from the traces a dead one left.
+
+When a call is charged, and how its row is marked:
+
+what happened                                   tokens charged                         state
+the provider reported usage                     as reported, whatever the hold         measured
+an answer began, usage is missing or unusable   prompt and delivered text, counted     estimated
+the caller left before the first byte           prompt, counted                        estimated
+the worker died after the request went out      prompt and progress, roughly           estimated
+no upstream took the call, or none answered     none                                   void
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from services.books.base import RECOVERED, HoldRow
+from services.pricing import charge_nanousd, tokens_of
+from services.spool import Notes
+from services.types import EMBEDDING, Attempt, Booking, Call, Price, Settlement, Take, Usage
+from utils import clock, jsonx
+
+CLIENT_GONE: Final = "client_gone"
+BYTES_PER_TOKEN: Final = 4          # rough, for the prompt of a call whose text died with its worker
+MAX_ERROR_CHARS: Final = 300
+
+TakeRecord = tuple[int, int, int, str, bool]        # budget id, period start, amount, unit, is prepaid
+
+
+def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
+    """What is booked for a call that ended in this worker. `estimate` counts prompt and delivered text."""
+    deployment = call.deployment
+    usage, state = _usage(call, estimate)
+    price = deployment.price if deployment else None
+    cost = charge_nanousd(usage, price) if price else 0
+    bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost)
+    return Settlement(
+        request_id=call.id, created_ms=call.started_ms, user_id=call.caller.user_id, key_id=call.caller.key_id,
+        model=call.model.name if call.model else "", provider=deployment.upstream.name if deployment else None,
+        upstream_model=deployment.model if deployment else None, operation=call.operation, is_stream=call.is_stream,
+        status=call.status, outcome=call.outcome, state=state,
+        is_overrun=any(booking.booked > booking.held for booking in bookings),
+        usage=usage, cost_nanousd=cost, price=price, bookings=bookings,
+        first_byte_ms=None if call.first_byte_s is None else _ms(call.first_byte_s - call.started_s),
+        duration_ms=_ms(clock.monotonic_s() - call.started_s),
+        attempts=tuple((attempt.deployment.upstream.name, attempt.happened or call.outcome) for attempt in call.attempts),
+        error=clean(call.error) if call.error else None,
+    )
+
+
+def hold_note(call: Call) -> dict[str, Any]:
+    """What must be known of a call should its worker die; stored with the hold."""
+    assert call.model is not None  # noqa: S101 - a call is held after its model was found
+    return {"user": call.caller.user_id, "key": call.caller.key_id, "model": call.model.name, "op": call.operation,
+            "stream": call.is_stream, "in": max(1, call.body_bytes // BYTES_PER_TOKEN)}
+
+
+def sent_note(attempt: Attempt) -> dict[str, Any]:
+    """What must be known of an attempt should its worker die; spooled before the request goes out."""
+    return {"provider": attempt.deployment.upstream.name, "model": attempt.deployment.model, "price": attempt.deployment.price}
+
+
+def recovered(hold: HoldRow, notes: Notes) -> Settlement:
+    """What is booked for a call whose worker died, from its hold and what the spool says of it."""
+    call, sent = jsonx.loads(hold.call), notes.sent.get(hold.request_id)
+    takes: list[TakeRecord] = [tuple(take) for take in jsonx.loads(hold.takes)]
+    usage, price = Usage(), None
+    if sent is not None:
+        output = 0 if call["op"] == EMBEDDING else notes.progress.get(hold.request_id, 0)
+        usage, price = Usage(call["in"], output), price_from(sent["price"])
+    cost = charge_nanousd(usage, price) if price else 0
+    bookings = _bookings(takes, usage, price, cost)
+    return Settlement(
+        request_id=hold.request_id, created_ms=hold.created_ms, user_id=call["user"], key_id=call["key"],
+        model=call["model"], provider=sent and sent["provider"], upstream_model=sent and sent["model"],
+        operation=call["op"], is_stream=call["stream"], status=0, outcome=RECOVERED,
+        state="estimated" if sent else "void", is_overrun=any(booking.booked > booking.held for booking in bookings),
+        usage=usage, cost_nanousd=cost, price=price, bookings=bookings, first_byte_ms=None,
+        duration_ms=max(0, clock.now_ms() - hold.created_ms),
+        attempts=((sent["provider"], "worker died"),) if sent else (), error="the worker died during the call",
+    )
+
+
+def settlement_from(record: dict[str, Any]) -> Settlement:
+    """A settlement as read back from the spool."""
+    fields = dict(record)
+    fields["usage"] = Usage(**fields["usage"])
+    fields["price"] = price_from(fields["price"])
+    fields["bookings"] = tuple(Booking(**booking) for booking in fields["bookings"])
+    fields["attempts"] = tuple((provider, happened) for provider, happened in fields["attempts"])
+    return Settlement(**fields)
+
+
+def price_from(record: dict[str, Any] | None) -> Price | None:
+    """A price as read back from JSON."""
+    return None if record is None else Price(**record)
+
+
+def take_record(take: Take) -> TakeRecord:
+    """A take as stored with its hold."""
+    return take.budget.id, take.period_start, take.amount, take.budget.unit, take.budget.is_prepaid
+
+
+def clean(text: str) -> str:
+    """Text from outside, short and storable everywhere: no NUL, no lone surrogates, no control characters."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: MAX_ERROR_CHARS * 2])
+    return printable.encode("utf-8", "replace").decode()[:MAX_ERROR_CHARS]
+
+
+def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
+    reported = call.usage or Usage()
+    if call.operation == EMBEDDING and reported.input_tokens is not None:
+        reported.output_tokens = 0
+    if reported.input_tokens is not None and reported.output_tokens is not None:
+        return reported, "measured"
+    has_begun = call.is_answered or reported.input_tokens is not None or reported.output_tokens is not None
+    if not call.attempts or not (has_begun or call.outcome == CLIENT_GONE):
+        return Usage(), "void"
+    counted = estimate(call)
+    if reported.input_tokens is None:
+        reported.input_tokens = counted.input_tokens
+    if reported.output_tokens is None:
+        reported.output_tokens = 0 if call.operation == EMBEDDING else counted.output_tokens
+    return reported, "estimated"
+
+
+def _bookings(takes: Iterable[TakeRecord], usage: Usage, price: Price | None, cost: int) -> tuple[Booking, ...]:
+    tokens, is_free = tokens_of(usage), price is None or price.is_free
+    return tuple(
+        Booking(budget_id, period_start, unit, amount, cost if unit == "usd" else 0 if is_prepaid and is_free else tokens)
+        for budget_id, period_start, amount, unit, is_prepaid in takes
+    )
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,112 @@
+"""A streamed answer on its way to the caller: forward, observe, keep alive, end once.
+
+The call is booked before the last bytes are handed over, so who has read the end of an answer finds it in the
+books. However reading ends, `close` books what was delivered; the server calls it even if nothing was read.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from services.errors import CallerGone, Draining, GatewayError, UpstreamError, UpstreamTimeout
+from services.providers.base import StreamDecoder
+from services.settlement import CLIENT_GONE
+from services.transport import Answer
+from services.types import Call
+from utils import clock, sse
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S: Final = 1.0         # what a dying worker may lose of a stream
+CHARS_PER_TOKEN: Final = 4      # for progress only
+OUTCOMES: Final[dict[type[GatewayError], str]] = {
+    CallerGone: CLIENT_GONE, Draining: "drained", UpstreamTimeout: "upstream_timeout",
+}
+
+
+class Stream:
+    """Iterate once for bytes, then close; see the module."""
+
+    def __init__(self, call: Call, answer: Answer, decoder: StreamDecoder, *, beat_s: float,
+                 progress: Callable[[str, int], None], finish: Callable[[Call], None],
+                 render_error: Callable[[GatewayError], bytes]) -> None:
+        self._call, self._answer, self._decoder, self._beat_s = call, answer, decoder, beat_s
+        self._progress, self._finish, self._render_error = progress, finish, render_error
+        self._noted_s, self._noted_pieces, self._noted_chars = clock.monotonic_s(), 0, 0
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The events, as they come; an error is the last event, without an end mark."""
+        last = b""
+        try:
+            for data in self._answer.chunks(self._beat_s):
+                if self._call.abort_reason is not None:
+                    raise self._call.abort_reason
+                if data is None:
+                    yield sse.PING
+                    continue
+                events, failure = self._decode(data)
+                if self._decoder.is_done:
+                    last = events
+                    break
+                if events:
+                    self._note_progress()
+                    yield events
+                if failure is not None:
+                    raise failure
+            last += b"".join(self._decoder.end())
+        except GatewayError as exc:
+            yield from self._failed(self._call.abort_reason or exc)
+        except Exception as exc:  # noqa: BLE001 - the caller gets an error event and the call its row, whatever it was
+            log.exception("stream failed request_id=%s", self._call.id)
+            yield from self._failed(GatewayError("The gateway failed; the request id helps to find out why."), type(exc).__name__)
+        else:
+            self._call.outcome = "ok"
+            self._book()
+            yield last
+
+    def close(self) -> None:
+        """Release the upstream and book the call; further calls do nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._call.outcome == "pending":
+            self._call.outcome = OUTCOMES.get(type(self._call.abort_reason), CLIENT_GONE)
+        self._book()
+        if self._call.outcome == "ok":
+            self._answer.drain()
+        self._answer.close()
+
+    def _decode(self, data: bytes) -> tuple[bytes, UpstreamError | None]:
+        """The events in the bytes; those before a failure still go to the caller."""
+        events: list[bytes] = []
+        try:
+            for event in self._decoder.feed(data):
+                events.append(event)  # noqa: PERF402 - a list made at once would lose the events before a failure
+        except UpstreamError as exc:
+            return b"".join(events), exc
+        return b"".join(events), None
+
+    def _failed(self, exc: GatewayError, name: str | None = None) -> Iterator[bytes]:
+        self._call.outcome = OUTCOMES.get(type(exc), "internal_error" if name else "upstream_cut")
+        self._call.error = name or str(exc)
+        self._book()
+        if not isinstance(exc, CallerGone):
+            log.log(exc.level, "stream ended early request_id=%s outcome=%s", self._call.id, self._call.outcome)
+            yield self._render_error(exc)
+
+    def _book(self) -> None:
+        self._call.usage = self._decoder.usage
+        self._finish(self._call)
+
+    def _note_progress(self) -> None:
+        now_s = clock.monotonic_s()
+        call = self._call
+        if call.first_byte_s is None:
+            call.first_byte_s = now_s
+        if now_s - self._noted_s < PROGRESS_S:
+            return
+        pieces = call.pieces
+        self._noted_chars += sum(map(len, pieces[self._noted_pieces:]))
+        self._noted_s, self._noted_pieces = now_s, len(pieces)
+        self._progress(call.id, max(len(pieces), self._noted_chars // CHARS_PER_TOKEN))

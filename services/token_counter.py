@@ -1,0 +1,118 @@
+"""Counting tokens here, for when no provider reported them. Never the bill when one did.
+
+The vocabularies of cl100k_base and o200k_base are shipped (data/README.md names their origin), so nothing is
+downloaded, ever. Loading one costs 0.2 s and tens of megabytes, so it happens at the first count only.
+"""
+
+import base64
+import gzip
+import hashlib
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import tiktoken
+import tiktoken.load
+import tiktoken_ext.openai_public
+
+from services.accounting import Accounting
+from services.types import Call, Chat, Usage
+from utils import native
+
+FALLBACK: Final = "o200k_base"          # for models tiktoken does not know; such counts are estimates anyway
+PER_MESSAGE: Final = 3                  # tokens around each chat message …
+PER_NAME: Final = 1                     # … one more where it has a name …
+PER_REPLY: Final = 3                    # … and the priming of the answer (OpenAI's rule for current chat models)
+DATA: Final = Path(__file__).resolve().parent / "data"
+SHA256: Final = {
+    "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    "o200k_base.tiktoken": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+}
+
+
+@lru_cache(maxsize=1024)
+def get_tokenizer(model_name: str) -> tiktoken.Encoding:
+    """The encoding of a model, or o200k_base for models with an unknown one."""
+    _prepare()
+    try:
+        name = tiktoken.encoding_name_for_model(model_name)
+        return tiktoken.get_encoding(name)
+    except KeyError:
+        return tiktoken.get_encoding(FALLBACK)
+
+
+def count_tokens(text: str, model_name: str) -> int:
+    """Tokens of a text. Special tokens in it, such as `<|endoftext|>`, count as the plain text they are."""
+    return len(get_tokenizer(model_name).encode(text, disallowed_special=()))
+
+
+def count_request(body: Chat, model_name: str) -> int:
+    """Tokens of a chat, completion or embedding request: an estimate, tools and pictures roughly."""
+    if "messages" not in body:
+        return sum(_count_input(part, model_name) for part in _as_list(body.get("prompt", body.get("input", ""))))
+    total = PER_REPLY
+    for message in body["messages"]:
+        total += PER_MESSAGE + (PER_NAME if message.get("name") else 0)
+        total += sum(count_tokens(text, model_name) for text in _texts(message))
+    for extra in ("tools", "functions", "response_format"):
+        if body.get(extra):
+            total += sum(count_tokens(text, model_name) for text in _texts(body[extra]))
+    return total
+
+
+def estimate(call: Call) -> Usage:
+    """Tokens of the request, and of the text that was handed on; counted off the event loop."""
+    model = call.deployment.model if call.deployment else call.body["model"]
+    return native.run(_estimate, call, model)
+
+
+def update_token_usage(accounting: Accounting, user_id: int, token_count: int) -> None:
+    """Add tokens to what a user has used, with an entry in the ledger.
+
+    Raises:
+        BooksUnavailable: nothing was added.
+    """
+    accounting.add_tokens(user_id, token_count, actor="gateway", reason="counted outside a call")
+
+
+def _estimate(call: Call, model: str) -> Usage:
+    return Usage(count_request(call.body, model), count_tokens("".join(call.pieces), model) if call.pieces else 0)
+
+
+def _count_input(part: Any, model_name: str) -> int:
+    """A text, one token id, or a list of them."""
+    if isinstance(part, str):
+        return count_tokens(part, model_name)
+    return len(part) if isinstance(part, list) else 1
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in a JSON value, data URIs (pictures, sounds) apart."""
+    if isinstance(value, str):
+        return [] if value.startswith("data:") else [value]
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for member in members for text in _texts(member)]
+
+
+@cache
+def _prepare() -> None:
+    """Let tiktoken take its vocabularies from the shipped files, whatever address it asks for."""
+    tiktoken_ext.openai_public.load_tiktoken_bpe = _load_shipped
+
+
+def _load_shipped(address: str, expected_hash: str | None = None) -> dict[bytes, int]:  # noqa: ARG001 - tiktoken's signature
+    """The ranks of a shipped vocabulary.
+
+    Raises:
+        KeyError: it is not shipped; the caller falls back to one that is.
+    """
+    name = address.rpartition("/")[2]
+    content = gzip.decompress((DATA / f"{name}.gz").read_bytes()) if name in SHA256 else None
+    if content is None or hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise KeyError(f"the vocabulary `{name}` is not shipped")
+    pairs = (line.split() for line in content.splitlines())
+    return {base64.b64decode(token): int(rank) for token, rank in pairs}

@@ -1,0 +1,299 @@
+"""The only place that opens a socket to a provider.
+
+Calls of `/v1` go through `Transport.open`: pooled sockets with llhttp's parser (httptools), which costs 35-45 µs
+of CPU a call where http.client costs 85-100 and urllib3 160-220 (docs/performance.md). Everything else, such as
+model lists, goes through `Transport.fetch`, which is `requests`. Both follow no redirect, read no proxy variable
+and no .netrc, and check the address that is really connected to. Bodies are never logged.
+"""
+
+import select
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import certifi
+import requests
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+
+from services.addresses import AddressRules
+from services.errors import UpstreamError, UpstreamUnreachable
+from services.exchange import ConnectionLost, Exchange, Patience
+from services.local import LocalExchange
+from services.providers.echo import Script
+from services.types import Upstream
+from utils import clock, native
+
+IDLE_S: Final = 55.0            # a pooled connection older than this is not used again; servers close theirs after 60
+IDLE_MAX: Final = 1024          # pooled connections per origin
+FETCH_BYTES: Final = 8 * 1024 * 1024
+REDIRECT: Final = range(300, 400)
+PORTS: Final = {"http": 80, "https": 443}
+
+
+class Request(Protocol):
+    """What a wire wants sent."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Answer(Protocol):
+    """An upstream's answer under way: an Exchange, or one that needs no network."""
+
+    status: int
+    headers: dict[str, str]
+
+    def chunks(self, beat_s: float = 0.0) -> Any: ...  # noqa: D102 - see Exchange
+    def read(self, limit: int) -> bytes: ...  # noqa: D102
+    def drain(self) -> None: ...  # noqa: D102
+    def shutdown(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a base URL leads."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str                 # path of the base URL, without its last slash
+    ca_file: str = ""
+
+    @property
+    def host_header(self) -> str:
+        """The Host header: the port only where it is not the scheme's own."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return name if PORTS[self.scheme] == self.port else f"{name}:{self.port}"
+
+
+@lru_cache(maxsize=1024)
+def origin_of(base_url: str, ca_file: str = "") -> Origin:
+    """The parts of a base URL.
+
+    Raises:
+        UpstreamUnreachable: not an http(s) URL with a host, or one with user name, query or fragment.
+    """
+    try:
+        url = urlsplit(base_url)
+        scheme, host, port = url.scheme.lower(), url.hostname, url.port
+    except ValueError as exc:
+        raise UpstreamUnreachable(f"`{base_url}` is not a URL") from exc
+    if scheme not in PORTS or not host or url.username is not None or url.query or url.fragment:
+        raise UpstreamUnreachable(f"`{base_url}` must be http(s)://host[:port][/path] and nothing else")
+    if any(ord(char) <= ord(" ") for char in base_url):
+        raise UpstreamUnreachable("a base URL must not contain spaces or control characters")
+    return Origin(scheme, host, port or PORTS[scheme], url.path.rstrip("/"), ca_file)
+
+
+class Transport:
+    """Opens exchanges. `local` answers base URLs of its own schemes without a network, such as `echo:`."""
+
+    def __init__(self, rules: AddressRules, patience: Patience, local: Mapping[str, Callable[[Request], Script]]) -> None:
+        self._rules, self._patience, self._local = rules, patience, local
+        self._idle: defaultdict[Origin, list[tuple[socket.socket, float]]] = defaultdict(list)
+        self._session: requests.Session | None = None
+
+    def open(self, upstream: Upstream, request: Request, attach: Callable[[Answer], None]) -> Answer:
+        """Send a request and wait for the head of its answer.
+
+        `attach` is called with the exchange before anything is sent, so that another thread can end it.
+
+        Raises:
+            UpstreamUnreachable, UpstreamTimeout, UpstreamError: no usable answer; its connection is closed.
+        """
+        scheme = upstream.base_url.partition(":")[0]
+        if scheme in self._local:
+            local = LocalExchange(self._local[scheme](request), self._patience)
+            attach(local)
+            return local
+        origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
+        while True:
+            pooled = self._pooled(origin)
+            exchange = Exchange(pooled or self._dial(origin), self._patience, lambda sock: self._give_back(origin, sock))
+            try:
+                attach(exchange)
+                exchange.send(_head(origin, request), request.body)
+                exchange.read_head()
+            except ConnectionLost:
+                exchange.close()
+                if pooled is None:
+                    raise
+                # The upstream closed the idle connection as we took it: nothing was answered, so a new one is tried.
+            except BaseException:
+                exchange.close()
+                raise
+            else:
+                if exchange.status in REDIRECT:
+                    exchange.close()
+                    raise UpstreamError(f"the upstream answered with a redirect ({exchange.status}), which is not followed")
+                return exchange
+
+    def fetch(self, upstream: Upstream, path: str, headers: Mapping[str, str], *, timeout_s: float) -> bytes:
+        """GET something small from a provider, outside the calls of `/v1`.
+
+        Raises:
+            UpstreamError: not reached, not 200, or larger than 8 MiB.
+        """
+        origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
+        url = f"{origin.scheme}://{origin.host_header}{origin.prefix}{path}"
+        try:
+            with self._requests().get(url, headers=dict(headers), timeout=timeout_s, allow_redirects=False, stream=True,
+                                      verify=origin.ca_file or True) as response:
+                body = response.raw.read(FETCH_BYTES + 1, decode_content=False)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            reason = next((str(cause) for cause in _causes(exc) if isinstance(cause, UpstreamError)), type(exc).__name__)
+            raise UpstreamUnreachable(f"`{url}` could not be read: {reason}") from exc
+        if response.status_code != requests.codes.ok:
+            raise UpstreamError(f"`{url}` answered {response.status_code}")
+        if len(body) > FETCH_BYTES:
+            raise UpstreamError(f"`{url}` answered more than {FETCH_BYTES} bytes")
+        return bytes(body)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop()[0].close()
+
+    def _pooled(self, origin: Origin) -> socket.socket | None:
+        """The connection used last, if it is still good. A server has nothing to say on an idle one but goodbye."""
+        idle = self._idle[origin]
+        while True:
+            try:
+                sock, since_s = idle.pop()
+            except IndexError:      # also when another thread was faster
+                return None
+            if clock.monotonic_s() - since_s < IDLE_S and not _is_stale(sock):
+                return sock
+            sock.close()
+
+    def _give_back(self, origin: Origin, sock: socket.socket) -> None:
+        idle = self._idle[origin]
+        if len(idle) < IDLE_MAX:
+            idle.append((sock, clock.monotonic_s()))
+        else:
+            sock.close()
+
+    def _dial(self, origin: Origin) -> socket.socket:
+        is_tls = origin.scheme == "https"
+        sock = dial(origin.host, origin.port, self._rules, is_tls=is_tls, timeout_s=self._patience.connect_s)
+        if not is_tls:
+            return sock
+        try:
+            return _tls(origin.ca_file).wrap_socket(sock, server_hostname=origin.host)
+        except (OSError, ValueError) as exc:
+            sock.close()
+            reason = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else type(exc).__name__
+            raise UpstreamUnreachable(f"no TLS connection to `{origin.host}`: {reason}") from exc
+
+    def _requests(self) -> requests.Session:
+        if self._session is None:
+            self._session = requests.Session()
+            self._session.trust_env = False
+            self._session.headers.update({"accept-encoding": "identity", "user-agent": "tollhouse"})
+            for scheme in PORTS:
+                self._session.mount(f"{scheme}://", _GuardedAdapter(self._rules))
+        return self._session
+
+
+def dial(host: str, port: int, rules: AddressRules, *, is_tls: bool, timeout_s: float) -> socket.socket:
+    """A TCP connection to the first address of the host that the rules allow and that answers.
+
+    Raises:
+        UpstreamUnreachable: no such host, no allowed address, or nobody answers.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise UpstreamUnreachable(f"the host `{host}` is not known") from exc
+    reason = ""
+    for family, kind, protocol, _name, address in found:
+        refusal = rules.refusal(str(address[0]), is_tls=is_tls)
+        if refusal is not None:
+            reason = refusal
+            continue
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as exc:
+            sock.close()
+            reason = exc.strerror or "no answer"
+        else:
+            return sock
+    raise UpstreamUnreachable(f"no connection to `{host}:{port}`: {reason}")
+
+
+def _head(origin: Origin, request: Request) -> bytes:
+    """Request line and headers.
+
+    Raises:
+        UpstreamError: a header holds a line break or another control character.
+    """
+    lines = [f"{request.method} {origin.prefix}{request.path} HTTP/1.1", f"host: {origin.host_header}", "accept-encoding: identity",
+             *(f"{name}: {value}" for name, value in request.headers), f"content-length: {len(request.body)}"]
+    if any(not line.isprintable() for line in lines):
+        raise UpstreamError("a header for the upstream holds control characters; check the provider's credential")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def _is_stale(sock: socket.socket) -> bool:
+    poll = native.poll()
+    poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+@lru_cache(maxsize=64)
+def _tls(ca_file: str) -> ssl.SSLContext:
+    """One context per set of authorities: making one costs tens of milliseconds."""
+    if ca_file:
+        return ssl.create_default_context(cafile=ca_file)
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs()
+    return context
+
+
+def _causes(exc: BaseException | None) -> Any:
+    """The exception, what it was raised from, and what it carries as its reason."""
+    seen = 0
+    while exc is not None and seen < 10:  # noqa: PLR2004 - a circle of causes must end
+        yield exc
+        reason = getattr(exc, "reason", None) or (exc.args[0] if exc.args and isinstance(exc.args[0], BaseException) else None)
+        exc = reason if isinstance(reason, BaseException) else exc.__cause__ or exc.__context__
+        seen += 1
+
+
+class _GuardedAdapter(requests.adapters.HTTPAdapter):
+    """`requests` with connections that the address rules allow."""
+
+    def __init__(self, rules: AddressRules) -> None:
+        self._rules = rules
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """See HTTPAdapter; replaces how connections are made."""
+        super().init_poolmanager(*args, **kwargs)
+        rules = self._rules
+
+        def guarded(self: urllib3.connection.HTTPConnection) -> socket.socket:
+            is_tls = isinstance(self, urllib3.connection.HTTPSConnection)
+            timeout_s = self.timeout if isinstance(self.timeout, int | float) else 10.0
+            return dial(self.host, self.port or 80, rules, is_tls=is_tls, timeout_s=timeout_s)
+
+        plain = type("GuardedConnection", (urllib3.connection.HTTPConnection,), {"_new_conn": guarded})
+        secure = type("GuardedTLSConnection", (urllib3.connection.HTTPSConnection,), {"_new_conn": guarded})
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": type("GuardedPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("GuardedTLSPool", (urllib3.connectionpool.HTTPSConnectionPool,), {"ConnectionCls": secure}),
+        }

@@ -1,0 +1,244 @@
+"""The records that cross module borders. Plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from services.errors import CallerGone, Draining, GatewayError
+
+Chat = dict[str, Any]           # a request or answer body in OpenAI's format: the hub all wires translate from and to
+
+CHAT: Final = "chat"
+COMPLETION: Final = "completion"
+EMBEDDING: Final = "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRef:
+    """A budget that applies to a caller. What is left of it stands only in the database."""
+
+    id: int
+    scope: str                  # "user" or "key"
+    unit: str                   # "usd" (nano-USD) or "tokens"
+    period: str
+    timezone: str
+    is_prepaid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as of one snapshot."""
+
+    user_id: int
+    username: str
+    role: str
+    key_id: int | None = None               # None: signed in by token
+    key_hint: str | None = None
+    allowed_models: frozenset[str] | None = None     # None: all
+    expires_at_s: float | None = None
+    budgets: tuple[BudgetRef, ...] = ()     # in id order, the order in which they are taken
+
+    def may_use(self, model: str) -> bool:
+        """Whether the caller's key allows the model."""
+        return self.allowed_models is None or model in self.allowed_models
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What tokens cost, in nano-USD per million. None = charged as input."""
+
+    input_rate: int
+    output_rate: int
+    cache_read_rate: int | None = None
+    cache_creation_rate: int | None = None
+    is_free: bool = False
+    source: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A provider account, ready to be called. The credential never appears in a repr."""
+
+    id: int
+    name: str
+    kind: str
+    base_url: str
+    credential: str = field(default="", repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One upstream model that serves a public model. `price` None = nobody knows."""
+
+    id: int
+    upstream: Upstream
+    model: str
+    priority: int
+    weight: int
+    price: Price | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicModel:
+    """A name callers use."""
+
+    name: str
+    owned_by: str
+    created_s: int
+    deployments: tuple[Deployment, ...]
+    fallbacks: tuple[str, ...] = ()
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one call. None = the upstream did not say; 0 = it said zero.
+
+    input_tokens includes cache_read and cache_creation tokens, output_tokens includes reasoning
+    (gen_ai.usage.* of OpenTelemetry).
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What a hold took from one budget, in the period the call began in."""
+
+    budget: BudgetRef
+    period_start: int           # unix seconds; 0 = the budget has no period
+    amount: int                 # nano-USD or tokens, as the budget counts
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a call may use: input proven, output per choice as its caller limits it, or else as its model does."""
+
+    input_tokens: int
+    choices: int
+    output_tokens: int | None           # the caller's limit; None = none given
+    most_output_tokens: int             # the model's own limit
+    is_bounded: bool = True             # false: nobody can say how much input there is
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most a call can use: proven for input, promised by the output limit it is sent with."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class Abortable(Protocol):
+    """An open exchange with an upstream."""
+
+    def shutdown(self) -> None:
+        """End it now, from whatever thread; the reader wakes up."""
+        ...
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one deployment."""
+
+    deployment: Deployment
+    happened: str = ""          # empty: the call's own outcome
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The life of one request: filled in stage by stage, booked once."""
+
+    id: str
+    operation: str
+    body: Chat
+    caller: Caller
+    started_ms: int
+    started_s: float                        # monotonic
+    body_bytes: int = 0
+    is_stream: bool = False
+    wants_usage: bool = False               # the caller asked for the usage event of a stream
+    model: PublicModel | None = None
+    candidates: tuple[Deployment, ...] = ()
+    bound: Bound | None = None
+    max_output_tokens: int | None = None    # put into the request because a budget applies and the caller gave none
+    takes: tuple[Take, ...] = ()
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    pieces: list[str] = field(default_factory=list)      # generated text that was handed on, for an estimate
+    is_finished: bool = False               # booked, or being booked
+    is_answered: bool = False               # an upstream began a good answer
+    first_byte_s: float | None = None
+    status: int = 200
+    outcome: str = "pending"
+    error: str | None = None
+    dropped: list[str] = field(default_factory=list)
+    abort_reason: GatewayError | None = None
+    exchange: Abortable | None = None
+
+    @property
+    def deployment(self) -> Deployment | None:
+        """The deployment tried last."""
+        return self.attempts[-1].deployment if self.attempts else None
+
+    def abort(self, reason: GatewayError) -> None:
+        """End the call from another thread; its reader finds `abort_reason`."""
+        if self.abort_reason is None:
+            self.abort_reason = reason
+        if self.exchange is not None:
+            self.exchange.shutdown()
+
+    def abort_gone(self) -> None:
+        """The caller has left."""
+        self.abort(CallerGone("the caller closed the connection"))
+
+    def abort_draining(self) -> None:
+        """The worker must end now."""
+        self.abort(Draining("this worker is shutting down; please send the request again"))
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What one budget is charged for a call, against what the hold had taken from it."""
+
+    budget_id: int
+    period_start: int
+    unit: str                               # "usd" or "tokens"
+    held: int
+    booked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is booked for a call: everything a usage row, the ledger and the budgets need, and nothing else.
+
+    Written to the database or, when that fails, to the spool; so it is plain JSON-able data.
+    """
+
+    request_id: str
+    created_ms: int
+    user_id: int
+    key_id: int | None
+    model: str
+    provider: str | None
+    upstream_model: str | None
+    operation: str
+    is_stream: bool
+    status: int
+    outcome: str
+    state: str                              # measured, estimated or void
+    is_overrun: bool
+    usage: Usage
+    cost_nanousd: int
+    price: Price | None
+    bookings: tuple[Booking, ...]
+    first_byte_ms: int | None
+    duration_ms: int
+    attempts: tuple[tuple[str, str], ...]
+    error: str | None
