@@ -1,0 +1,76 @@
+"""Builds the application. Wiring only: no I/O but the check of the settings, no logic.
+
+`python app.py` is the development server on port 5000; production runs gunicorn (see gunicorn.conf.py).
+"""
+
+import sys
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import config as settings
+import routes
+import services
+from config import Config, ConfigError
+from utils import extensions, logs
+
+DEVELOPMENT_PORT = 5000
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """The WSGI application for these settings (default: those of the environment).
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
+    config = config or settings.load_prepared()
+    settings.project()
+    logs.configure(config.log_level, as_json=config.is_strict, secrets=config.secrets)
+    app = Flask("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
+    url, _source = config.database
+    app.config.update(
+        SECRET_KEY=config.secret_key, SQLALCHEMY_DATABASE_URI=url, SQLALCHEMY_ECHO=config.db_echo,
+        SQLALCHEMY_TRACK_MODIFICATIONS=config.track_modifications, SQLALCHEMY_ENGINE_OPTIONS=_engine_options(config, url),
+        MAX_CONTENT_LENGTH=config.max_body_bytes, TRUSTED_HOSTS=list(config.trusted_hosts) or None,
+        BCRYPT_HANDLE_LONG_PASSWORDS=True, BABEL_DEFAULT_LOCALE=config.default_locale,
+        SESSION_COOKIE_NAME="tollhouse", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.is_strict, BOOTSTRAP_SERVE_LOCAL=True, WTF_CSRF_TIME_LIMIT=None,
+    )
+    if config.trusted_proxies:
+        hops = config.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    extensions.init(app)
+    with app.app_context():
+        app.extensions["gateway"] = services.build(config, extensions.db.engine)
+    routes.register(app, config)
+    return app
+
+
+def _engine_options(config: Config, url: str) -> dict[str, object]:
+    """The control plane's pool; the books have their own."""
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": 2}}
+    return {"pool_size": config.db_pool_size, "max_overflow": config.db_max_overflow, "pool_pre_ping": True,
+            "connect_args": {"connect_timeout": 2}}
+
+
+def main() -> int:
+    """The development server: prepares, then serves with threads and reports its own address."""
+    try:
+        config = settings.load_prepared()
+        app = create_app(config)
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)  # noqa: T201 - there is no log yet
+        return settings.EXIT_BAD_CONFIG
+    if config.is_strict:
+        print("`python app.py` is for development; staging and production run gunicorn -c gunicorn.conf.py", file=sys.stderr)  # noqa: T201
+        return settings.EXIT_BAD_CONFIG
+    port = config.port or DEVELOPMENT_PORT
+    app.test_cli_runner().invoke(args=["prepare", "--url", f"http://{config.host}:{port}"], standalone_mode=False)
+    app.extensions["gateway"].start_worker()
+    app.run(config.host, port, threaded=True, use_reloader=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

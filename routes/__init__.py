@@ -1,0 +1,18 @@
+"""HTTP in, HTTP out: the only code that sees a request."""
+
+from flask import Flask
+
+from config import Config
+from routes import admin, auth, cli, cors, llm, ops, render, user
+from utils.extensions import csrf
+
+
+def register(app: Flask, config: Config) -> None:
+    """Put every surface on the app."""
+    for blueprint in (llm.bp, auth.bp, user.bp, ops.bp):
+        csrf.exempt(blueprint)      # they take keys and tokens, not cookies
+        app.register_blueprint(blueprint)
+    cors.register(app, llm.bp.name, config.cors_origins)
+    admin.register(app)
+    cli.register(app)
+    render.register(app)

@@ -1,0 +1,140 @@
+"""The `flask` commands of an operator."""
+
+import sys
+from pathlib import Path
+
+import click
+import flask_migrate
+from cryptography.fernet import Fernet
+from flask import Flask
+from flask.cli import AppGroup, with_appcontext
+
+import config as settings
+from routes import screen
+from services import audit, bootstrap, budgets, configapply, docs, ledger
+from services.configfile import ConfigFileError
+from services.errors import GatewayError
+from services.migrating import migration_lock
+from services.periods import PERIODS
+from utils import ids
+from utils.extensions import gateway
+
+OPERATOR = audit.Actor("operator")
+
+config_group = AppGroup("config", help="Settings and the configuration file.")
+ledger_group = AppGroup("ledger", help="The books.")
+budgets_group = AppGroup("budgets", help="Ceilings of users and keys.")
+
+
+def register(app: Flask) -> None:
+    """Put the commands on the app."""
+    for command in (config_group, ledger_group, budgets_group, prepare, create_admin):
+        app.cli.add_command(command)
+
+
+@click.command()
+@click.option("--url", default="", help="Address to show; default: from the settings.")
+@with_appcontext
+def prepare(url: str) -> None:
+    """Make ready to serve: migrate, then see to built-in rows, the first admin and the configuration file."""
+    here = gateway()
+    with migration_lock(here.engine, here.config.instance_path):
+        flask_migrate.upgrade()
+        try:
+            report = bootstrap.run(here.engine, here.config, here.accounts, here.keys, here.sealer, here.discovery)
+        except (ConfigFileError, GatewayError) as exc:
+            _fail(str(exc))
+    click.echo(screen.started(here.config, report, url or here.config.public_url))
+
+
+@click.command("create-admin")
+@click.argument("username")
+@click.password_option()
+@with_appcontext
+def create_admin(username: str, password: str) -> None:
+    """Make an admin; asks for the password."""
+    try:
+        gateway().accounts.create(username, password, role="admin")
+    except GatewayError as exc:
+        _fail(str(exc))
+    gateway().audit.note(OPERATOR, "user_create", "user", username, {"role": "admin"})
+    click.echo(f"Admin `{username}` made.")
+
+
+@config_group.command("show")
+@with_appcontext
+def config_show() -> None:
+    """Every setting as it stands, secrets masked."""
+    click.echo(docs.shown(gateway().config))
+
+
+@config_group.command("new-key")
+def config_new_key() -> None:
+    """Fresh values for SECRET_KEY, KEY_PEPPER and ENCRYPTION_KEYS."""
+    click.echo(f"SECRET_KEY={ids.random_base62(64)}\nKEY_PEPPER={ids.random_base62(64)}\nENCRYPTION_KEYS={Fernet.generate_key().decode()}")
+
+
+@config_group.command("apply")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@with_appcontext
+def config_apply(file: Path) -> None:
+    """Store the providers and models of a YAML file; applying it twice changes nothing."""
+    here = gateway()
+    try:
+        changes = configapply.apply(here.engine, here.sealer, file, here.config.environ, OPERATOR)
+    except ConfigFileError as exc:
+        _fail(str(exc))
+    click.echo(screen.changes(changes))
+
+
+@config_group.command("docs")
+@click.option("--check", is_flag=True, help="Only say whether docs/ is up to date.")
+def config_docs(check: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Write docs/configuration.md and docs/errors.md from the code."""
+    stale = docs.write(settings.ROOT / "docs", check_only=check)
+    if check and stale:
+        _fail(f"out of date, run `make docs`: {', '.join(stale)}")
+    click.echo("docs are up to date" if not stale else f"written: {', '.join(stale)}")
+
+
+@ledger_group.command("verify")
+@with_appcontext
+def ledger_verify() -> None:
+    """Recompute every balance from the ledger and the ledger from the usage rows; exit 1 on a difference."""
+    report = ledger.verify(gateway().engine)
+    for difference in report.differences:
+        click.echo(difference)
+    click.echo(f"{len(report.differences)} differences in {report.usage_rows:,} usage rows and {report.ledger_entries:,} ledger "
+               f"entries; {report.open_holds:,} calls are under way.")
+    if report.differences:
+        sys.exit(1)
+
+
+@budgets_group.command("set")
+@click.option("--user", default=None, help="User name.")
+@click.option("--key", "key_id", type=int, default=None, help="Key id, as the panel shows it.")
+@click.option("--unit", type=click.Choice(["usd", "tokens"]), required=True)
+@click.option("--limit", required=True, help="USD or tokens.")
+@click.option("--period", type=click.Choice(PERIODS), default="total", show_default=True)
+@click.option("--timezone", default="UTC", show_default=True)
+@with_appcontext
+def budgets_set(user: str | None, key_id: int | None, unit: str, limit: str, period: str, timezone: str) -> None:  # noqa: PLR0913 - options
+    """Set the ceiling of a user or key, or change it."""
+    try:
+        budgets.put(gateway().engine, OPERATOR, user=user, key_id=key_id, unit=unit, limit=limit, period=period, timezone=timezone)
+    except GatewayError as exc:
+        _fail(str(exc))
+    click.echo("Budget set.")
+
+
+@budgets_group.command("show")
+@with_appcontext
+def budgets_show() -> None:
+    """All budgets with what is spent and held of them now."""
+    for line in budgets.lines(gateway().engine):
+        click.echo(line)
+
+
+def _fail(message: str) -> None:
+    click.echo(message, err=True)
+    sys.exit(settings.EXIT_BAD_CONFIG)

@@ -1,0 +1,106 @@
+"""`/v1`: OpenAI's surface. Parse, call the pipeline, render; nothing else."""
+
+from typing import Final
+
+from flask import Blueprint, Response, request
+
+from routes import render
+from services.dialects import openai
+from services.errors import NotFound
+from services.stream import Stream
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, PublicModel
+from utils import clock
+from utils.decorators import require_api_key
+from utils.extensions import gateway
+
+bp = Blueprint("llm", __name__, url_prefix="/v1")
+
+STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
+
+
+@bp.post("/chat/completions")
+@require_api_key
+def chat_completions(caller: Caller) -> Response:
+    """A chat answer, whole or streamed."""
+    return _serve(caller, CHAT)
+
+
+@bp.post("/completions")
+@require_api_key
+def completions(caller: Caller) -> Response:
+    """The continuation of a text, whole or streamed."""
+    return _serve(caller, COMPLETION)
+
+
+@bp.post("/embeddings")
+@require_api_key
+def embeddings(caller: Caller) -> Response:
+    """Vectors of texts."""
+    return _serve(caller, EMBEDDING)
+
+
+@bp.get("/models")
+@require_api_key
+def models(caller: Caller) -> Response:
+    """The models this caller may use."""
+    listed = gateway().catalog.snapshot().models.values()
+    return render.answer({"object": "list", "data": [_entry(model) for model in listed if _is_offered(model, caller)]})
+
+
+@bp.get("/models/<path:name>")
+@require_api_key
+def model(caller: Caller, name: str) -> Response:
+    """One model; names may contain slashes."""
+    found = gateway().catalog.snapshot().models.get(name)
+    if found is None or not _is_offered(found, caller):
+        raise NotFound(f"Model '{name}' not found", param="model_id", code="model_not_found")
+    return render.answer(_entry(found))
+
+
+@bp.get("/")
+def welcome() -> Response:
+    """A sign of life that needs no key."""
+    return render.answer({"message": "Welcome to Tollhouse - Version 1"})
+
+
+@bp.get("/health")
+def health() -> Response:
+    """The same for health checks."""
+    return render.answer({"status": "ok"})
+
+
+def _serve(caller: Caller, operation: str) -> Response:
+    raw = request.get_data(cache=False)
+    body = openai.parse(operation, raw)
+    call = Call(
+        id=render.request_id(), operation=operation, body=body, caller=caller, started_ms=clock.now_ms(),
+        started_s=clock.monotonic_s(), body_bytes=len(raw), is_stream=bool(body.get("stream")),
+        wants_usage=bool((body.get("stream_options") or {}).get("include_usage")))
+    answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=render.openai_event)
+    headers = {"x-request-id": call.id}
+    if call.dropped:
+        headers["x-gateway-dropped-params"] = ",".join(call.dropped)
+    if call.max_output_tokens is not None:
+        headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
+    if not isinstance(answered, Stream):
+        return Response(answered, 200, headers, mimetype="application/json")
+    response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type="text/event-stream; charset=utf-8")
+    response.call_on_close(answered.close)      # runs even if the body is never read, and perhaps twice
+    return response
+
+
+def _caller_socket() -> int | None:
+    """The file number of the caller's connection, to see when it goes away."""
+    for name in SOCKETS:
+        if (socket := request.environ.get(name)) is not None:
+            return int(socket.fileno())
+    return None
+
+
+def _is_offered(model: PublicModel, caller: Caller) -> bool:
+    return bool(model.deployments) and caller.may_use(model.name)
+
+
+def _entry(model: PublicModel) -> dict[str, object]:
+    return {"id": model.name, "object": "model", "created": model.created_s, "owned_by": model.owned_by}

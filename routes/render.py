@@ -1,0 +1,105 @@
+"""From an error to the answer its sender understands: one renderer per dialect, chosen by the path."""
+
+import logging
+from typing import Any, Final
+
+from flask import Flask, Response, request
+from flask_babel import gettext
+from werkzeug.exceptions import HTTPException
+
+from services.errors import AuthenticationFailed, BodyTooLarge, GatewayError, InvalidRequest, NotFound
+from utils import ids, jsonx, sse
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID: Final = "tollhouse.request_id"      # in the WSGI environment
+UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
+SERVER_ERROR: Final = 500
+BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
+    400: (InvalidRequest, "The request is malformed.", "validation_error"),
+    404: (NotFound, "There is nothing at this path.", "not_found"),
+    405: (InvalidRequest, "This path does not answer to this method.", "method_not_allowed"),
+    413: (BodyTooLarge, "The request body is too large.", "request_too_large"),
+    415: (InvalidRequest, "The content type is not supported; send application/json.", "unsupported_media_type"),
+}
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the app in the dialect of its path."""
+    app.register_error_handler(GatewayError, error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def request_id() -> str:
+    """The id of this request: the same in headers, errors, logs and books."""
+    found: str | None = request.environ.get(REQUEST_ID)
+    if found is None:
+        found = request.environ[REQUEST_ID] = ids.request_id()
+    return found
+
+
+def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer with the request id."""
+    return Response(jsonx.dumps(body), status, {"x-request-id": request_id(), **(headers or {})}, mimetype="application/json")
+
+
+def error(exc: GatewayError) -> Response:
+    """The answer to a failed request; logged here and nowhere else."""
+    log.log(exc.level, "request failed request_id=%s status=%s code=%s", request_id(), exc.status, exc.code)
+    body = openai_body(exc) if is_openai() else _plain_body(exc)
+    headers = {}
+    if isinstance(exc, AuthenticationFailed):
+        headers["www-authenticate"] = "Bearer"
+    if exc.retry_after_s is not None:
+        headers["retry-after"] = str(exc.retry_after_s)
+    if exc.should_retry is not None:
+        headers["x-should-retry"] = "true" if exc.should_retry else "false"
+    return answer(body, exc.status, headers)
+
+
+def openai_body(exc: GatewayError) -> dict[str, Any]:
+    """OpenAI's error envelope."""
+    return {"error": {"message": str(exc), "type": exc.type, "param": exc.param, "code": exc.code}}
+
+
+def openai_event(exc: GatewayError) -> bytes:
+    """The same as an event in a stream."""
+    return sse.format_event(openai_body(exc))
+
+
+def is_openai() -> bool:
+    """Whether the request came in on OpenAI's surface."""
+    return request.path == "/v1" or request.path.startswith("/v1/")
+
+
+def _plain_body(exc: GatewayError) -> dict[str, Any]:
+    """What clients of the smaller APIs read: `detail` and `error`, in the caller's language."""
+    message = gettext(str(exc))
+    is_key = isinstance(exc, AuthenticationFailed) and exc.code != "invalid_credentials"
+    return {"detail": message, "error": gettext("Invalid or missing API key") if is_key else message,
+            "code": exc.code, "request_id": request_id()}
+
+
+def _http_error(exc: HTTPException) -> Any:
+    """Errors of the framework: pages for browsers, else an error like ours."""
+    if request.path.startswith(("/admin", "/static")) or (exc.response is not None and exc.code is None):
+        return exc
+    if exc.code is not None and exc.code < 400:  # noqa: PLR2004 - redirects, such as for a missing slash
+        return exc
+    kind, message, code = BY_STATUS.get(exc.code or SERVER_ERROR, (InvalidRequest, exc.description or "", "http_error"))
+    ours = kind(message, code=code)
+    ours.status = exc.code or SERVER_ERROR
+    rendered = error(ours)
+    for name, value in exc.get_headers():
+        if name.lower() == "allow":
+            rendered.headers[name] = value
+    return rendered
+
+
+def _unexpected(exc: Exception) -> Any:
+    """The last resort: say nothing of the inside, log everything."""
+    log.error("request failed request_id=%s", request_id(), exc_info=exc)
+    if request.path.startswith("/admin"):
+        return Response(f"{UNEXPECTED} ({request_id()})", SERVER_ERROR, mimetype="text/plain")
+    return error(GatewayError(UNEXPECTED))
