@@ -1,0 +1,230 @@
+"""The measurements: each cell puts one kind of load on the gateway and returns its figures."""
+
+import json
+import secrets
+import signal
+import string
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import procs
+from servers import HERE, BenchError, Database, Gateway
+
+Figures = dict[str, float | None]
+Result = dict[str, Any]
+
+CHUNKS = 50
+EVERY_MS = 20
+PATIENCE_S = 60
+# What the gateway puts off, such as writing usage, belongs to the cell that caused it.
+SETTLE_S = 0.3
+# 401 and 403 refuse the key; 429 is a gateway that slows down who guesses.
+REFUSALS = ("401", "403", "429")
+BODIES = {
+    "plain": ("", False, 0),
+    "burst": (f"{{{{chunks={CHUNKS}}}}}", True, 0),
+    "paced": (f"{{{{chunks={CHUNKS} every_ms={EVERY_MS}}}}}", True, 0),
+    "large": ("", False, 1_000_000),
+}
+
+
+class Cpu(NamedTuple):
+    """CPU seconds that a load cost."""
+
+    gateway: float
+    database: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run of the load generator."""
+
+    body: str = "plain"
+    connections: int = 1
+    requests: int | None = None
+    seconds: int = PATIENCE_S
+    ramp_ms: int = 0
+    status: int = 200
+    key: str = ""
+
+    @property
+    def chunks(self) -> int:
+        """Content chunks that make an answer complete."""
+        return CHUNKS if BODIES[self.body][1] else 0
+
+
+def write_bodies(folder: Path) -> None:
+    """Writes the request bodies that the cells use."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (tag, stream, padding) in BODIES.items():
+        text = "word " * (padding // 5) + "Say something. " + tag
+        body: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": text}]}
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        (folder / name).write_text(json.dumps(body))
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b else None
+
+
+def _percentiles(result: Result, what: str, prefix: str, *shares: str) -> Figures:
+    return {f"{prefix}{share}_ms": result[what].get(share) for share in shares}
+
+
+@dataclass
+class Suite:
+    """Runs the cells against one gateway."""
+
+    gateway: Gateway
+    database: Database
+    upstream_port: int
+    bodies: Path
+    seconds: int
+    single_streams: int
+    errors: list[str] = field(default_factory=list)
+
+    def cells(self) -> dict[str, Callable[[], Figures]]:
+        """The cells in the order in which they run; what may upset the gateway comes last."""
+        plain = {f"Non-streamed, connections: {n}": partial(self._plain, n) for n in (1, 16, 64, 256)}
+        paced = {f"{n:,} paced streams": partial(self._paced, n) for n in (200, 1000)}
+        return {
+            "Direct to the fake provider, connections: 64": self._direct,
+            **plain,
+            f"Streamed burst of {CHUNKS} chunks, connections: 16": self._burst,
+            "One paced stream alone": self._single,
+            **paced,
+            "50 paced streams beside 2 clients posting 1 MB": self._beside_large,
+            "Wrong keys, connections: 64": self._wrong_keys,
+            "Memory after load": self._memory,
+        }
+
+    def warm_up(self) -> Figures:
+        """Sends the first request, reads the idle memory, then lets the gateway fill its caches."""
+        first = self._run(Load(requests=1), "the first request")
+        if not first["ok"]:
+            raise BenchError(f"the first request failed: {first['first_error']}")
+        time.sleep(1)
+        idle = procs.pss_mib(self.gateway.pid)
+        self._run(Load(connections=16, seconds=1), "the warm-up")
+        self._run(Load("burst", connections=4, seconds=1), "the warm-up")
+        return {"pss_mib": idle}
+
+    def _start(self, load: Load, *, direct: bool = False) -> subprocess.Popen[str]:
+        port = self.upstream_port if direct else self.gateway.port
+        options: dict[str, object] = {"-p": port, "-b": self.bodies / load.body, "-c": load.connections}
+        options |= {"-t": load.seconds, "-T": PATIENCE_S, "-r": load.ramp_ms}
+        options |= {"-e": load.chunks, "-s": load.status}
+        options |= {"-H": f"Authorization: Bearer {load.key or self.gateway.token}"}
+        options |= {"-n": load.requests} if load.requests else {}
+        command = [str(HERE / "bin" / "load"), *(str(part) for pair in options.items() for part in pair)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def _finish(self, process: subprocess.Popen[str], cell: str, limit: int) -> Result:
+        try:
+            out, err = process.communicate(timeout=limit)
+        finally:
+            process.kill()
+        if process.returncode:
+            raise BenchError(f"the load generator failed in '{cell}': {err}")
+        result: Result = json.loads(out)
+        return result
+
+    def _run(self, load: Load, cell: str, *, direct: bool = False) -> Result:
+        return self._finish(self._start(load, direct=direct), cell, load.seconds + 2 * PATIENCE_S)
+
+    def _run_measured(self, load: Load, cell: str) -> tuple[Result, Cpu]:
+        before = self._cpu_now()
+        result = self._run(load, cell)
+        time.sleep(SETTLE_S)
+        after = self._cpu_now()
+        return result, Cpu(after.gateway - before.gateway, after.database - before.database)
+
+    def _cpu_now(self) -> Cpu:
+        database = procs.cpu_seconds(self.database.pid) if self.database.pid else 0.0
+        return Cpu(procs.cpu_seconds(self.gateway.pid), database)
+
+    def _cpu_each(self, cpu: Cpu, count: int, unit: str) -> Figures:
+        figures = {f"cpu_ms_per_{unit}": _ratio(cpu.gateway * 1000, count)}
+        if self.database.pid:
+            figures[f"database_cpu_ms_per_{unit}"] = _ratio(cpu.database * 1000, count)
+        return figures
+
+    def _failures(self, cell: str, result: Result) -> Figures:
+        count = sum(result["failures"].values())
+        if count:
+            first = " ".join(result["first_error"].split())
+            self.errors.append(f"{cell}: {count} failures, the first: {first}")
+        return {"failures": count}
+
+    def _direct(self) -> Figures:
+        result = self._run(Load(connections=64, seconds=self.seconds), "direct", direct=True)
+        figures: Figures = {"requests_per_s": result["rps"]}
+        return figures | _percentiles(result, "total", "", "p50", "p99") | self._failures("Direct", result)
+
+    def _plain(self, connections: int) -> Figures:
+        cell = f"Non-streamed, connections: {connections}"
+        result, cpu = self._run_measured(Load(connections=connections, seconds=self.seconds), cell)
+        figures: Figures = {"requests_per_s": result["rps"]}
+        figures |= _percentiles(result, "total", "", "p50", "p95", "p99")
+        figures |= {"p99_to_p50": _ratio(figures["p99_ms"], figures["p50_ms"])} if connections == 64 else {}
+        return figures | self._cpu_each(cpu, result["ok"], "request") | self._failures(cell, result)
+
+    def _burst(self) -> Figures:
+        cell = "Streamed burst"
+        result, cpu = self._run_measured(Load("burst", connections=16, seconds=self.seconds), cell)
+        figures: Figures = {"streams_per_s": result["rps"]}
+        figures |= _percentiles(result, "total", "", "p50", "p95")
+        return figures | self._cpu_each(cpu, result["ok"], "stream") | self._failures(cell, result)
+
+    def _single(self) -> Figures:
+        cell, load = "One paced stream", Load("paced", requests=self.single_streams)
+        direct = self._run(load, cell, direct=True)
+        result = self._run(load, cell)
+        first, reference = result["first_token"].get("p50"), direct["first_token"].get("p50")
+        added = first - reference if first is not None and reference is not None else None
+        figures: Figures = {"first_token_ms": first, "added_first_token_ms": added}
+        figures |= _percentiles(result, "token_lag", "token_lag_", "p50", "p99")
+        return figures | self._failures(cell, result)
+
+    def _paced(self, streams: int) -> Figures:
+        cell = f"{streams:,} paced streams"
+        load = Load("paced", connections=streams, requests=streams, ramp_ms=1000)
+        result, cpu = self._run_measured(load, cell)
+        figures = _percentiles(result, "first_token", "first_token_", "p50", "p95")
+        figures |= _percentiles(result, "total", "total_", "p50", "p95")
+        figures |= _percentiles(result, "token_lag", "token_lag_", "p50", "p99")
+        figures |= {"most_open_streams": result["max_open_streams"]}
+        return figures | self._cpu_each(cpu, result["ok"], "stream") | self._failures(cell, result)
+
+    def _beside_large(self) -> Figures:
+        cell = "50 paced streams beside 1 MB posts"
+        large = self._start(Load("large", connections=2))
+        try:
+            result = self._run(Load("paced", connections=50, seconds=self.seconds, ramp_ms=1000), cell)
+        finally:
+            large.send_signal(signal.SIGTERM)
+        posts = self._finish(large, cell, PATIENCE_S)
+        figures = _percentiles(result, "token_lag", "token_lag_", "p50", "p99")
+        figures |= {"large_posts_per_s": posts["rps"]} | self._failures(cell, result)
+        return figures | {"large_post_failures": self._failures(f"{cell}, the posts", posts)["failures"]}
+
+    def _wrong_keys(self) -> Figures:
+        key = "sk-th-" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(49))
+        load = Load(connections=64, seconds=self.seconds, status=401, key=key)
+        result, cpu = self._run_measured(load, "Wrong keys")
+        refused = sum(result["status"].get(status, 0) for status in REFUSALS)
+        if refused < result["requests"]:
+            self._failures("Wrong keys", result)
+        figures: Figures = {"refusals_per_s": _ratio(refused, result["elapsed_s"])}
+        figures |= _percentiles(result, "headers", "", "p50", "p99")
+        figures |= self._cpu_each(cpu, refused, "refusal")
+        return figures | {"failures": result["requests"] - refused}
+
+    def _memory(self) -> Figures:
+        return {"pss_mib": procs.pss_mib(self.gateway.pid)}
