@@ -29,12 +29,21 @@ def create_app(config: Config | None = None) -> Flask:
     app = Flask("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
     url, _source = config.database
     app.config.update(
-        SECRET_KEY=config.secret_key, SQLALCHEMY_DATABASE_URI=url, SQLALCHEMY_ECHO=config.db_echo,
-        SQLALCHEMY_TRACK_MODIFICATIONS=config.track_modifications, SQLALCHEMY_ENGINE_OPTIONS=_engine_options(config, url),
-        MAX_CONTENT_LENGTH=config.max_body_bytes, TRUSTED_HOSTS=list(config.trusted_hosts) or None,
-        BCRYPT_HANDLE_LONG_PASSWORDS=True, BABEL_DEFAULT_LOCALE=config.default_locale,
-        SESSION_COOKIE_NAME="tollhouse", SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=config.is_strict, BOOTSTRAP_SERVE_LOCAL=True, WTF_CSRF_TIME_LIMIT=None,
+        SECRET_KEY=config.secret_key,
+        SQLALCHEMY_DATABASE_URI=url,
+        SQLALCHEMY_ECHO=config.db_echo,
+        SQLALCHEMY_TRACK_MODIFICATIONS=config.track_modifications,
+        SQLALCHEMY_ENGINE_OPTIONS=_engine_options(config, url),
+        MAX_CONTENT_LENGTH=config.max_body_bytes,
+        TRUSTED_HOSTS=list(config.trusted_hosts) or None,
+        BCRYPT_HANDLE_LONG_PASSWORDS=True,
+        BABEL_DEFAULT_LOCALE=config.default_locale,
+        SESSION_COOKIE_NAME="tollhouse",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=config.is_strict,
+        BOOTSTRAP_SERVE_LOCAL=True,
+        WTF_CSRF_TIME_LIMIT=None,
     )
     if config.trusted_proxies:
         hops = config.trusted_proxies
@@ -50,8 +59,12 @@ def _engine_options(config: Config, url: str) -> dict[str, object]:
     """The control plane's pool; the books have their own."""
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": 2}}
-    return {"pool_size": config.db_pool_size, "max_overflow": config.db_max_overflow, "pool_pre_ping": True,
-            "connect_args": {"connect_timeout": 2}}
+    return {
+        "pool_size": config.db_pool_size,
+        "max_overflow": config.db_max_overflow,
+        "pool_pre_ping": True,
+        "connect_args": {"connect_timeout": 2},
+    }
 
 
 def main() -> int:
@@ -63,7 +76,7 @@ def main() -> int:
         print(exc, file=sys.stderr)  # noqa: T201 - there is no log yet
         return settings.EXIT_BAD_CONFIG
     if config.is_strict:
-        print("`python app.py` is for development; staging and production run gunicorn -c gunicorn.conf.py", file=sys.stderr)  # noqa: T201
+        print("`python app.py` is for development; others run gunicorn -c gunicorn.conf.py", file=sys.stderr)  # noqa: T201
         return settings.EXIT_BAD_CONFIG
     port = config.port or DEVELOPMENT_PORT
     app.test_cli_runner().invoke(args=["prepare", "--url", f"http://{config.host}:{port}"], standalone_mode=False)

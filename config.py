@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from utils import settings
 
 ROOT: Final = Path(__file__).resolve().parent
-EXIT_BAD_CONFIG: Final = 78         # EX_CONFIG of sysexits.h
+EXIT_BAD_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 ENVIRONMENTS: Final = ("development", "test", "staging", "production")
 SECRETS_FILE: Final = "secrets.env"
 MIN_TOKEN: Final = 16
@@ -42,8 +42,11 @@ class ConfigError(Exception):
     def __init__(self, environment: str, problems: list[str]) -> None:
         self.environment, self.problems = environment, problems
         weight = "FATAL" if environment in ("production", "staging") else "non-critical"
-        head = (f"FATAL: Settings validation failed in '{environment}' environment:" if weight == "FATAL" else
-                f"Settings validation failed (non-critical in '{environment}' environment, but start halts):")
+        head = (
+            f"FATAL: Settings validation failed in '{environment}' environment:"
+            if weight == "FATAL"
+            else f"Settings validation failed (non-critical in '{environment}' environment, but start halts):"
+        )
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in problems)]))
 
 
@@ -52,8 +55,12 @@ def _(env: str, default: Any, doc: str, *, also: tuple[str, ...] = (), **extra: 
 
     Extra marks: group= starts a heading, secret=True masks it, later= names the feature that will use it.
     """
-    return Field(default=default, validation_alias=AliasChoices(env, *also), description=doc,
-                 json_schema_extra={"env": env, "also": list(also), **extra})
+    return Field(
+        default=default,
+        validation_alias=AliasChoices(env, *also),
+        description=doc,
+        json_schema_extra={"env": env, "also": list(also), **extra},
+    )
 
 
 class Config(BaseModel):
@@ -177,8 +184,13 @@ class Config(BaseModel):
             hosts, port, user, password = (self.sql_host,), self.sql_port, self.sql_user, self.sql_passwd
             return settings.postgres_url(hosts, port, user, password, self.sql_name), "SQL_NAME"
         if self.postgresql_hosts:
-            url = settings.postgres_url(self.postgresql_hosts, self.postgresql_port, self.postgresql_username,
-                                        self.postgresql_password, self.postgresql_db)
+            url = settings.postgres_url(
+                self.postgresql_hosts,
+                self.postgresql_port,
+                self.postgresql_username,
+                self.postgresql_password,
+                self.postgresql_db,
+            )
             secure = ("&" if "?" in url else "?") + "sslmode=require" if self.postgresql_ssl_enabled else ""
             return url + secure, "POSTGRESQL_HOSTS"
         return f"sqlite:///{self.instance_path.resolve() / 'tollhouse.db'}", "the default"
@@ -250,10 +262,13 @@ def load_prepared() -> Config:
         ConfigError: see `load`.
     """
     config = load()
-    if config.is_strict or (config.secret_key and config.key_pepper and config.encryption_keys and config.api_auth_tokens):
+    if config.is_strict or (
+        config.secret_key and config.key_pepper and config.encryption_keys and config.api_auth_tokens
+    ):
         return config
     made = {
-        "SECRET_KEY": config.secret_key or secrets.token_urlsafe(48), "KEY_PEPPER": config.key_pepper or secrets.token_urlsafe(48),
+        "SECRET_KEY": config.secret_key or secrets.token_urlsafe(48),
+        "KEY_PEPPER": config.key_pepper or secrets.token_urlsafe(48),
         "ENCRYPTION_KEYS": ",".join(config.encryption_keys) or Fernet.generate_key().decode(),
         "API_AUTH_TOKENS": ",".join(config.api_auth_tokens) or f"dev_{secrets.token_urlsafe(16)}",
     }
@@ -264,7 +279,7 @@ def load_prepared() -> Config:
         file.write("# Made at the first start; keep it with the database, which is worth little without it.\n")
         file.writelines(f"{name}='{value}'\n" for name, value in made.items())
     try:
-        os.link(fresh, path)        # whoever comes first has made them
+        os.link(fresh, path)  # whoever comes first has made them
     except FileExistsError:
         pass
     finally:
@@ -295,7 +310,9 @@ def project() -> tuple[str, str]:
 def _merged(environ: Mapping[str, str], root: Path) -> dict[str, str]:
     """All sources as one mapping; an empty value counts as unset, so that `NAME=` in a file is harmless."""
     given = {**dotenv_values(root / ".env"), **environ}
-    merged = {name: value for name, value in given.items() if value or (name == "INITIAL_TOKEN_BALANCE" and value == "")}
+    merged = {
+        name: value for name, value in given.items() if value or (name == "INITIAL_TOKEN_BALANCE" and value == "")
+    }
     merged.setdefault("INSTANCE_PATH", str(root / "instance"))
     generated = dotenv_values(Path(merged["INSTANCE_PATH"]) / SECRETS_FILE)
     return {name: value for name, value in {**generated, **merged}.items() if value is not None}
@@ -337,11 +354,19 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
     except ValueError:
         problems.append("ENCRYPTION_KEYS: one is not a Fernet key. Fix: make one with `flask config new-key`")
     if config.is_strict or config.strict_config:
-        problems += [f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged]
+        problems += [
+            f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
+        ]
     if config.is_strict:
         problems += _weak_secrets(config)
-    elif config.default_admin_password and settings.is_weak(config.default_admin_password, MIN_PASSWORD) and not _is_loopback(config.host):
-        problems.append("DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one")
+    elif (
+        config.default_admin_password
+        and settings.is_weak(config.default_admin_password, MIN_PASSWORD)
+        and not _is_loopback(config.host)
+    ):
+        problems.append(
+            "DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one"
+        )
     return problems
 
 
@@ -349,16 +374,22 @@ def _weak_secrets(config: Config) -> list[str]:
     """What staging and production refuse to start with."""
     found = []
     if settings.is_weak(config.secret_key):
-        found.append(f"SECRET_KEY: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`")
+        found.append(
+            f"SECRET_KEY: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`"
+        )
     if settings.is_weak(config.key_pepper):
-        found.append(f"KEY_PEPPER: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`")
+        found.append(
+            f"KEY_PEPPER: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`"
+        )
     if not config.encryption_keys:
         found.append("ENCRYPTION_KEYS: missing. Fix: `flask config new-key`")
     if any(settings.is_weak(token, MIN_TOKEN) for token in config.api_auth_tokens):
         found.append(f"API_AUTH_TOKENS: each token needs {MIN_TOKEN} characters or more. Fix: lengthen the short ones")
     if config.default_admin_password and settings.is_weak(config.default_admin_password, MIN_PASSWORD):
-        found.append(f"DEFAULT_ADMIN_PASSWORD: well-known or shorter than {MIN_PASSWORD}. Fix: choose a better one, or leave it "
-                     "empty and run `flask create-admin`")
+        found.append(
+            f"DEFAULT_ADMIN_PASSWORD: well-known or shorter than {MIN_PASSWORD}. Fix: choose a better one, or leave it "
+            "empty and run `flask create-admin`"
+        )
     if config.debug:
         found.append("DEBUG: must be off. Fix: remove it")
     return found

@@ -3,6 +3,7 @@
 Run as `gunicorn -c gunicorn.conf.py "app:create_app()"`, which is what `make run` does.
 """
 
+import signal
 import subprocess
 import sys
 
@@ -21,30 +22,28 @@ if _config.worker_class == "gevent":
     monkey.patch_all()
 
 # Migrations and first rows, in a process of its own: this one must open nothing before it forks.
-_done = subprocess.run([sys.executable, "-m", "flask", "--app", "app", "prepare"], check=False, cwd=settings.ROOT)  # noqa: S603
+_done = subprocess.run([sys.executable, "-m", "flask", "--app", "app", "prepare"], check=False, cwd=settings.ROOT)
 if _done.returncode:
     sys.exit(_done.returncode)
 
 bind = f"{_config.host}:{_config.port or 8000}"
 workers = _config.web_concurrency
-worker_class = _config.worker_class     # `sync` is no choice: it would serve one stream at a time
+worker_class = _config.worker_class  # `sync` is no choice: it would serve one stream at a time
 threads = _config.threads if _config.worker_class == "gthread" else 1
 worker_connections = _config.worker_connections
-preload_app = True                      # the workers share the memory of what they all load
-timeout = 60                            # of the worker's heartbeat; a stream may last longer
+preload_app = True  # the workers share the memory of what they all load
+timeout = 60  # of the worker's heartbeat; a stream may last longer
 graceful_timeout = _config.graceful_timeout_s
-keepalive = 75                          # longer than the 60 s after which nginx and most clients close first
+keepalive = 75  # longer than the 60 s after which nginx and most clients close first
 backlog = 2048
-max_requests = 0                        # recycling would end streams; memory is watched by the soak test instead
-control_socket_disable = True           # nobody uses it, and it needs a writable home
+max_requests = 0  # recycling would end streams; memory is watched by the soak test instead
+control_socket_disable = True  # nobody uses it, and it needs a writable home
 forwarded_allow_ips = "127.0.0.1" if _config.trusted_proxies else ""
 logger_class = "utils.logs.GunicornLogger"
 
 
 def post_worker_init(worker):
     """The worker serves from now on: begin its own jobs, and settle every stream before it is killed."""
-    import signal
-
     gateway = worker.wsgi.extensions["gateway"]
     gateway.start_worker()
     ends = signal.getsignal(signal.SIGTERM)

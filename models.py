@@ -11,7 +11,18 @@ change that a worker's snapshot depends on raises `catalog_version`.
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -19,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 
 from utils.extensions import Base
 
-Serial = BigInteger().with_variant(Integer(), "sqlite")     # SQLite numbers rows by itself only in INTEGER columns
+Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only in INTEGER columns
 
 
 class UtcMs(TypeDecorator[datetime]):
@@ -28,14 +39,14 @@ class UtcMs(TypeDecorator[datetime]):
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Datetime to milliseconds; a naive one is taken as UTC."""
         if value is None:
             return None
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return round(aware.timestamp() * 1000)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Milliseconds to datetime."""
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
 
@@ -69,18 +80,20 @@ class User(Base):
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     username: Mapped[str] = mapped_column(String(150), unique=True)
-    password_hash: Mapped[str | None] = mapped_column(String(100))      # None = cannot sign in (service account)
+    password_hash: Mapped[str | None] = mapped_column(String(100))  # None = cannot sign in (service account)
     role: Mapped[str] = mapped_column(String(20), default="user")
     is_active: Mapped[bool] = mapped_column(default=True)
     must_change_password: Mapped[bool] = mapped_column(default=False)
-    token_version: Mapped[int] = mapped_column(default=0)               # raised to void every issued JWT
+    token_version: Mapped[int] = mapped_column(default=0)  # raised to void every issued JWT
     locale: Mapped[str | None] = mapped_column(String(10))
     tokens_used: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     spent_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = _created()
     updated_at: Mapped[datetime] = _updated()
 
-    keys: Mapped[list["ApiKey"]] = relationship(back_populates="user", cascade="all, delete-orphan", passive_deletes=True)
+    keys: Mapped[list["ApiKey"]] = relationship(
+        back_populates="user", cascade="all, delete-orphan", passive_deletes=True
+    )
 
     def __str__(self) -> str:
         return self.username
@@ -92,17 +105,21 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
     __table_args__ = (
         _one_of("kind", "standard", "default", "environment"),
-        Index("uq_api_keys_one_default", "user_id", unique=True,
-              sqlite_where=text("kind = 'default' AND revoked_at IS NULL"),
-              postgresql_where=text("kind = 'default' AND revoked_at IS NULL")),
+        Index(
+            "uq_api_keys_one_default",
+            "user_id",
+            unique=True,
+            sqlite_where=text("kind = 'default' AND revoked_at IS NULL"),
+            postgresql_where=text("kind = 'default' AND revoked_at IS NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(255))
     kind: Mapped[str] = mapped_column(String(20), default="standard")
-    digest: Mapped[str] = mapped_column(String(64), unique=True)        # HMAC-SHA-256 under KEY_PEPPER, hex
-    hint: Mapped[str] = mapped_column(String(32))                       # what may be shown: sk-th-AbCd…9xYz
+    digest: Mapped[str] = mapped_column(String(64), unique=True)  # HMAC-SHA-256 under KEY_PEPPER, hex
+    hint: Mapped[str] = mapped_column(String(32))  # what may be shown: sk-th-AbCd…9xYz
     sealed: Mapped[bytes | None] = mapped_column(Sealed)
     allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     expires_at: Mapped[datetime | None] = mapped_column(UtcMs)
@@ -130,7 +147,7 @@ class Provider(Base):
     base_url: Mapped[str] = mapped_column(String(500), default="")
     credential: Mapped[bytes | None] = mapped_column(Sealed)
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    discover: Mapped[bool] = mapped_column(default=False)               # whether everything it lists is offered
+    discover: Mapped[bool] = mapped_column(default=False)  # whether everything it lists is offered
     is_enabled: Mapped[bool] = mapped_column(default=True)
     managed_by: Mapped[str] = mapped_column(String(20), default="admin")
     discovered_at: Mapped[datetime | None] = mapped_column(UtcMs)
@@ -154,14 +171,17 @@ class Model(Base):
     is_enabled: Mapped[bool] = mapped_column(default=True)
     context_window: Mapped[int | None] = mapped_column(BigInteger)
     max_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    fallbacks: Mapped[list[str]] = mapped_column(JSON, default=list)    # public names, tried in order
+    fallbacks: Mapped[list[str]] = mapped_column(JSON, default=list)  # public names, tried in order
     managed_by: Mapped[str] = mapped_column(String(20), default="admin")
     created_at: Mapped[datetime] = _created()
     updated_at: Mapped[datetime] = _updated()
 
     deployments: Mapped[list["Deployment"]] = relationship(
-        back_populates="model", cascade="all, delete-orphan", order_by="Deployment.id")
-    prices: Mapped[list["Price"]] = relationship(back_populates="model", cascade="all, delete-orphan", order_by="Price.id")
+        back_populates="model", cascade="all, delete-orphan", order_by="Deployment.id"
+    )
+    prices: Mapped[list["Price"]] = relationship(
+        back_populates="model", cascade="all, delete-orphan", order_by="Price.id"
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -207,7 +227,7 @@ class Price(Base):
     is_free: Mapped[bool] = mapped_column(default=False)
     input_rate: Mapped[int] = mapped_column(BigInteger)
     output_rate: Mapped[int] = mapped_column(BigInteger)
-    cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)     # None = as input
+    cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
     cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
     source: Mapped[str] = mapped_column(String(60))
     valid_from_at: Mapped[datetime] = _created()
@@ -235,7 +255,7 @@ class Budget(Base):
     period: Mapped[str] = mapped_column(String(10), default="total")
     timezone: Mapped[str] = mapped_column(String(60), default="UTC")
     limit_amount: Mapped[int] = mapped_column(BigInteger)
-    is_prepaid: Mapped[bool] = mapped_column(default=False)             # a balance: free models do not consume it
+    is_prepaid: Mapped[bool] = mapped_column(default=False)  # a balance: free models do not consume it
     created_at: Mapped[datetime] = _created()
     updated_at: Mapped[datetime] = _updated()
 
@@ -247,7 +267,9 @@ class BudgetWindow(Base):
     __table_args__ = _not_negative("spent_amount", "held_amount")
 
     budget_id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
-    period_start: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)    # unix seconds; 0 = total
+    period_start: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False
+    )  # unix seconds; 0 = total
     spent_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     held_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
@@ -259,13 +281,13 @@ class Hold(Base):
     __table_args__ = (CheckConstraint("budgets_taken = budgets_wanted", name="all_or_nothing"),)
 
     request_id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(100), index=True)         # the worker, as services/spool.py names it
+    owner: Mapped[str] = mapped_column(String(100), index=True)  # the worker, as services/spool.py names it
     created_at: Mapped[datetime] = mapped_column(UtcMs)
     deadline_at: Mapped[datetime] = mapped_column(UtcMs)
     budgets_wanted: Mapped[int]
     budgets_taken: Mapped[int]
-    takes: Mapped[str] = mapped_column(Text)                            # JSON [[budget_id, period_start, amount], …]
-    call: Mapped[str] = mapped_column(Text)                             # JSON: what a usage row needs if the worker dies
+    takes: Mapped[str] = mapped_column(Text)  # JSON [[budget_id, period_start, amount], …]
+    call: Mapped[str] = mapped_column(Text)  # JSON: what a usage row needs if the worker dies
 
 
 class UsageRecord(Base):
@@ -289,10 +311,10 @@ class UsageRecord(Base):
     upstream_model: Mapped[str | None] = mapped_column(String(200))
     operation: Mapped[str] = mapped_column(String(20))
     is_stream: Mapped[bool]
-    status: Mapped[int]                                                 # HTTP status the caller got
+    status: Mapped[int]  # HTTP status the caller got
     outcome: Mapped[str] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(10))
-    is_overrun: Mapped[bool] = mapped_column(default=False)             # the provider reported more than was held
+    is_overrun: Mapped[bool] = mapped_column(default=False)  # the provider reported more than was held
     input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     cache_read_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
@@ -306,7 +328,7 @@ class UsageRecord(Base):
     price_source: Mapped[str | None] = mapped_column(String(60))
     first_byte_ms: Mapped[int | None]
     duration_ms: Mapped[int]
-    attempts: Mapped[str | None] = mapped_column(Text)                  # JSON [[provider, what happened], …]
+    attempts: Mapped[str | None] = mapped_column(Text)  # JSON [[provider, what happened], …]
     error: Mapped[str | None] = mapped_column(String(300))
 
 
@@ -317,7 +339,7 @@ class LedgerEntry(Base):
     __table_args__ = (
         _one_of("kind", "charge", "correction", "top_up", "deduct"),
         _one_of("account", "user", "budget"),
-        UniqueConstraint("request_id", "kind", "account", "account_id"),    # a request is charged once
+        UniqueConstraint("request_id", "kind", "account", "account_id"),  # a request is charged once
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)

@@ -10,7 +10,7 @@ from utils.extensions import csrf
 def register(app: Flask, config: Config) -> None:
     """Put every surface on the app."""
     for blueprint in (llm.bp, auth.bp, user.bp, ops.bp):
-        csrf.exempt(blueprint)      # they take keys and tokens, not cookies
+        csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
     cors.register(app, llm.bp.name, config.cors_origins)
     admin.register(app)

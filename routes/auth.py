@@ -42,10 +42,16 @@ def login() -> Response:
         gateway().audit.note(actor(str(given["username"])), "login_failed", "user")
         raise
     gateway().audit.note(actor(person.username, person.user_id), "login_success", "user", person.username)
-    return render.answer({
-        "access_token": accounts.token(person), "token_type": "bearer", "expires_in": gateway().config.access_token_minutes * 60,
-        "api_key": accounts.default_key(person), "message": gettext("Login successful"),
-    }, headers=NO_STORE)
+    return render.answer(
+        {
+            "access_token": accounts.token(person),
+            "token_type": "bearer",
+            "expires_in": gateway().config.access_token_minutes * 60,
+            "api_key": accounts.default_key(person),
+            "message": gettext("Login successful"),
+        },
+        headers=NO_STORE,
+    )
 
 
 def address() -> str:

@@ -71,7 +71,9 @@ def config_show() -> None:
 @config_group.command("new-key")
 def config_new_key() -> None:
     """Fresh values for SECRET_KEY, KEY_PEPPER and ENCRYPTION_KEYS."""
-    click.echo(f"SECRET_KEY={ids.random_base62(64)}\nKEY_PEPPER={ids.random_base62(64)}\nENCRYPTION_KEYS={Fernet.generate_key().decode()}")
+    click.echo(
+        f"SECRET_KEY={ids.random_base62(64)}\nKEY_PEPPER={ids.random_base62(64)}\nENCRYPTION_KEYS={Fernet.generate_key().decode()}"
+    )
 
 
 @config_group.command("apply")
@@ -89,7 +91,7 @@ def config_apply(file: Path) -> None:
 
 @config_group.command("docs")
 @click.option("--check", is_flag=True, help="Only say whether docs/ is up to date.")
-def config_docs(check: bool) -> None:  # noqa: FBT001 - click passes it by name
+def config_docs(check: bool) -> None:
     """Write docs/configuration.md and docs/errors.md from the code."""
     stale = docs.write(settings.ROOT / "docs", check_only=check)
     if check and stale:
@@ -104,8 +106,10 @@ def ledger_verify() -> None:
     report = ledger.verify(gateway().engine)
     for difference in report.differences:
         click.echo(difference)
-    click.echo(f"{len(report.differences)} differences in {report.usage_rows:,} usage rows and {report.ledger_entries:,} ledger "
-               f"entries; {report.open_holds:,} calls are under way.")
+    click.echo(
+        f"{len(report.differences)} differences in {report.usage_rows:,} usage rows and {report.ledger_entries:,} "
+        f"ledger entries; {report.open_holds:,} calls are under way."
+    )
     if report.differences:
         sys.exit(1)
 
@@ -118,10 +122,19 @@ def ledger_verify() -> None:
 @click.option("--period", type=click.Choice(PERIODS), default="total", show_default=True)
 @click.option("--timezone", default="UTC", show_default=True)
 @with_appcontext
-def budgets_set(user: str | None, key_id: int | None, unit: str, limit: str, period: str, timezone: str) -> None:  # noqa: PLR0913 - options
+def budgets_set(user: str | None, key_id: int | None, unit: str, limit: str, period: str, timezone: str) -> None:
     """Set the ceiling of a user or key, or change it."""
     try:
-        budgets.put(gateway().engine, OPERATOR, user=user, key_id=key_id, unit=unit, limit=limit, period=period, timezone=timezone)
+        budgets.put(
+            gateway().engine,
+            OPERATOR,
+            user=user,
+            key_id=key_id,
+            unit=unit,
+            limit=limit,
+            period=period,
+            timezone=timezone,
+        )
     except GatewayError as exc:
         _fail(str(exc))
     click.echo("Budget set.")

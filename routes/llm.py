@@ -74,9 +74,16 @@ def _serve(caller: Caller, operation: str) -> Response:
     raw = request.get_data(cache=False)
     body = openai.parse(operation, raw)
     call = Call(
-        id=render.request_id(), operation=operation, body=body, caller=caller, started_ms=clock.now_ms(),
-        started_s=clock.monotonic_s(), body_bytes=len(raw), is_stream=bool(body.get("stream")),
-        wants_usage=bool((body.get("stream_options") or {}).get("include_usage")))
+        id=render.request_id(),
+        operation=operation,
+        body=body,
+        caller=caller,
+        started_ms=clock.now_ms(),
+        started_s=clock.monotonic_s(),
+        body_bytes=len(raw),
+        is_stream=bool(body.get("stream")),
+        wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+    )
     answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=render.openai_event)
     headers = {"x-request-id": call.id}
     if call.dropped:
@@ -86,7 +93,7 @@ def _serve(caller: Caller, operation: str) -> Response:
     if not isinstance(answered, Stream):
         return Response(answered, 200, headers, mimetype="application/json")
     response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type="text/event-stream; charset=utf-8")
-    response.call_on_close(answered.close)      # runs even if the body is never read, and perhaps twice
+    response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
 
 

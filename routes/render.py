@@ -12,7 +12,7 @@ from utils import ids, jsonx, sse
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID: Final = "tollhouse.request_id"      # in the WSGI environment
+REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500
 BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
@@ -41,7 +41,9 @@ def request_id() -> str:
 
 def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer with the request id."""
-    return Response(jsonx.dumps(body), status, {"x-request-id": request_id(), **(headers or {})}, mimetype="application/json")
+    return Response(
+        jsonx.dumps(body), status, {"x-request-id": request_id(), **(headers or {})}, mimetype="application/json"
+    )
 
 
 def error(exc: GatewayError) -> Response:
@@ -77,8 +79,12 @@ def _plain_body(exc: GatewayError) -> dict[str, Any]:
     """What clients of the smaller APIs read: `detail` and `error`, in the caller's language."""
     message = gettext(str(exc))
     is_key = isinstance(exc, AuthenticationFailed) and exc.code != "invalid_credentials"
-    return {"detail": message, "error": gettext("Invalid or missing API key") if is_key else message,
-            "code": exc.code, "request_id": request_id()}
+    return {
+        "detail": message,
+        "error": gettext("Invalid or missing API key") if is_key else message,
+        "code": exc.code,
+        "request_id": request_id(),
+    }
 
 
 def _http_error(exc: HTTPException) -> Any:

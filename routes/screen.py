@@ -11,7 +11,13 @@ def started(config: Config, report: Report, url: str) -> str:
     """The screen of `flask prepare`."""
     address = url or f"http://{config.host}:{config.port or GUNICORN_PORT}"
     key = report.api_key or "YOUR_API_KEY"
-    lines = ["", f"  Tollhouse  {address}", "", f"  Admin panel   {address}/admin", f"  Admin         {report.admin_name}"]
+    lines = [
+        "",
+        f"  Tollhouse  {address}",
+        "",
+        f"  Admin panel   {address}/admin",
+        f"  Admin         {report.admin_name}",
+    ]
     if report.admin_password:
         lines.append(f"  Password      {report.admin_password}   (shown once)")
     if report.api_key:
@@ -20,10 +26,13 @@ def started(config: Config, report: Report, url: str) -> str:
         lines.append("  Password and API key were shown at the first start; make new ones in the panel.")
     model = "echo" if config.has_echo else "MODEL"
     lines += [
-        "", "  Try it:", "",
+        "",
+        "  Try it:",
+        "",
         f"    curl {address}/v1/chat/completions \\",
         f"      -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
-        f"""      -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""", "",
+        f"""      -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
+        "",
         f"  Database: from {config.database[1]}. Settings: docs/configuration.md.",
     ]
     if report.changes is not None:
@@ -34,6 +43,9 @@ def started(config: Config, report: Report, url: str) -> str:
 
 def changes(found: Changes) -> str:
     """What applying a configuration file did."""
-    lines = [f"{what}: {', '.join(names)}" for what, names in (
-        ("added", found.added), ("changed", found.changed), ("switched off", found.switched_off)) if names]
+    lines = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (("added", found.added), ("changed", found.changed), ("switched off", found.switched_off))
+        if names
+    ]
     return "\n".join([*(lines or ["nothing to change"]), *(f"note: {note}" for note in found.notes)])

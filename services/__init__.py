@@ -1,10 +1,12 @@
 """What the product does. Nothing in here knows the web framework; `Gateway` holds the collaborators of one app."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from config import Config
 from services.accounting import Accounting
@@ -27,8 +29,8 @@ from services.spool import Spool
 from services.transport import Transport
 from services.watch import Watch
 
-DRAIN_MARGIN_S = 3.0        # streams are ended this long before the server would kill the worker
-HOLD_MARGIN_S = 60.0        # a hold outlives the longest call by this much, then a sweeper takes it for dead
+DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
+HOLD_MARGIN_S = 60.0  # a hold outlives the longest call by this much, then a sweeper takes it for dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Gateway:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
         self.accounting.replay()
-        self.keys.flush_used()
+        with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
+            self.keys.flush_used()
         self.spool.close()
         self.transport.close()
         self.books.close()
@@ -84,25 +87,59 @@ def build(config: Config, engine: Engine) -> Gateway:
     discovery = Discovery(engine, sealer, transport, WIRES)
     watch = Watch()
     policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
-    accounts = Accounts(engine, catalog, keys, Rules(
-        config.secret_key, config.algorithm, config.jwt_audience, config.jwt_issuer, config.access_token_minutes,
-        config.initial_token_balance, config.login_returns_api_key))
-    housekeeper = Housekeeper([
-        Job("replay", 1.0, accounting.replay), Job("sweep", 2.0, accounting.sweep), Job("last use", 10.0, keys.flush_used),
-        Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s)), Job("tidy", 300.0, accounts.tidy),
-    ])
+    accounts = Accounts(
+        engine,
+        catalog,
+        keys,
+        Rules(
+            config.secret_key,
+            config.algorithm,
+            config.jwt_audience,
+            config.jwt_issuer,
+            config.access_token_minutes,
+            config.initial_token_balance,
+            config.login_returns_api_key,
+        ),
+    )
+    housekeeper = Housekeeper(
+        [
+            Job("replay", 1.0, accounting.replay),
+            Job("sweep", 2.0, accounting.sweep),
+            Job("last use", 10.0, keys.flush_used),
+            Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s)),
+            Job("tidy", 300.0, accounts.tidy),
+        ]
+    )
     pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
-    return Gateway(config, engine, sealer, keys, catalog, accounts, callers, Audit(engine), books, accounting, spool, transport,
-                   discovery, watch, pipeline, housekeeper)
+    return Gateway(
+        config,
+        engine,
+        sealer,
+        keys,
+        catalog,
+        accounts,
+        callers,
+        Audit(engine),
+        books,
+        accounting,
+        spool,
+        transport,
+        discovery,
+        watch,
+        pipeline,
+        housekeeper,
+    )
 
 
 def _books(config: Config, engine: Engine) -> Books:
     if engine.dialect.name == "sqlite":
         return SqliteBooks(str(engine.url.database), synchronous=config.sqlite_synchronous)
     arguments, options = engine.dialect.create_connect_args(engine.url)
-    limits = (f"-c statement_timeout={round(config.postgresql_read_timeout_s * 1000)} "
-              f"-c lock_timeout={round(config.postgresql_write_timeout_s * 1000)}")
+    limits = (
+        f"-c statement_timeout={round(config.postgresql_read_timeout_s * 1000)} "
+        f"-c lock_timeout={round(config.postgresql_write_timeout_s * 1000)}"
+    )
 
     def connect() -> "psycopg.Connection[tuple[Any, ...]]":
         return psycopg.connect(*arguments, **{"connect_timeout": 2, "options": limits, **options}, autocommit=True)

@@ -20,10 +20,10 @@ from utils import clock, jsonx, money
 
 log = logging.getLogger(__name__)
 
-ROUNDS: Final = 8       # a call that fits may lose the race for its amount this often before it is refused
+ROUNDS: Final = 8  # a call that fits may lose the race for its amount this often before it is refused
 
 
-MAX_OUTPUT: Final = 2**31   # output tokens of a call whose model is free in this budget's unit
+MAX_OUTPUT: Final = 2**31  # output tokens of a call whose model is free in this budget's unit
 
 
 class Accounting:
@@ -31,9 +31,9 @@ class Accounting:
 
     def __init__(self, books: Books, spool: Spool, *, hold_s: float) -> None:
         self._books, self._spool, self._hold_s = books, spool, hold_s
-        self._pending: dict[str, Settlement] = {}       # in the spool, not in the database yet
-        self._unsure: set[str] = set()                  # holds that may have been stored while the call was refused
-        self._is_lossy = False                          # a settlement is nowhere but in memory
+        self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
+        self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
+        self._is_lossy = False  # a settlement is nowhere but in memory
 
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may cost at its dearest candidate, in every budget of its caller, all or nothing.
@@ -50,8 +50,11 @@ class Accounting:
         is_free = all(price.is_free for price in prices)
         budgets = [budget for budget in call.caller.budgets if not (budget.is_prepaid and is_free)]
         if budgets and not demand.is_bounded:
-            raise Unsupported("A budget applies to this call, and nobody can say how many tokens its attachments are at most: "
-                              "set the model's context window, or send the content as text.", param="messages")
+            raise Unsupported(
+                "A budget applies to this call, and nobody can say how many tokens its attachments are at most: "
+                "set the model's context window, or send the content as text.",
+                param="messages",
+            )
         output = demand.most_output_tokens if demand.output_tokens is None else demand.output_tokens
         for round_ in range(ROUNDS):
             if self._try(call, demand, output, budgets, prices):
@@ -101,7 +104,7 @@ class Accounting:
         """
         swept = 0
         for owner in sorted({*self._books.owners(), *self._spool.owners()} - {self._spool.owner}):
-            if owner.startswith(self._spool.place + "."):       # others' workers can only be judged by the clock
+            if owner.startswith(self._spool.place + "."):  # others' workers can only be judged by the clock
                 swept += self._sweep_owner(owner)
         for hold in self._books.overdue(clock.now_ms()):
             swept += self._books.settle(recovered(hold, self._spool.peek(hold.owner)))
@@ -117,7 +120,9 @@ class Accounting:
         """
         self._books.add_tokens(user_id, tokens, actor=actor, reason=reason)
 
-    def _try(self, call: Call, demand: Demand, output: int, budgets: Sequence[BudgetRef], prices: Sequence[Price]) -> bool:
+    def _try(
+        self, call: Call, demand: Demand, output: int, budgets: Sequence[BudgetRef], prices: Sequence[Price]
+    ) -> bool:
         """Hold the call with that much output per choice; False = a budget refused."""
         bound = Bound(demand.input_tokens, output * demand.choices)
         takes = _takes(budgets, bound, prices)
@@ -133,12 +138,17 @@ class Accounting:
         if self._is_lossy:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
         try:
-            self._books.reserve(HoldRow(
-                request_id=call.id, owner=self._spool.owner, created_ms=call.started_ms,
-                deadline_ms=call.started_ms + round(self._hold_s * 1000),
-                takes=jsonx.dumps([take_record(take) for take in takes]).decode(),
-                call=jsonx.dumps(hold_note(call)).decode(),
-            ), takes)
+            self._books.reserve(
+                HoldRow(
+                    request_id=call.id,
+                    owner=self._spool.owner,
+                    created_ms=call.started_ms,
+                    deadline_ms=call.started_ms + round(self._hold_s * 1000),
+                    takes=jsonx.dumps([take_record(take) for take in takes]).decode(),
+                    call=jsonx.dumps(hold_note(call)).decode(),
+                ),
+                takes,
+            )
         except (BooksUnavailable, SpoolUnavailable) as exc:
             if isinstance(exc, BooksUnsure):
                 self._unsure.add(call.id)
@@ -153,8 +163,15 @@ class Accounting:
             raise AccountingUnavailable("the budgets cannot be read at the moment") from exc
         return [(take, standing) for take, standing in found if standing is not None]
 
-    def _next_output(self, call: Call, demand: Demand, standings: list[tuple[Take, Standing]], prices: Sequence[Price],
-                     *, is_last: bool) -> int:
+    def _next_output(
+        self,
+        call: Call,
+        demand: Demand,
+        standings: list[tuple[Take, Standing]],
+        prices: Sequence[Price],
+        *,
+        is_last: bool,
+    ) -> int:
         """The output per choice to try next.
 
         Raises:
@@ -206,11 +223,21 @@ def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:
     whose = f"user `{call.caller.username}`" if budget.scope == "user" else f"key `{call.caller.key_hint}`"
     kind = "token balance" if budget.is_prepaid else "budget"
     span = "" if ends_s is None else f" of this {budget.period}"
-    resets = "It does not reset." if ends_s is None else f"It resets at {datetime.fromtimestamp(ends_s, UTC):%Y-%m-%dT%H:%M:%SZ}."
-    message = (f"The {kind}{span} of {whose} cannot take this call: limit {show(standing.limit)}, spent {show(standing.spent)}, "
-               f"held by calls under way {show(standing.held)}, needed {show(take.amount)}. {resets}")
-    return BudgetExceeded(message, resets_in_s=None if ends_s is None else max(1, round(ends_s - now_s)),
-                          is_spent=standing.spent + take.amount > standing.limit)
+    resets = (
+        "It does not reset."
+        if ends_s is None
+        else f"It resets at {datetime.fromtimestamp(ends_s, UTC):%Y-%m-%dT%H:%M:%SZ}."
+    )
+    message = (
+        f"The {kind}{span} of {whose} cannot take this call: "
+        f"limit {show(standing.limit)}, spent {show(standing.spent)}, "
+        f"held by calls under way {show(standing.held)}, needed {show(take.amount)}. {resets}"
+    )
+    return BudgetExceeded(
+        message,
+        resets_in_s=None if ends_s is None else max(1, round(ends_s - now_s)),
+        is_spent=standing.spent + take.amount > standing.limit,
+    )
 
 
 def _takes(budgets: Sequence[BudgetRef], bound: Bound, prices: Sequence[Price]) -> tuple[Take, ...]:
@@ -219,7 +246,8 @@ def _takes(budgets: Sequence[BudgetRef], bound: Bound, prices: Sequence[Price]) 
     now_s = clock.now_s()
     return tuple(
         Take(budget, periods.start_s(budget.period, budget.timezone, now_s), amounts[budget.unit])
-        for budget in budgets if amounts[budget.unit]
+        for budget in budgets
+        if amounts[budget.unit]
     )
 
 

@@ -24,7 +24,9 @@ from services.types import Caller
 from utils import clock
 
 NAME: Final = re.compile(r"[^\s/\\<>\"'`\x00-\x1f\x7f]{1,150}")
-RESERVED: Final = frozenset({"me", "all", "create", "password", "usage", "api-tokens"})     # they are paths or accounts of ours
+RESERVED: Final = frozenset(
+    {"me", "all", "create", "password", "usage", "api-tokens"}
+)  # they are paths or accounts of ours
 DEFAULT_KEY: Final = "default"
 IDLE: Final = timedelta(minutes=30)
 LONGEST: Final = timedelta(hours=12)
@@ -75,11 +77,23 @@ class Accounts:
         with self._adding() as session:
             user_id = _add(session, User(username=name, password_hash=hashed))
             if self._rules.initial_token_balance is not None:
-                session.add(Budget(scope="user", scope_id=user_id, unit="tokens", period="total", is_prepaid=True,
-                                   limit_amount=self._rules.initial_token_balance))
-            return self._keys.issue(session, user_id, DEFAULT_KEY, kind="default", keep_copy=self._rules.keeps_default_key).secret
+                session.add(
+                    Budget(
+                        scope="user",
+                        scope_id=user_id,
+                        unit="tokens",
+                        period="total",
+                        is_prepaid=True,
+                        limit_amount=self._rules.initial_token_balance,
+                    )
+                )
+            return self._keys.issue(
+                session, user_id, DEFAULT_KEY, kind="default", keep_copy=self._rules.keeps_default_key
+            ).secret
 
-    def create(self, username: object, password: str | None, *, role: str = "user", must_change_password: bool = False) -> int:
+    def create(
+        self, username: object, password: str | None, *, role: str = "user", must_change_password: bool = False
+    ) -> int:
         """A new user without limits; without a password nobody can sign in as it. Returns the id.
 
         Raises:
@@ -88,7 +102,9 @@ class Accounts:
         name = check_name(username)
         hashed = self._passwords.hash(password) if password is not None else None
         with self._adding() as session:
-            return _add(session, User(username=name, password_hash=hashed, role=role, must_change_password=must_change_password))
+            return _add(
+                session, User(username=name, password_hash=hashed, role=role, must_change_password=must_change_password)
+            )
 
     def sign_in(self, username: object, password: object, address: str) -> Person:
         """The person with this name and password.
@@ -116,9 +132,16 @@ class Accounts:
         """
         hashed = self._passwords.hash(check_new(password))
         with Session(self._engine) as session, session.begin():
-            session.execute(update(User).where(User.id == user_id).values(
-                password_hash=hashed, must_change_password=False, token_version=User.token_version + 1))
-            session.execute(delete(WebSession).where(WebSession.user_id == user_id, WebSession.digest != _digest(keep_session or "")))
+            session.execute(
+                update(User)
+                .where(User.id == user_id)
+                .values(password_hash=hashed, must_change_password=False, token_version=User.token_version + 1)
+            )
+            session.execute(
+                delete(WebSession).where(
+                    WebSession.user_id == user_id, WebSession.digest != _digest(keep_session or "")
+                )
+            )
 
     def is_password(self, user_id: int, password: object) -> bool:
         """Whether that is the user's password now."""
@@ -136,8 +159,12 @@ class Accounts:
         with Session(self._engine) as session, session.begin():
             # Serialises two first sign-ins, so that they do not both make a key.
             session.execute(update(User).where(User.id == person.user_id).values(locale=User.locale))
-            key = session.scalar(select(ApiKey).where(ApiKey.user_id == person.user_id, ApiKey.kind == "default")
-                                 .order_by(ApiKey.id.desc()).limit(1))
+            key = session.scalar(
+                select(ApiKey)
+                .where(ApiKey.user_id == person.user_id, ApiKey.kind == "default")
+                .order_by(ApiKey.id.desc())
+                .limit(1)
+            )
             if key is None:
                 return self._keys.issue(session, person.user_id, DEFAULT_KEY, kind="default", keep_copy=True).secret
             return self._keys.unseal(key.sealed) if key.sealed is not None and key.revoked_at is None else None
@@ -147,9 +174,17 @@ class Accounts:
         now = datetime.fromtimestamp(clock.now_s(), UTC)
         with Session(self._engine) as session:
             version = session.scalar(select(User.token_version).where(User.id == person.user_id))
-        claims = {"sub": person.username, "uid": person.user_id, "tv": version, "is_admin": person.role == "admin", "iat": now,
-                  "exp": now + timedelta(minutes=self._rules.token_minutes), "aud": self._rules.audience,
-                  "iss": self._rules.issuer, "jti": secrets.token_hex(16)}
+        claims = {
+            "sub": person.username,
+            "uid": person.user_id,
+            "tv": version,
+            "is_admin": person.role == "admin",
+            "iat": now,
+            "exp": now + timedelta(minutes=self._rules.token_minutes),
+            "aud": self._rules.audience,
+            "iss": self._rules.issuer,
+            "jti": secrets.token_hex(16),
+        }
         return jwt.encode(claims, self._rules.secret_key, self._rules.algorithm)
 
     def caller_of(self, token: str) -> Caller:
@@ -160,8 +195,13 @@ class Accounts:
         """
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, self._rules.secret_key, algorithms=[self._rules.algorithm], audience=self._rules.audience,
-                issuer=self._rules.issuer, options={"require": ["exp", "iat", "sub", "aud", "iss", "jti"]})
+                token,
+                self._rules.secret_key,
+                algorithms=[self._rules.algorithm],
+                audience=self._rules.audience,
+                issuer=self._rules.issuer,
+                options={"require": ["exp", "iat", "sub", "aud", "iss", "jti"]},
+            )
         except jwt.InvalidTokenError as exc:
             raise AuthenticationFailed("Could not validate credentials") from exc
         name = f"token {claims.get('uid')} {claims.get('tv')}"
@@ -179,14 +219,18 @@ class Accounts:
         """A browser has signed in; returns the secret its cookie carries."""
         token = secrets.token_urlsafe(32)
         with Session(self._engine) as session, session.begin():
-            session.add(WebSession(digest=_digest(token), user_id=user_id, ip_address=address[:45], user_agent=user_agent[:255]))
+            session.add(
+                WebSession(digest=_digest(token), user_id=user_id, ip_address=address[:45], user_agent=user_agent[:255])
+            )
         return token
 
     def person_of_session(self, token: str) -> Person | None:
         """Whose session that is; None when it ended, was idle too long, or its user was disabled."""
         now = datetime.fromtimestamp(clock.now_s(), UTC)
         with Session(self._engine) as session, session.begin():
-            row = session.execute(select(WebSession, User).join(User).where(WebSession.digest == _digest(token))).first()
+            row = session.execute(
+                select(WebSession, User).join(User).where(WebSession.digest == _digest(token))
+            ).first()
             if row is None:
                 return None
             browser, user = row
@@ -205,7 +249,9 @@ class Accounts:
     def tidy(self) -> None:
         """Remove sessions that ended by themselves and tries nobody remembers."""
         with Session(self._engine) as session, session.begin():
-            session.execute(delete(WebSession).where(WebSession.seen_at < datetime.fromtimestamp(clock.now_s(), UTC) - IDLE))
+            session.execute(
+                delete(WebSession).where(WebSession.seen_at < datetime.fromtimestamp(clock.now_s(), UTC) - IDLE)
+            )
         self._throttle.forget_old()
 
     @contextmanager
@@ -233,7 +279,9 @@ def check_name(username: object) -> str:
         InvalidRequest: empty, too long, with spaces or control characters, or one of ours.
     """
     if not isinstance(username, str) or not NAME.fullmatch(username) or not username.isprintable():
-        raise InvalidRequest("A user name has 1 to 150 characters, without spaces, quotes, slashes or angle brackets.", param="username")
+        raise InvalidRequest(
+            "A user name has 1 to 150 characters, without spaces, quotes, slashes or angle brackets.", param="username"
+        )
     if username.lower() in RESERVED:
         raise InvalidRequest(f"The user name `{username}` is reserved.", param="username")
     return username

@@ -7,17 +7,44 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Never, whatever is allowed: link-local (cloud metadata lives there), this-network, multicast, reserved.
-FORBIDDEN: Final = tuple(ipaddress.ip_network(network) for network in (
-    "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32",
-    "168.63.129.16/32",         # Azure's host agent, an ordinary public address by its number
-    "100.100.100.200/32",       # Alibaba Cloud's metadata service
-    "192.0.0.192/32",           # Oracle Cloud's metadata service
-    "::/128", "fe80::/10", "ff00::/8", "fd00:ec2::254/128", "2001::/32", "100::/64",
-))
-PRIVATE: Final = tuple(ipaddress.ip_network(network) for network in (
-    "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16",
-    "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "::1/128", "fc00::/7", "fec0::/10", "2001:db8::/32",
-))
+FORBIDDEN: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "255.255.255.255/32",
+        "168.63.129.16/32",  # Azure's host agent, an ordinary public address by its number
+        "100.100.100.200/32",  # Alibaba Cloud's metadata service
+        "192.0.0.192/32",  # Oracle Cloud's metadata service
+        "::/128",
+        "fe80::/10",
+        "ff00::/8",
+        "fd00:ec2::254/128",
+        "2001::/32",
+        "100::/64",
+    )
+)
+PRIVATE: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "::1/128",
+        "fc00::/7",
+        "fec0::/10",
+        "2001:db8::/32",
+    )
+)
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 SIX_TO_FOUR: Final = ipaddress.IPv6Network("2002::/16")
 

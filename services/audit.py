@@ -21,13 +21,27 @@ class Actor:
     user_agent: str | None = None
 
 
-def note(session: Session, actor: Actor, action: str, resource_type: str, resource_id: object = None,
-         details: dict[str, Any] | None = None) -> None:
+def note(
+    session: Session,
+    actor: Actor,
+    action: str,
+    resource_type: str,
+    resource_id: object = None,
+    details: dict[str, Any] | None = None,
+) -> None:
     """Write the entry within the transaction of what it speaks of."""
-    session.add(AuditEntry(
-        actor=actor.name[:150], user_id=actor.user_id, action=action, resource_type=resource_type,
-        resource_id=None if resource_id is None else str(resource_id)[:200], details=details or {},
-        ip_address=actor.ip_address and actor.ip_address[:45], user_agent=actor.user_agent and actor.user_agent[:255]))
+    session.add(
+        AuditEntry(
+            actor=actor.name[:150],
+            user_id=actor.user_id,
+            action=action,
+            resource_type=resource_type,
+            resource_id=None if resource_id is None else str(resource_id)[:200],
+            details=details or {},
+            ip_address=actor.ip_address and actor.ip_address[:45],
+            user_agent=actor.user_agent and actor.user_agent[:255],
+        )
+    )
 
 
 class Audit:
@@ -36,8 +50,14 @@ class Audit:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def note(self, actor: Actor, action: str, resource_type: str, resource_id: object = None,
-             details: dict[str, Any] | None = None) -> None:
+    def note(
+        self,
+        actor: Actor,
+        action: str,
+        resource_type: str,
+        resource_id: object = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
         """See `note`."""
         with Session(self._engine) as session, session.begin():
             note(session, actor, action, resource_type, resource_id, details)

@@ -34,13 +34,13 @@ class Report:
     """What a start made, for the screen; secrets are shown here and nowhere else."""
 
     admin_name: str = ""
-    admin_password: str = ""        # only when it was made up now
-    api_key: str = ""               # only when it was made now
+    admin_password: str = ""  # only when it was made up now
+    api_key: str = ""  # only when it was made now
     changes: Changes | None = None
     discovery: tuple[str, ...] = ()
 
 
-def run(engine: Engine, config: Config, accounts: Accounts, keys: Keys, sealer: Sealer, discovery: Discovery) -> Report:  # noqa: PLR0913
+def run(engine: Engine, config: Config, accounts: Accounts, keys: Keys, sealer: Sealer, discovery: Discovery) -> Report:
     """Make sure of everything; see the module.
 
     Raises:
@@ -56,7 +56,9 @@ def run(engine: Engine, config: Config, accounts: Accounts, keys: Keys, sealer: 
         report.changes = configapply.apply(engine, sealer, config.config_file, config.environ, SYSTEM)
     discovery.ask_due(0)
     with Session(engine) as session:
-        failed = select(Provider.name, Provider.discovery_error).where(Provider.discover, Provider.discovery_error.is_not(None))
+        failed = select(Provider.name, Provider.discovery_error).where(
+            Provider.discover, Provider.discovery_error.is_not(None)
+        )
         report.discovery = tuple(f"{name}: {problem}" for name, problem in session.execute(failed))
     return report
 
@@ -68,10 +70,16 @@ def _ensure_echo(session: Session, *, enabled: bool) -> None:
     known = set(session.scalars(select(Model.name).where(Model.name.in_([*SCENARIOS, "echo-embedding"]))))
     for name in [*SCENARIOS, "echo-embedding"]:
         if name not in known:
-            session.add(Model(
-                name=name, owned_by=ECHO_OWNER, managed_by="environment", fallbacks=[],
-                deployments=[Deployment(provider_id=provider.id, upstream_model=name)],
-                prices=[Price(is_free=True, input_rate=0, output_rate=0, source=FREE.source)]))
+            session.add(
+                Model(
+                    name=name,
+                    owned_by=ECHO_OWNER,
+                    managed_by="environment",
+                    fallbacks=[],
+                    deployments=[Deployment(provider_id=provider.id, upstream_model=name)],
+                    prices=[Price(is_free=True, input_rate=0, output_rate=0, source=FREE.source)],
+                )
+            )
 
 
 def _ensure_providers(session: Session, config: Config, sealer: Sealer) -> None:
@@ -85,7 +93,7 @@ def _ensure_providers(session: Session, config: Config, sealer: Sealer) -> None:
     for name, (kind, base_url, credential, extra) in wanted.items():
         row = _provider(session, name, kind=kind, base_url=base_url, settings=extra)
         if row.managed_by != "environment":
-            continue        # people took the name; theirs stays as it is
+            continue  # people took the name; theirs stays as it is
         row.discover, row.is_enabled = True, True
         stored = sealer.open(row.credential) if row.credential is not None else ""
         if stored != credential:
@@ -125,7 +133,7 @@ def _ensure_tokens(session: Session, config: Config, keys: Keys) -> None:
 
 
 def _ensure_admin(engine: Engine, config: Config, accounts: Accounts, keys: Keys, report: Report) -> None:
-    """The first admin and a first key, unless there is an admin; in staging and production only with a password given."""
+    """The first admin and a first key, unless there is an admin; strict environments need a password given."""
     report.admin_name = config.default_admin_username
     with Session(engine) as session:
         if session.scalar(select(User.id).where(User.role == "admin").limit(1)) is not None:

@@ -13,8 +13,17 @@ from services.errors import InvalidRequest, NotFound
 from utils import clock, money
 
 
-def put(engine: Engine, actor: audit.Actor, *, user: str | None, key_id: int | None, unit: str, limit: str, period: str,  # noqa: PLR0913
-        timezone: str = "UTC") -> None:
+def put(  # noqa: PLR0913 - what a budget is made of
+    engine: Engine,
+    actor: audit.Actor,
+    *,
+    user: str | None,
+    key_id: int | None,
+    unit: str,
+    limit: str,
+    period: str,
+    timezone: str = "UTC",
+) -> None:
     """Make a budget or change its limit, also to less than is spent already.
 
     Raises:
@@ -27,14 +36,28 @@ def put(engine: Engine, actor: audit.Actor, *, user: str | None, key_id: int | N
         raise InvalidRequest("Name a user or a key.", param="user")
     with Session(engine) as session, session.begin():
         scope, scope_id = ("user", _user_id(session, user)) if user is not None else ("key", _key_id(session, key_id))
-        row = session.scalar(select(Budget).where(
-            Budget.scope == scope, Budget.scope_id == scope_id, Budget.unit == unit, Budget.period == period, ~Budget.is_prepaid))
+        row = session.scalar(
+            select(Budget).where(
+                Budget.scope == scope,
+                Budget.scope_id == scope_id,
+                Budget.unit == unit,
+                Budget.period == period,
+                ~Budget.is_prepaid,
+            )
+        )
         before = None if row is None else row.limit_amount
         if row is None:
             row = Budget(scope=scope, scope_id=scope_id, unit=unit, period=period)
             session.add(row)
         row.limit_amount, row.timezone = amount, timezone
-        audit.note(session, actor, "limit_set", scope, scope_id, {"unit": unit, "period": period, "before": before, "after": amount})
+        audit.note(
+            session,
+            actor,
+            "limit_set",
+            scope,
+            scope_id,
+            {"unit": unit, "period": period, "before": before, "after": amount},
+        )
 
 
 def parse_limit(unit: str, limit: str) -> int:
@@ -61,7 +84,9 @@ def check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as exc:
-        raise InvalidRequest(f"`{name}` is not a time zone; use a name such as Europe/Lisbon.", param="timezone") from exc
+        raise InvalidRequest(
+            f"`{name}` is not a time zone; use a name such as Europe/Lisbon.", param="timezone"
+        ) from exc
     return name
 
 
@@ -75,7 +100,8 @@ def lines(engine: Engine) -> Iterator[str]:
             show = money.show_usd if row.unit == "usd" else "{:,} tokens".format
             spent, held = (window.spent_amount, window.held_amount) if window else (0, 0)
             kind = "balance" if row.is_prepaid else row.period
-            yield f"{row.scope} {row.scope_id}  {kind}: limit {show(row.limit_amount)}, spent {show(spent)}, held {show(held)}"
+            figures = f"limit {show(row.limit_amount)}, spent {show(spent)}, held {show(held)}"
+            yield f"{row.scope} {row.scope_id}  {kind}: {figures}"
 
 
 def _user_id(session: Session, name: str) -> int:

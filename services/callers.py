@@ -1,9 +1,8 @@
 """Who is calling: one resolver for every kind of credential and every header it may come in."""
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from services import keys
 from services.accounts import Accounts
@@ -14,9 +13,17 @@ from services.types import Caller
 from utils import clock
 
 ALLOWED: Final = re.compile(r"[A-Za-z0-9_\-.]+")
-KEY_HEADERS: Final = ("x-api-key", "api-key")      # Anthropic's and Azure's SDKs
+KEY_HEADERS: Final = ("x-api-key", "api-key")  # Anthropic's and Azure's SDKs
 MAX_CHARS: Final = 4096
 MIN_STRICT: Final = 16
+
+
+class Headers(Protocol):
+    """The headers of a request, whatever the server keeps them in; names are not case-sensitive."""
+
+    def get(self, key: str, default: str, /) -> str:
+        """One header."""
+        ...
 
 
 class Callers:
@@ -25,7 +32,7 @@ class Callers:
     def __init__(self, catalog: Catalog, keys_: Keys, accounts: Accounts, *, is_strict: bool) -> None:
         self._catalog, self._keys, self._accounts, self._is_strict = catalog, keys_, accounts, is_strict
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    def identify(self, headers: Headers) -> Caller:
         """Who sent a request with these headers.
 
         Raises:
@@ -56,14 +63,18 @@ class Callers:
             self._keys.mark_used(found.key_id)
         return found
 
-    def _credential(self, headers: Mapping[str, str]) -> str:
+    def _credential(self, headers: Headers) -> str:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
-            key = next((headers[name] for name in KEY_HEADERS if headers.get(name)), "")
+            key = next((key for name in KEY_HEADERS if (key := headers.get(name, ""))), "")
             if not key and scheme:
-                raise AuthenticationFailed("The Authorization header must read `Bearer YOUR_API_KEY`.", code="invalid_auth_format")
+                raise AuthenticationFailed(
+                    "The Authorization header must read `Bearer YOUR_API_KEY`.", code="invalid_auth_format"
+                )
             if not key:
-                raise AuthenticationFailed("No API key was given: send it as `Authorization: Bearer YOUR_API_KEY`.", code="missing_api_key")
+                raise AuthenticationFailed(
+                    "No API key was given: send it as `Authorization: Bearer YOUR_API_KEY`.", code="missing_api_key"
+                )
             given = key
         credential = given.strip()
         if len(credential) > MAX_CHARS or not ALLOWED.fullmatch(credential):

@@ -19,17 +19,17 @@ from sqlalchemy.orm import Session, selectinload
 from models import CatalogVersion, Model, Provider
 from models import Deployment as DeploymentRow
 from models import Price as PriceRow
-from services.credentials import Sealer, SealBroken
+from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
 from services.types import Caller, Deployment, Price, PublicModel, Upstream
 from utils import clock
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_S: Final = 1.0          # how long an unknown credential is refused without a look-up
-UNKNOWN_MAX: Final = 10_000     # a flood of different wrong keys must not fill the memory
+UNKNOWN_S: Final = 1.0  # how long an unknown credential is refused without a look-up
+UNKNOWN_MAX: Final = 10_000  # a flood of different wrong keys must not fill the memory
 
-Found = Caller | str | None     # a caller, why there is none, or nobody
+Found = Caller | str | None  # a caller, why there is none, or nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,14 @@ class Catalog:
     def _load(self) -> dict[str, PublicModel]:
         now = datetime.now(UTC)
         with Session(self._engine) as session:
-            upstreams = {row.id: self._upstream(row) for row in session.scalars(select(Provider).where(Provider.is_enabled))}
-            query = select(Model).where(Model.is_enabled).options(selectinload(Model.deployments), selectinload(Model.prices))
+            upstreams = {
+                row.id: self._upstream(row) for row in session.scalars(select(Provider).where(Provider.is_enabled))
+            }
+            query = (
+                select(Model)
+                .where(Model.is_enabled)
+                .options(selectinload(Model.deployments), selectinload(Model.prices))
+            )
             return {row.name: _model(row, upstreams, now) for row in session.scalars(query.order_by(Model.name))}
 
     def _upstream(self, row: Provider) -> Upstream | None:
@@ -130,12 +136,25 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime) 
     for deployment in row.deployments:
         upstream = upstreams.get(deployment.provider_id)
         if upstream is not None and deployment.is_enabled:
-            deployments.append(Deployment(
-                deployment.id, upstream, deployment.upstream_model, deployment.priority, deployment.weight,
-                _price(row.prices, deployment, now)))
+            deployments.append(
+                Deployment(
+                    deployment.id,
+                    upstream,
+                    deployment.upstream_model,
+                    deployment.priority,
+                    deployment.weight,
+                    _price(row.prices, deployment, now),
+                )
+            )
     return PublicModel(
-        name=row.name, owned_by=row.owned_by, created_s=int(row.created_at.timestamp()), deployments=tuple(deployments),
-        fallbacks=tuple(row.fallbacks), context_window=row.context_window, max_output_tokens=row.max_output_tokens)
+        name=row.name,
+        owned_by=row.owned_by,
+        created_s=int(row.created_at.timestamp()),
+        deployments=tuple(deployments),
+        fallbacks=tuple(row.fallbacks),
+        context_window=row.context_window,
+        max_output_tokens=row.max_output_tokens,
+    )
 
 
 def _price(rows: list[PriceRow], deployment: DeploymentRow, now: datetime) -> Price | None:

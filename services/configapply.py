@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from models import Deployment, Model, Price, Provider
 from services import audit, configfile, prices
 from services.configfile import ConfigFile, ConfigFileError, ModelEntry, PriceEntry, ProviderEntry
-from services.credentials import Sealer, SealBroken
+from services.credentials import SealBroken, Sealer
 from services.pricing import FREE
 from services.types import Price as PriceRecord
 from utils import money
@@ -45,33 +45,55 @@ def apply(engine: Engine, sealer: Sealer, path: Path, environ: Mapping[str, str]
         providers = {row.name: row for row in session.scalars(select(Provider))}
         models = {row.name: row for row in session.scalars(select(Model))}
         problems = [
-            *(f"provider `{entry.name}` was made in the admin panel; rename one of the two" for entry in file.providers
-              if entry.name in providers and providers[entry.name].managed_by != SOURCE),
-            *(f"model `{entry.name}` was made in the admin panel; rename one of the two" for entry in file.models
-              if entry.name in models and models[entry.name].managed_by not in (SOURCE, "discovery", "environment")),
+            *(
+                f"provider `{entry.name}` was made in the admin panel; rename one of the two"
+                for entry in file.providers
+                if entry.name in providers and providers[entry.name].managed_by != SOURCE
+            ),
+            *(
+                f"model `{entry.name}` was made in the admin panel; rename one of the two"
+                for entry in file.models
+                if entry.name in models and models[entry.name].managed_by not in (SOURCE, "discovery", "environment")
+            ),
             *_unknown_providers(file, providers),
         ]
         if problems:
             raise ConfigFileError(str(path), problems)
         for provider_entry in file.providers:
-            providers[provider_entry.name] = _provider(session, sealer, providers.get(provider_entry.name), provider_entry)
+            providers[provider_entry.name] = _provider(
+                session, sealer, providers.get(provider_entry.name), provider_entry
+            )
         session.flush()
         for model_entry in file.models:
             models[model_entry.name] = _model(session, models.get(model_entry.name), model_entry, providers)
         _switch_off(file, providers, models)
-        changes.notes += [f"model `{entry.name}` names the fallback `{name}`, which does not exist" for entry in file.models
-                          for name in entry.fallbacks if name not in models]
+        changes.notes += [
+            f"model `{entry.name}` names the fallback `{name}`, which does not exist"
+            for entry in file.models
+            for name in entry.fallbacks
+            if name not in models
+        ]
         session.flush()
         if changes.added or changes.changed or changes.switched_off:
-            audit.note(session, actor, "config_apply", "system", path.name,
-                       {"added": changes.added, "changed": changes.changed, "switched_off": changes.switched_off})
+            audit.note(
+                session,
+                actor,
+                "config_apply",
+                "system",
+                path.name,
+                {"added": changes.added, "changed": changes.changed, "switched_off": changes.switched_off},
+            )
     return changes
 
 
 def _unknown_providers(file: ConfigFile, providers: Mapping[str, Provider]) -> list[str]:
     known = {*providers, *(entry.name for entry in file.providers)}
-    return [f"model `{entry.name}` is deployed at `{deployment.provider}`, and there is no such provider"
-            for entry in file.models for deployment in entry.deployments if deployment.provider not in known]
+    return [
+        f"model `{entry.name}` is deployed at `{deployment.provider}`, and there is no such provider"
+        for entry in file.models
+        for deployment in entry.deployments
+        if deployment.provider not in known
+    ]
 
 
 def _provider(session: Session, sealer: Sealer, row: Provider | None, entry: ProviderEntry) -> Provider:
@@ -106,16 +128,27 @@ def _model(session: Session, row: Model | None, entry: ModelEntry, providers: Ma
         if key not in present:
             present[key] = Deployment(provider_id=key[0], upstream_model=key[1])
             row.deployments.append(present[key])
-        present[key].priority, present[key].weight, present[key].is_enabled = deployment.priority, deployment.weight, True
+        present[key].priority, present[key].weight, present[key].is_enabled = (
+            deployment.priority,
+            deployment.weight,
+            True,
+        )
     session.flush()
     by_id = {provider.id: provider for provider in providers.values()}
-    entries = {d: prices.find_entry(by_id[d.provider_id].kind, by_id[d.provider_id].base_url, d.upstream_model) for d in row.deployments}
-    windows = [found.context_window for found in entries.values() if found is not None and found.context_window is not None]
+    entries = {
+        d: prices.find_entry(by_id[d.provider_id].kind, by_id[d.provider_id].base_url, d.upstream_model)
+        for d in row.deployments
+    }
+    windows = [
+        found.context_window for found in entries.values() if found is not None and found.context_window is not None
+    ]
     row.context_window = entry.context_window or min(windows, default=None)
     if entry.price is not None:
         _set_prices(row, {None: _price(entry.price)})
     else:
-        _set_prices(row, {d.id: found.price for d, found in entries.items() if found is not None and found.price is not None})
+        _set_prices(
+            row, {d.id: found.price for d, found in entries.items() if found is not None and found.price is not None}
+        )
     return row
 
 
@@ -124,8 +157,12 @@ def _price(entry: PriceEntry) -> PriceRecord:
         return PriceRecord(FREE.input_rate, FREE.output_rate, is_free=True, source=SOURCE)
     cached, written = entry.cached_input_per_million, entry.cache_write_per_million
     return PriceRecord(
-        money.nanousd(entry.input_per_million), money.nanousd(entry.output_per_million),
-        None if cached is None else money.nanousd(cached), None if written is None else money.nanousd(written), source=SOURCE)
+        money.nanousd(entry.input_per_million),
+        money.nanousd(entry.output_per_million),
+        None if cached is None else money.nanousd(cached),
+        None if written is None else money.nanousd(written),
+        source=SOURCE,
+    )
 
 
 def _set_prices(row: Model, wanted: Mapping[int | None, PriceRecord]) -> None:
@@ -134,18 +171,29 @@ def _set_prices(row: Model, wanted: Mapping[int | None, PriceRecord]) -> None:
     present = {price.deployment_id for price in row.prices}
     for deployment_id, price in wanted.items():
         if deployment_id not in present:
-            row.prices.append(Price(
-                deployment_id=deployment_id, is_free=price.is_free, input_rate=price.input_rate, output_rate=price.output_rate,
-                cache_read_rate=price.cache_read_rate, cache_creation_rate=price.cache_creation_rate, source=price.source))
+            row.prices.append(
+                Price(
+                    deployment_id=deployment_id,
+                    is_free=price.is_free,
+                    input_rate=price.input_rate,
+                    output_rate=price.output_rate,
+                    cache_read_rate=price.cache_read_rate,
+                    cache_creation_rate=price.cache_creation_rate,
+                    source=price.source,
+                )
+            )
 
 
 def _record(row: Price) -> PriceRecord:
-    return PriceRecord(row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate, row.is_free, row.source)
+    return PriceRecord(
+        row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate, row.is_free, row.source
+    )
 
 
 def _switch_off(file: ConfigFile, providers: Mapping[str, Provider], models: Mapping[str, Model]) -> None:
     named = {*((entry.name, Provider) for entry in file.providers), *((entry.name, Model) for entry in file.models)}
-    for row in (*providers.values(), *models.values()):
+    rows: list[Provider | Model] = [*providers.values(), *models.values()]
+    for row in rows:
         if row.managed_by == SOURCE and (row.name, type(row)) not in named:
             row.is_enabled = False
 

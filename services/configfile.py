@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.errors import UpstreamError
 from services.transport import origin_of
 
-MAX_VALUES: Final = 100_000     # anchors that refer to each other could unfold to billions
+MAX_VALUES: Final = 100_000  # anchors that refer to each other could unfold to billions
 VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/][^\r\n]*$")]
@@ -42,7 +42,7 @@ class ProviderEntry(_Strict):
     base_url: Annotated[str, Field(max_length=500)] = ""
     api_key: str = ""
     settings: dict[str, Any] = {}
-    discover: bool | None = None            # None: as usual for the kind, which is yes for ollama
+    discover: bool | None = None  # None: as usual for the kind, which is yes for ollama
     enabled: bool = True
 
     @model_validator(mode="after")
@@ -124,7 +124,9 @@ def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     try:
         file = ConfigFile.model_validate(content if content is not None else {})
     except ValidationError as exc:
-        problems += [f"line {reader.line(mistake['loc'])}: {_words(mistake)}" for mistake in exc.errors(include_url=False)]
+        problems += [
+            f"line {reader.line(mistake['loc'])}: {_words(mistake)}" for mistake in exc.errors(include_url=False)
+        ]
     else:
         problems += [f"line {reader.line(place)}: {problem}" for place, problem in _contradictions(file)]
     if problems:
@@ -196,9 +198,8 @@ def _words(mistake: Any) -> str:
 
 def _contradictions(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
     """Names that stand twice."""
-    for kind, entries in (("providers", file.providers), ("models", file.models)):
-        seen = set()
-        for index, entry in enumerate(entries):
-            if entry.name in seen:
-                yield (kind, index, "name"), f"`{entry.name}` is named twice"
-            seen.add(entry.name)
+    names = {"providers": [entry.name for entry in file.providers], "models": [entry.name for entry in file.models]}
+    for kind, given in names.items():
+        for index, name in enumerate(given):
+            if name in given[:index]:
+                yield (kind, index, "name"), f"`{name}` is named twice"

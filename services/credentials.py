@@ -30,8 +30,10 @@ class Sealer:
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
-            raise SealBroken("a stored credential was sealed with a key that is not in ENCRYPTION_KEYS; "
-                             "add that key again, or enter the credential anew") from None
+            raise SealBroken(
+                "a stored credential was sealed with a key that is not in ENCRYPTION_KEYS; "
+                "add that key again, or enter the credential anew"
+            ) from None
 
 
 def masked(secret: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Price, Provider
 from services import prices
-from services.credentials import Sealer, SealBroken
+from services.credentials import SealBroken, Sealer
 from services.errors import UpstreamError
 from services.providers.base import Wire
 from services.settlement import clean
@@ -25,8 +25,8 @@ from utils import clock
 
 log = logging.getLogger(__name__)
 
-WAIT_S: Final = 2.0             # for one provider's list
-ON_DEMAND_S: Final = 5.0        # a call for an unknown model makes us ask again, but not more often than this
+WAIT_S: Final = 2.0  # for one provider's list
+ON_DEMAND_S: Final = 5.0  # a call for an unknown model makes us ask again, but not more often than this
 MAX_NAME_CHARS: Final = 200
 
 
@@ -42,10 +42,18 @@ class Discovery:
         """Ask the providers nobody has asked for that long; returns how many. Workers share the work."""
         before = datetime.fromtimestamp(clock.now_s(), UTC) - timedelta(seconds=interval_s)
         with Session(self._engine) as session, session.begin():
-            due = list(session.scalars(
-                update(Provider).where(Provider.discover, Provider.is_enabled,
-                                       or_(Provider.discovered_at.is_(None), Provider.discovered_at < before))
-                .values(discovered_at=datetime.fromtimestamp(clock.now_s(), UTC)).returning(Provider.id)))
+            due = list(
+                session.scalars(
+                    update(Provider)
+                    .where(
+                        Provider.discover,
+                        Provider.is_enabled,
+                        or_(Provider.discovered_at.is_(None), Provider.discovered_at < before),
+                    )
+                    .values(discovered_at=datetime.fromtimestamp(clock.now_s(), UTC))
+                    .returning(Provider.id)
+                )
+            )
         for provider_id in due:
             self.ask(provider_id)
         return len(due)
@@ -74,7 +82,9 @@ class Discovery:
             credential = self._sealer.open(provider.credential) if provider.credential is not None else ""
             wire = self._wires[provider.kind]
             path, headers = wire.model_list(provider.settings, credential)
-            upstream = Upstream(provider.id, provider.name, provider.kind, provider.base_url, credential, provider.settings)
+            upstream = Upstream(
+                provider.id, provider.name, provider.kind, provider.base_url, credential, provider.settings
+            )
             names = wire.model_names(self._transport.fetch(upstream, path, headers, timeout_s=WAIT_S))
         except (UpstreamError, SealBroken) as exc:
             problem = clean(str(exc))
@@ -87,14 +97,18 @@ class Discovery:
 
     def _note(self, provider_id: int, problem: str | None) -> None:
         with Session(self._engine) as session, session.begin():
-            session.execute(update(Provider).where(Provider.id == provider_id, Provider.discovery_error.is_distinct_from(problem))
-                            .values(discovery_error=problem))
+            session.execute(
+                update(Provider)
+                .where(Provider.id == provider_id, Provider.discovery_error.is_distinct_from(problem))
+                .values(discovery_error=problem)
+            )
 
     def _store(self, provider: Provider, names: set[str]) -> None:
         """Offer what is new, withdraw what is gone."""
         with Session(self._engine) as session, session.begin():
             offered = session.scalars(
-                select(Model).where(Model.managed_by == "discovery").options(selectinload(Model.deployments)))
+                select(Model).where(Model.managed_by == "discovery").options(selectinload(Model.deployments))
+            )
             for model in offered:
                 mine = [deployment for deployment in model.deployments if deployment.provider_id == provider.id]
                 if mine and model.name not in names:
@@ -102,24 +116,40 @@ class Discovery:
                         model.deployments.remove(deployment)
                     if not model.deployments:
                         session.delete(model)
-            known = {model.name: model for model in session.scalars(
-                select(Model).where(Model.name.in_(names)).options(selectinload(Model.deployments)))}
+            known = {
+                model.name: model
+                for model in session.scalars(
+                    select(Model).where(Model.name.in_(names)).options(selectinload(Model.deployments))
+                )
+            }
             for name in sorted(names):
-                model = known.get(name)
-                if model is None:
+                row = known.get(name)
+                if row is None:
                     session.add(_new_model(provider, name))
-                elif model.managed_by == "discovery" and all(d.provider_id != provider.id for d in model.deployments):
-                    model.deployments.append(Deployment(provider_id=provider.id, upstream_model=name))
+                elif row.managed_by == "discovery" and all(d.provider_id != provider.id for d in row.deployments):
+                    row.deployments.append(Deployment(provider_id=provider.id, upstream_model=name))
 
 
 def _new_model(provider: Provider, name: str) -> Model:
     entry = prices.find_entry(provider.kind, provider.base_url, name)
-    model = Model(name=name, owned_by=provider.name, managed_by="discovery", fallbacks=[],
-                  context_window=entry.context_window if entry else None,
-                  deployments=[Deployment(provider_id=provider.id, upstream_model=name)])
+    model = Model(
+        name=name,
+        owned_by=provider.name,
+        managed_by="discovery",
+        fallbacks=[],
+        context_window=entry.context_window if entry else None,
+        deployments=[Deployment(provider_id=provider.id, upstream_model=name)],
+    )
     if entry is not None and entry.price is not None:
         price = entry.price
-        model.prices.append(Price(
-            is_free=price.is_free, input_rate=price.input_rate, output_rate=price.output_rate,
-            cache_read_rate=price.cache_read_rate, cache_creation_rate=price.cache_creation_rate, source=price.source))
+        model.prices.append(
+            Price(
+                is_free=price.is_free,
+                input_rate=price.input_rate,
+                output_rate=price.output_rate,
+                cache_read_rate=price.cache_read_rate,
+                cache_creation_rate=price.cache_creation_rate,
+                source=price.source,
+            )
+        )
     return model

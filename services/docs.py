@@ -45,7 +45,9 @@ def shown(config: Config) -> str:
     lines = []
     for name, field in Config.model_fields.items():
         mark, value = marks(field), getattr(config, name)
-        text = ",".join(str(part) for part in value) if isinstance(value, tuple) else "" if value is None else str(value)
+        text = (
+            ",".join(str(part) for part in value) if isinstance(value, tuple) else "" if value is None else str(value)
+        )
         if mark.get("secret"):
             text = ",".join(masked(part) for part in value) if isinstance(value, tuple) else masked(str(value))
         lines.append(f"{mark['env']}={text}")

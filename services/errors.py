@@ -35,12 +35,13 @@ class GatewayError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = "internal_server_error"
-    is_retryable: bool = False          # may another deployment be tried?
+    is_retryable: bool = False  # may another deployment be tried?
     level: int = logging.ERROR
     should_retry: bool | None = None
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None,
-                 retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message)
         self.param, self.retry_after_s = param, retry_after_s
         if code is not None:
@@ -97,7 +98,7 @@ class BudgetExceeded(GatewayError):
     def __init__(self, message: str, *, resets_in_s: int | None, is_spent: bool) -> None:
         super().__init__(message, retry_after_s=resets_in_s if is_spent else 1)
         self.status = 402 if resets_in_s is None else 429
-        self.should_retry = not is_spent    # held money may come back at once, spent money does not
+        self.should_retry = not is_spent  # held money may come back at once, spent money does not
 
 
 class ModelNotPriced(GatewayError):
@@ -133,7 +134,8 @@ class CallerGone(GatewayError):
 class UpstreamError(GatewayError):
     """The provider failed or answered something unusable."""
 
-    status, type, code, is_retryable, level = 502, "upstream_error", "upstream_error", True, logging.WARNING
+    code: str | None = "upstream_error"
+    status, type, is_retryable, level = 502, "upstream_error", True, logging.WARNING
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -151,8 +153,16 @@ class UpstreamTimeout(UpstreamError):
 class UpstreamRefused(UpstreamError):
     """The provider answered with an error of its own, which is handed on without secrets."""
 
-    def __init__(self, message: str, *, status: int, type_: str = "upstream_error", code: str | None = None,
-                 param: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        type_: str = "upstream_error",
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.status, self.type, self.code = status, type_, code
         self.is_retryable = status in RETRYABLE_STATUSES

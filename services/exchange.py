@@ -19,7 +19,7 @@ from utils import clock
 RECEIVE_BYTES: Final = 65_536
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADERS: Final = 200
-DRAIN_S: Final = 0.05           # the end of a chunked body follows its last chunk at once, or the connection is given up
+DRAIN_S: Final = 0.05  # the end of a chunked body follows its last chunk at once, or the connection is given up
 CONTINUE: Final = 100
 OK: Final = 200
 
@@ -107,8 +107,11 @@ class Exchange:
             now_s = clock.monotonic_s()
             left_s = min(heard_s + self._silence_s, self._end_s) - now_s
             if left_s <= 0:
-                raise UpstreamTimeout("the upstream took longer than allowed" if now_s >= self._end_s else
-                                      f"the upstream was silent for {self._silence_s:g} s")
+                raise UpstreamTimeout(
+                    "the upstream took longer than allowed"
+                    if now_s >= self._end_s
+                    else f"the upstream was silent for {self._silence_s:g} s"
+                )
             received = self._receive(min(left_s, beat_s) if beat_s else left_s)
             if received is None:
                 if beat_s:
@@ -147,7 +150,9 @@ class Exchange:
     def shutdown(self) -> None:
         """End the exchange now, from whatever thread; the reader wakes up with an error or an early end."""
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)    # not the TLS socket's own, which is not for two threads
+            socket.socket.shutdown(
+                self._sock, socket.SHUT_RDWR
+            )  # not the TLS socket's own, which is not for two threads
 
     def close(self) -> None:
         """Leave the connection to the next call if it is clean, else close it. May be called twice."""
@@ -204,7 +209,7 @@ class Exchange:
         except TimeoutError:
             return None
         except ssl.SSLError as exc:
-            if "timed out" in str(exc):     # gevent's spelling
+            if "timed out" in str(exc):  # gevent's spelling
                 return None
             raise UpstreamError("the upstream broke the TLS connection") from exc
         except OSError as exc:
@@ -214,4 +219,6 @@ class Exchange:
 
     def _ends_with_connection(self) -> bool:
         """Whether closing the connection is this answer's way to end."""
-        return "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "").lower()
+        return (
+            "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "").lower()
+        )

@@ -52,14 +52,14 @@ def is_well_formed(secret: str) -> bool:
     """Whether the text can be a key of ours; costs no look-up."""
     if len(secret) != KEY_CHARS or not secret.startswith(PREFIX) or not secret.isascii():
         return False
-    return secret[-CHECK_CHARS:] == checksum(secret[len(PREFIX):-CHECK_CHARS])
+    return secret[-CHECK_CHARS:] == checksum(secret[len(PREFIX) : -CHECK_CHARS])
 
 
 def hint(secret: str) -> str:
     """What may be shown of a key. Short secrets (fixed tokens) show less."""
     if len(secret) < KEY_CHARS:
         return f"{secret[:2]}…"
-    return f"{secret[:len(PREFIX) + HINT_CHARS]}…{secret[-HINT_CHARS:]}"
+    return f"{secret[: len(PREFIX) + HINT_CHARS]}…{secret[-HINT_CHARS:]}"
 
 
 class Keys:
@@ -74,12 +74,30 @@ class Keys:
         """The digest under which a key is stored and found."""
         return hmac.digest(self._pepper, secret.encode("utf-8", "surrogateescape"), hashlib.sha256).hex()
 
-    def issue(self, session: Session, user_id: int, name: str, *, kind: str = "standard", secret: str | None = None,  # noqa: PLR0913
-              allowed_models: list[str] | None = None, expires_at: datetime | None = None, keep_copy: bool = False) -> IssuedKey:
+    def issue(  # noqa: PLR0913 - what a key is made of
+        self,
+        session: Session,
+        user_id: int,
+        name: str,
+        *,
+        kind: str = "standard",
+        secret: str | None = None,
+        allowed_models: list[str] | None = None,
+        expires_at: datetime | None = None,
+        keep_copy: bool = False,
+    ) -> IssuedKey:
         """Make a key for a user. Of a default key a sealed copy may be kept, for `/login` to return."""
         secret = secret or new_secret()
-        row = ApiKey(user_id=user_id, name=name, kind=kind, digest=self.digest(secret), hint=hint(secret),
-                     sealed=self._sealer.seal(secret) if keep_copy else None, allowed_models=allowed_models, expires_at=expires_at)
+        row = ApiKey(
+            user_id=user_id,
+            name=name,
+            kind=kind,
+            digest=self.digest(secret),
+            hint=hint(secret),
+            sealed=self._sealer.seal(secret) if keep_copy else None,
+            allowed_models=allowed_models,
+            expires_at=expires_at,
+        )
         session.add(row)
         session.flush()
         return IssuedKey(row.id, secret, row.hint)
@@ -94,8 +112,11 @@ class Keys:
 
     def revoke(self, session: Session, key_id: int, reason: str) -> None:
         """Void a key, in all workers within two seconds."""
-        session.execute(update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(
-            revoked_at=datetime.now(UTC), revoked_reason=reason))
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+            .values(revoked_at=datetime.now(UTC), revoked_reason=reason)
+        )
 
     def find(self, digest: str) -> Caller | str | None:
         """Whose key that is; a text = why it is refused; None = no such key."""
@@ -109,7 +130,11 @@ class Keys:
             if not user.is_active:
                 return "the user of this key is disabled"
             return Caller(
-                user_id=user.id, username=user.username, role=user.role, key_id=key.id, key_hint=key.hint,
+                user_id=user.id,
+                username=user.username,
+                role=user.role,
+                key_id=key.id,
+                key_hint=key.hint,
                 allowed_models=frozenset(key.allowed_models) if key.allowed_models is not None else None,
                 expires_at_s=key.expires_at.timestamp() if key.expires_at else None,
                 budgets=budgets_of(session, user.id, key.id),
@@ -128,9 +153,10 @@ class Keys:
         with Session(self._engine) as session, session.begin():
             for key_id, used_ms in sorted(used.items()):
                 moment = datetime.fromtimestamp(used_ms / 1000, UTC)
-                # Not the ORM's update: that would also change updated_at.
-                session.connection().execute(
-                    update(ApiKey.__table__).where(ApiKey.__table__.c.id == key_id).values(last_used_at=moment))
+                # With updated_at as it was: nobody changed the key.
+                session.execute(
+                    update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=moment, updated_at=ApiKey.updated_at)
+                )
 
 
 def budgets_of(session: Session, user_id: int, key_id: int | None) -> tuple[BudgetRef, ...]:

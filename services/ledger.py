@@ -19,7 +19,8 @@ WHERE account = 'budget' GROUP BY account_id, period_start""")
 HOLDS: Final = text("SELECT takes FROM holds")
 USERS: Final = text("SELECT id, username, spent_nanousd, tokens_used FROM users")
 USER_SUMS: Final = text("""
-SELECT account_id, SUM(amount_nanousd), SUM(amount_tokens) FROM ledger_entries WHERE account = 'user' GROUP BY account_id""")
+SELECT account_id, SUM(amount_nanousd), SUM(amount_tokens) FROM ledger_entries
+WHERE account = 'user' GROUP BY account_id""")
 # Per user and day; a day is 86,400,000 ms of UTC.
 USAGE_DAYS: Final = text("""
 SELECT user_id, created_at / 86400000, SUM(cost_nanousd), SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0))
@@ -33,7 +34,7 @@ SELECT l.request_id FROM ledger_entries l LEFT JOIN usage u ON u.request_id = l.
 WHERE l.request_id IS NOT NULL AND u.id IS NULL LIMIT 20""")
 UNCHARGED: Final = text("""
 SELECT u.request_id FROM usage u LEFT JOIN ledger_entries l ON l.request_id = u.request_id AND l.account = 'user'
-WHERE l.id IS NULL AND (u.cost_nanousd > 0 OR COALESCE(u.input_tokens, 0) + COALESCE(u.output_tokens, 0) > 0) LIMIT 20""")
+WHERE l.id IS NULL AND u.cost_nanousd + COALESCE(u.input_tokens, 0) + COALESCE(u.output_tokens, 0) > 0 LIMIT 20""")
 COUNTS: Final = text("""
 SELECT (SELECT COUNT(*) FROM usage), (SELECT COUNT(*) FROM ledger_entries), (SELECT COUNT(*) FROM holds)""")
 
@@ -52,13 +53,13 @@ def verify(engine: Engine) -> Report:
     """Recompute every balance from the ledger, and the ledger from the usage rows."""
     with engine.connect() as connection:
         if connection.dialect.name == "postgresql":
-            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
             if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN")     # Python's driver does not begin one for reading
+                connection.exec_driver_sql("BEGIN")  # Python's driver does not begin one for reading
             found = [*_windows(connection), *_users(connection), *_days(connection), *_rows(connection)]
             counts = connection.execute(COUNTS).one()
-    return Report(*counts, tuple(found))
+    return Report(int(counts[0]), int(counts[1]), int(counts[2]), tuple(found))
 
 
 def _windows(connection: Connection) -> list[str]:
@@ -72,8 +73,16 @@ def _windows(connection: Connection) -> list[str]:
         where = f"budget {budget}, period {start}"
         found += _compare(f"{where}: spent", window_spent, spent.pop((budget, start), 0), "the ledger")
         found += _compare(f"{where}: held", window_held, held.pop((budget, start), 0), "the open holds")
-    found += [f"budget {budget}, period {start}: {amount} in the ledger, but no window" for (budget, start), amount in spent.items() if amount]
-    return found + [f"budget {budget}, period {start}: {amount} held, but no window" for (budget, start), amount in held.items() if amount]
+    found += [
+        f"budget {budget}, period {start}: {amount} in the ledger, but no window"
+        for (budget, start), amount in spent.items()
+        if amount
+    ]
+    return found + [
+        f"budget {budget}, period {start}: {amount} held, but no window"
+        for (budget, start), amount in held.items()
+        if amount
+    ]
 
 
 def _users(connection: Connection) -> list[str]:
@@ -93,12 +102,20 @@ def _days(connection: Connection) -> list[str]:
         ledger = charges.pop((user, day), (0, 0))
         found += _compare(f"user {user}, day {day}: nano-USD of usage", int(nanousd), ledger[0], "the ledger")
         found += _compare(f"user {user}, day {day}: tokens of usage", int(tokens), ledger[1], "the ledger")
-    return found + [f"user {user}, day {day}: charges of {amounts}, but no usage" for (user, day), amounts in charges.items() if any(amounts)]
+    return found + [
+        f"user {user}, day {day}: charges of {amounts}, but no usage"
+        for (user, day), amounts in charges.items()
+        if any(amounts)
+    ]
 
 
 def _rows(connection: Connection) -> list[str]:
-    orphans = [f"request {request_id}: charged, but without a usage row" for (request_id,) in connection.execute(ORPHANS)]
-    return orphans + [f"request {request_id}: used, but never charged" for (request_id,) in connection.execute(UNCHARGED)]
+    orphans = [
+        f"request {request_id}: charged, but without a usage row" for (request_id,) in connection.execute(ORPHANS)
+    ]
+    return orphans + [
+        f"request {request_id}: used, but never charged" for (request_id,) in connection.execute(UNCHARGED)
+    ]
 
 
 def _compare(what: str, stored: Any, expected: int, source: str) -> list[str]:

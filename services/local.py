@@ -9,7 +9,7 @@ from services.exchange import Patience
 from services.providers.echo import CUT, Script
 from utils import clock
 
-CHECK_S: Final = 0.25       # how soon a pause notices that nobody waits any more
+CHECK_S: Final = 0.25  # how soon a pause notices that nobody waits any more
 
 
 class LocalExchange:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Engine, text
 
-LOCK_ID: Final = 7_640_001      # any number nobody else uses in this database
+LOCK_ID: Final = 7_640_001  # any number nobody else uses in this database
 
 
 @contextmanager

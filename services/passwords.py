@@ -11,7 +11,7 @@ from utils.extensions import bcrypt
 T = TypeVar("T")
 
 MIN_CHARS: Final = 8
-MAX_CHARS: Final = 1024     # bcrypt is given a digest, so its own limit of 72 bytes does not matter
+MAX_CHARS: Final = 1024  # bcrypt is given a digest, so its own limit of 72 bytes does not matter
 WAITING_MAX: Final = 16
 
 
@@ -29,7 +29,7 @@ class Passwords:
         Raises:
             TooManyAttempts: too many wait already.
         """
-        return self._in_turn(lambda: bcrypt.generate_password_hash(password).decode())
+        return self._in_turn(lambda: str(bcrypt.generate_password_hash(password).decode()))
 
     def check(self, stored: str | None, password: str) -> bool:
         """Whether the password is right. Takes as long for nobody (`stored` None) as for somebody.
@@ -40,7 +40,7 @@ class Passwords:
         if stored is None and not self._nobody:
             self._nobody = self.hash("a password nobody has")
         is_right = self._in_turn(lambda: bcrypt.check_password_hash(stored or self._nobody, password))
-        return stored is not None and is_right
+        return stored is not None and bool(is_right)
 
     def _in_turn(self, work: Callable[[], T]) -> T:
         if self._waiting >= WAITING_MAX:

@@ -10,13 +10,17 @@ _FLOORS: Final[dict[str, Callable[[datetime], datetime]]] = {
     "second": lambda t: t.replace(microsecond=0),
     "minute": lambda t: t.replace(second=0, microsecond=0),
     "hour": lambda t: t.replace(minute=0, second=0, microsecond=0),
-    "day": lambda t: _midnight(t),
+    "day": lambda t: _midnight(t),  # noqa: PLW0108 - defined below
     "week": lambda t: _midnight(t - timedelta(days=t.weekday())),
     "month": lambda t: _midnight(t.replace(day=1)),
 }
-_NEXT: Final[dict[str, timedelta]] = {      # a step that surely lands in the next period, and not beyond it
-    "second": timedelta(seconds=1), "minute": timedelta(minutes=1), "hour": timedelta(hours=1),
-    "day": timedelta(days=1, hours=6), "week": timedelta(days=7, hours=6), "month": timedelta(days=32),
+_NEXT: Final[dict[str, timedelta]] = {  # a step that surely lands in the next period, and not beyond it
+    "second": timedelta(seconds=1),
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1, hours=6),
+    "week": timedelta(days=7, hours=6),
+    "month": timedelta(days=32),
 }
 PERIODS: Final = (TOTAL, *_FLOORS)
 

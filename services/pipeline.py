@@ -29,7 +29,7 @@ from services.providers.base import Wire
 from services.routing import candidates
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
-from services.stream import OUTCOMES, Stream
+from services.stream import Stream, outcome_of
 from services.transport import Answer, Transport
 from services.types import Attempt, Call, Demand, Deployment, PublicModel
 from services.watch import Watch
@@ -54,13 +54,28 @@ class Policy:
 class Pipeline:
     """The stages of a call. Holds collaborators, never the state of a request."""
 
-    def __init__(self, catalog: Catalog, accounting: Accounting, transport: Transport, spool: Spool, watch: Watch,  # noqa: PLR0913
-                 wires: Mapping[str, Wire], discovery: Discovery, policy: Policy) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - its collaborators
+        self,
+        catalog: Catalog,
+        accounting: Accounting,
+        transport: Transport,
+        spool: Spool,
+        watch: Watch,
+        wires: Mapping[str, Wire],
+        discovery: Discovery,
+        policy: Policy,
+    ) -> None:
         self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
         self._spool, self._watch, self._wires, self._policy = spool, watch, wires, policy
 
-    def open(self, call: Call, demand: Callable[[Call, PublicModel, int], Demand], *, socket: int | None,
-             render_error: Callable[[GatewayError], bytes]) -> "bytes | Stream":
+    def open(
+        self,
+        call: Call,
+        demand: Callable[[Call, PublicModel, int], Demand],
+        *,
+        socket: int | None,
+        render_error: Callable[[GatewayError], bytes],
+    ) -> "bytes | Stream":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
 
         Raises:
@@ -72,7 +87,7 @@ class Pipeline:
         self._watch.add(call, socket)
         try:
             answer = self._first_answer(call, render_error)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - booked, and raised again
             self._fail(call, exc)
             raise call.abort_reason or exc from None
         if not isinstance(answer, Stream):
@@ -84,25 +99,33 @@ class Pipeline:
         """The model and its priced deployments that can do this, in the order in which they are tried."""
         name, models = call.body["model"], self._catalog.snapshot().models
         model = models.get(name)
-        if model is None and self._discovery.ask_now():     # it may have been installed a moment ago
+        if model is None and self._discovery.ask_now():  # it may have been installed a moment ago
             models = self._catalog.refresh().models
             model = models.get(name)
         if model is None:
             raise ModelNotAvailable(f"Model '{name}' is not available.", param="model")
         if not call.caller.may_use(name):
             allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
-            raise PermissionDenied(f"The key `{call.caller.key_hint}` may not use model `{name}`; allowed: {allowed}.", param="model")
+            raise PermissionDenied(
+                f"The key `{call.caller.key_hint}` may not use model `{name}`; allowed: {allowed}.", param="model"
+            )
         found = candidates(model, models, random.random)
         able = [candidate for candidate in found if call.operation in self._operations(candidate)]
         if found and not able:
-            raise Unsupported(f"Model `{name}` cannot do this: its provider has no {call.operation} endpoint.", param="model")
+            raise Unsupported(
+                f"Model `{name}` cannot do this: its provider has no {call.operation} endpoint.", param="model"
+            )
         priced = [candidate for candidate in able if candidate.price is not None]
         if not self._policy.refuses_unpriced:
             priced = [candidate if candidate.price else replace(candidate, price=UNPRICED) for candidate in able]
         if able and not priced:
-            raise ModelNotPriced(f"Nobody said what model `{name}` costs. An admin can set its price, or mark it free.", param="model")
+            raise ModelNotPriced(
+                f"Nobody said what model `{name}` costs. An admin can set its price, or mark it free.", param="model"
+            )
         if not priced:
-            raise ModelNotAvailable(f"Model '{name}' is not available: none of its providers is enabled.", param="model")
+            raise ModelNotAvailable(
+                f"Model '{name}' is not available: none of its providers is enabled.", param="model"
+            )
         call.model, call.candidates = model, tuple(priced)
 
     def _operations(self, deployment: Deployment) -> frozenset[str]:
@@ -124,7 +147,9 @@ class Pipeline:
         assert failure is not None  # noqa: S101 - there is at least one candidate
         raise failure
 
-    def _attempt(self, call: Call, deployment: Deployment, render_error: Callable[[GatewayError], bytes]) -> "bytes | Stream":
+    def _attempt(
+        self, call: Call, deployment: Deployment, render_error: Callable[[GatewayError], bytes]
+    ) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
         request = wire.encode(call, deployment)
@@ -143,8 +168,15 @@ class Pipeline:
             if call.is_stream:
                 _check_stream(answer, wire)
                 call.is_answered = is_handed_on = True
-                return Stream(call, answer, wire.stream(call), beat_s=self._policy.beat_s, progress=self._spool.progress,
-                              finish=self._finish, render_error=render_error)
+                return Stream(
+                    call,
+                    answer,
+                    wire.stream(call),
+                    beat_s=self._policy.beat_s,
+                    progress=self._spool.progress,
+                    finish=self._finish,
+                    render_error=render_error,
+                )
             whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
             call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
             call.pieces.extend(whole.pieces)
@@ -155,7 +187,7 @@ class Pipeline:
 
     def _fail(self, call: Call, exc: BaseException) -> None:
         reason = call.abort_reason or exc
-        call.outcome = OUTCOMES.get(type(reason), "upstream_error" if isinstance(reason, UpstreamError) else "refused")
+        call.outcome = outcome_of(reason, "upstream_error" if isinstance(reason, UpstreamError) else "refused")
         if not isinstance(reason, GatewayError):
             call.outcome = "internal_error"
         call.status = reason.status if isinstance(reason, GatewayError) else GatewayError.status

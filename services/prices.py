@@ -12,7 +12,7 @@ from services.pricing import FREE
 from services.types import Price
 from utils import money
 
-FREE_KINDS = ("echo", "ollama")     # one's own machine: tokens are counted and cost nothing
+FREE_KINDS = ("echo", "ollama")  # one's own machine: tokens are counted and cost nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,14 @@ def _price(rates: Any, source: str) -> Price | None:
     input_rate, output_rate = _rate(rates.input_mtok), _rate(rates.output_mtok)
     if input_rate is None:
         return None
-    return Price(input_rate, output_rate or 0, _rate(rates.cache_read_mtok), _rate(rates.cache_write_mtok),
-                 is_free=not input_rate and not output_rate, source=source)
+    return Price(
+        input_rate,
+        output_rate or 0,
+        _rate(rates.cache_read_mtok),
+        _rate(rates.cache_write_mtok),
+        is_free=not input_rate and not output_rate,
+        source=source,
+    )
 
 
 def _rate(per_million: Any) -> int | None:

@@ -7,7 +7,7 @@ from services.types import Bound, Price, Usage
 
 PER_MILLION: Final = 1_000_000
 FREE: Final = Price(0, 0, is_free=True, source="free")
-UNPRICED: Final = Price(0, 0, is_free=True, source="unpriced")     # booked at zero on purpose, and marked as such
+UNPRICED: Final = Price(0, 0, is_free=True, source="unpriced")  # booked at zero on purpose, and marked as such
 
 
 def charge_nanousd(usage: Usage, price: Price) -> int:

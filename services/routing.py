@@ -12,7 +12,7 @@ def order(deployments: Sequence[Deployment], dice: Callable[[], float]) -> list[
     """
     if len(deployments) == 1:
         return list(deployments)
-    # Largest of u^(1/weight) first is a draw without replacement in proportion to the weights (Efraimidis, Spirakis 2006).
+    # Largest u^(1/weight) first: a draw without replacement in proportion to the weights (Efraimidis, Spirakis 2006).
     return sorted(deployments, key=lambda d: (d.priority, -(dice() ** (1 / d.weight))))
 
 

@@ -20,10 +20,10 @@ from services.types import EMBEDDING, Attempt, Booking, Call, Price, Settlement,
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
-BYTES_PER_TOKEN: Final = 4          # rough, for the prompt of a call whose text died with its worker
+BYTES_PER_TOKEN: Final = 4  # rough, for the prompt of a call whose text died with its worker
 MAX_ERROR_CHARS: Final = 300
 
-TakeRecord = tuple[int, int, int, str, bool]        # budget id, period start, amount, unit, is prepaid
+TakeRecord = tuple[int, int, int, str, bool]  # budget id, period start, amount, unit, is prepaid
 
 
 def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
@@ -34,15 +34,28 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     cost = charge_nanousd(usage, price) if price else 0
     bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost)
     return Settlement(
-        request_id=call.id, created_ms=call.started_ms, user_id=call.caller.user_id, key_id=call.caller.key_id,
-        model=call.model.name if call.model else "", provider=deployment.upstream.name if deployment else None,
-        upstream_model=deployment.model if deployment else None, operation=call.operation, is_stream=call.is_stream,
-        status=call.status, outcome=call.outcome, state=state,
+        request_id=call.id,
+        created_ms=call.started_ms,
+        user_id=call.caller.user_id,
+        key_id=call.caller.key_id,
+        model=call.model.name if call.model else "",
+        provider=deployment.upstream.name if deployment else None,
+        upstream_model=deployment.model if deployment else None,
+        operation=call.operation,
+        is_stream=call.is_stream,
+        status=call.status,
+        outcome=call.outcome,
+        state=state,
         is_overrun=any(booking.booked > booking.held for booking in bookings),
-        usage=usage, cost_nanousd=cost, price=price, bookings=bookings,
+        usage=usage,
+        cost_nanousd=cost,
+        price=price,
+        bookings=bookings,
         first_byte_ms=None if call.first_byte_s is None else _ms(call.first_byte_s - call.started_s),
         duration_ms=_ms(clock.monotonic_s() - call.started_s),
-        attempts=tuple((attempt.deployment.upstream.name, attempt.happened or call.outcome) for attempt in call.attempts),
+        attempts=tuple(
+            (attempt.deployment.upstream.name, attempt.happened or call.outcome) for attempt in call.attempts
+        ),
         error=clean(call.error) if call.error else None,
     )
 
@@ -50,13 +63,23 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
 def hold_note(call: Call) -> dict[str, Any]:
     """What must be known of a call should its worker die; stored with the hold."""
     assert call.model is not None  # noqa: S101 - a call is held after its model was found
-    return {"user": call.caller.user_id, "key": call.caller.key_id, "model": call.model.name, "op": call.operation,
-            "stream": call.is_stream, "in": max(1, call.body_bytes // BYTES_PER_TOKEN)}
+    return {
+        "user": call.caller.user_id,
+        "key": call.caller.key_id,
+        "model": call.model.name,
+        "op": call.operation,
+        "stream": call.is_stream,
+        "in": max(1, call.body_bytes // BYTES_PER_TOKEN),
+    }
 
 
 def sent_note(attempt: Attempt) -> dict[str, Any]:
     """What must be known of an attempt should its worker die; spooled before the request goes out."""
-    return {"provider": attempt.deployment.upstream.name, "model": attempt.deployment.model, "price": attempt.deployment.price}
+    return {
+        "provider": attempt.deployment.upstream.name,
+        "model": attempt.deployment.model,
+        "price": attempt.deployment.price,
+    }
 
 
 def recovered(hold: HoldRow, notes: Notes) -> Settlement:
@@ -70,13 +93,27 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
     cost = charge_nanousd(usage, price) if price else 0
     bookings = _bookings(takes, usage, price, cost)
     return Settlement(
-        request_id=hold.request_id, created_ms=hold.created_ms, user_id=call["user"], key_id=call["key"],
-        model=call["model"], provider=sent and sent["provider"], upstream_model=sent and sent["model"],
-        operation=call["op"], is_stream=call["stream"], status=0, outcome=RECOVERED,
-        state="estimated" if sent else "void", is_overrun=any(booking.booked > booking.held for booking in bookings),
-        usage=usage, cost_nanousd=cost, price=price, bookings=bookings, first_byte_ms=None,
+        request_id=hold.request_id,
+        created_ms=hold.created_ms,
+        user_id=call["user"],
+        key_id=call["key"],
+        model=call["model"],
+        provider=sent and sent["provider"],
+        upstream_model=sent and sent["model"],
+        operation=call["op"],
+        is_stream=call["stream"],
+        status=0,
+        outcome=RECOVERED,
+        state="estimated" if sent else "void",
+        is_overrun=any(booking.booked > booking.held for booking in bookings),
+        usage=usage,
+        cost_nanousd=cost,
+        price=price,
+        bookings=bookings,
+        first_byte_ms=None,
         duration_ms=max(0, clock.now_ms() - hold.created_ms),
-        attempts=((sent["provider"], "worker died"),) if sent else (), error="the worker died during the call",
+        attempts=((sent["provider"], "worker died"),) if sent else (),
+        error="the worker died during the call",
     )
 
 
@@ -126,7 +163,9 @@ def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
 def _bookings(takes: Iterable[TakeRecord], usage: Usage, price: Price | None, cost: int) -> tuple[Booking, ...]:
     tokens, is_free = tokens_of(usage), price is None or price.is_free
     return tuple(
-        Booking(budget_id, period_start, unit, amount, cost if unit == "usd" else 0 if is_prepaid and is_free else tokens)
+        Booking(
+            budget_id, period_start, unit, amount, cost if unit == "usd" else 0 if is_prepaid and is_free else tokens
+        )
         for budget_id, period_start, amount, unit, is_prepaid in takes
     )
 

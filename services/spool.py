@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from utils import ids, jsonx
 
-COMPACT_BYTES: Final = 256 * 1024       # about 2,500 calls; then only the lines of open calls are kept
+COMPACT_BYTES: Final = 256 * 1024  # about 2,500 calls; then only the lines of open calls are kept
 
 
 class SpoolUnavailable(Exception):
@@ -42,7 +42,7 @@ class Spool:
         self._pid = 0
         self._file = self._life = -1
         self._size = 0
-        self._lines: dict[str, dict[str, bytes]] = {}   # of open calls and unbooked settlements: the last of each kind
+        self._lines: dict[str, dict[str, bytes]] = {}  # of open calls and unbooked settlements: the last of each kind
         self._owner = ""
 
     @property
@@ -101,7 +101,7 @@ class Spool:
         try:
             lock = os.open(life, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            yield Notes()       # it was adopted before, or its files were deleted
+            yield Notes()  # it was adopted before, or its files were deleted
             return
         try:
             if not _lock(lock):

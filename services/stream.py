@@ -17,19 +17,34 @@ from utils import clock, sse
 
 log = logging.getLogger(__name__)
 
-PROGRESS_S: Final = 1.0         # what a dying worker may lose of a stream
-CHARS_PER_TOKEN: Final = 4      # for progress only
+PROGRESS_S: Final = 1.0  # what a dying worker may lose of a stream
+CHARS_PER_TOKEN: Final = 4  # for progress only
 OUTCOMES: Final[dict[type[GatewayError], str]] = {
-    CallerGone: CLIENT_GONE, Draining: "drained", UpstreamTimeout: "upstream_timeout",
+    CallerGone: CLIENT_GONE,
+    Draining: "drained",
+    UpstreamTimeout: "upstream_timeout",
 }
+
+
+def outcome_of(exc: BaseException | None, otherwise: str) -> str:
+    """How a call that ended with this error is named in its row."""
+    return next((name for kind, name in OUTCOMES.items() if isinstance(exc, kind)), otherwise)
 
 
 class Stream:
     """Iterate once for bytes, then close; see the module."""
 
-    def __init__(self, call: Call, answer: Answer, decoder: StreamDecoder, *, beat_s: float,
-                 progress: Callable[[str, int], None], finish: Callable[[Call], None],
-                 render_error: Callable[[GatewayError], bytes]) -> None:
+    def __init__(  # noqa: PLR0913 - its collaborators
+        self,
+        call: Call,
+        answer: Answer,
+        decoder: StreamDecoder,
+        *,
+        beat_s: float,
+        progress: Callable[[str, int], None],
+        finish: Callable[[Call], None],
+        render_error: Callable[[GatewayError], bytes],
+    ) -> None:
         self._call, self._answer, self._decoder, self._beat_s = call, answer, decoder, beat_s
         self._progress, self._finish, self._render_error = progress, finish, render_error
         self._noted_s, self._noted_pieces, self._noted_chars = clock.monotonic_s(), 0, 0
@@ -41,7 +56,7 @@ class Stream:
         try:
             for data in self._answer.chunks(self._beat_s):
                 if self._call.abort_reason is not None:
-                    raise self._call.abort_reason
+                    raise self._call.abort_reason  # noqa: TRY301 - handled like what the upstream does
                 if data is None:
                     yield sse.PING
                     continue
@@ -53,13 +68,15 @@ class Stream:
                     self._note_progress()
                     yield events
                 if failure is not None:
-                    raise failure
+                    raise failure  # noqa: TRY301 - likewise, once the events before it are out
             last += b"".join(self._decoder.end())
         except GatewayError as exc:
             yield from self._failed(self._call.abort_reason or exc)
-        except Exception as exc:  # noqa: BLE001 - the caller gets an error event and the call its row, whatever it was
+        except Exception as exc:
             log.exception("stream failed request_id=%s", self._call.id)
-            yield from self._failed(GatewayError("The gateway failed; the request id helps to find out why."), type(exc).__name__)
+            yield from self._failed(
+                GatewayError("The gateway failed; the request id helps to find out why."), type(exc).__name__
+            )
         else:
             self._call.outcome = "ok"
             self._book()
@@ -71,7 +88,7 @@ class Stream:
             return
         self._is_closed = True
         if self._call.outcome == "pending":
-            self._call.outcome = OUTCOMES.get(type(self._call.abort_reason), CLIENT_GONE)
+            self._call.outcome = outcome_of(self._call.abort_reason, CLIENT_GONE)
         self._book()
         if self._call.outcome == "ok":
             self._answer.drain()
@@ -88,7 +105,7 @@ class Stream:
         return b"".join(events), None
 
     def _failed(self, exc: GatewayError, name: str | None = None) -> Iterator[bytes]:
-        self._call.outcome = OUTCOMES.get(type(exc), "internal_error" if name else "upstream_cut")
+        self._call.outcome = outcome_of(exc, "internal_error" if name else "upstream_cut")
         self._call.error = name or str(exc)
         self._book()
         if not isinstance(exc, CallerGone):
@@ -107,6 +124,6 @@ class Stream:
         if now_s - self._noted_s < PROGRESS_S:
             return
         pieces = call.pieces
-        self._noted_chars += sum(map(len, pieces[self._noted_pieces:]))
+        self._noted_chars += sum(map(len, pieces[self._noted_pieces :]))
         self._noted_s, self._noted_pieces = now_s, len(pieces)
         self._progress(call.id, max(len(pieces), self._noted_chars // CHARS_PER_TOKEN))

@@ -79,7 +79,13 @@ class Throttle:
 
     def _count(self, subject: str, brake: Brake) -> None:
         now_ms = clock.now_ms()
-        values = {"subject": subject, "now": now_ms, "forget": FORGET_MS, "free": brake.free, "longest": brake.longest_ms}
+        values = {
+            "subject": subject,
+            "now": now_ms,
+            "forget": FORGET_MS,
+            "free": brake.free,
+            "longest": brake.longest_ms,
+        }
         with self._engine.begin() as connection:
             if connection.execute(COUNT, values).first() is not None:
                 return

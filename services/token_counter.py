@@ -19,10 +19,10 @@ from services.accounting import Accounting
 from services.types import Call, Chat, Usage
 from utils import native
 
-FALLBACK: Final = "o200k_base"          # for models tiktoken does not know; such counts are estimates anyway
-PER_MESSAGE: Final = 3                  # tokens around each chat message …
-PER_NAME: Final = 1                     # … one more where it has a name …
-PER_REPLY: Final = 3                    # … and the priming of the answer (OpenAI's rule for current chat models)
+FALLBACK: Final = "o200k_base"  # for models tiktoken does not know; such counts are estimates anyway
+PER_MESSAGE: Final = 3  # tokens around each chat message …
+PER_NAME: Final = 1  # … one more where it has a name …
+PER_REPLY: Final = 3  # … and the priming of the answer (OpenAI's rule for current chat models)
 DATA: Final = Path(__file__).resolve().parent / "data"
 SHA256: Final = {
     "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
@@ -104,7 +104,7 @@ def _prepare() -> None:
     tiktoken_ext.openai_public.load_tiktoken_bpe = _load_shipped
 
 
-def _load_shipped(address: str, expected_hash: str | None = None) -> dict[bytes, int]:  # noqa: ARG001 - tiktoken's signature
+def _load_shipped(address: str, expected_hash: str | None = None) -> dict[bytes, int]:
     """The ranks of a shipped vocabulary.
 
     Raises:

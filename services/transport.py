@@ -30,8 +30,8 @@ from services.providers.echo import Script
 from services.types import Upstream
 from utils import clock, native
 
-IDLE_S: Final = 55.0            # a pooled connection older than this is not used again; servers close theirs after 60
-IDLE_MAX: Final = 1024          # pooled connections per origin
+IDLE_S: Final = 55.0  # a pooled connection older than this is not used again; servers close theirs after 60
+IDLE_MAX: Final = 1024  # pooled connections per origin
 FETCH_BYTES: Final = 8 * 1024 * 1024
 REDIRECT: Final = range(300, 400)
 PORTS: Final = {"http": 80, "https": 443}
@@ -40,10 +40,14 @@ PORTS: Final = {"http": 80, "https": 443}
 class Request(Protocol):
     """What a wire wants sent."""
 
-    method: str
-    path: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    @property
+    def method(self) -> str: ...  # noqa: D102 - see UpstreamRequest
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
+    @property
+    def body(self) -> bytes: ...  # noqa: D102
 
 
 class Answer(Protocol):
@@ -66,7 +70,7 @@ class Origin:
     scheme: str
     host: str
     port: int
-    prefix: str                 # path of the base URL, without its last slash
+    prefix: str  # path of the base URL, without its last slash
     ca_file: str = ""
 
     @property
@@ -98,7 +102,9 @@ def origin_of(base_url: str, ca_file: str = "") -> Origin:
 class Transport:
     """Opens exchanges. `local` answers base URLs of its own schemes without a network, such as `echo:`."""
 
-    def __init__(self, rules: AddressRules, patience: Patience, local: Mapping[str, Callable[[Request], Script]]) -> None:
+    def __init__(
+        self, rules: AddressRules, patience: Patience, local: Mapping[str, Callable[[Request], Script]]
+    ) -> None:
         self._rules, self._patience, self._local = rules, patience, local
         self._idle: defaultdict[Origin, list[tuple[socket.socket, float]]] = defaultdict(list)
         self._session: requests.Session | None = None
@@ -119,7 +125,9 @@ class Transport:
         origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
         while True:
             pooled = self._pooled(origin)
-            exchange = Exchange(pooled or self._dial(origin), self._patience, lambda sock: self._give_back(origin, sock))
+            exchange = Exchange(
+                pooled or self._dial(origin), self._patience, lambda sock: self._give_back(origin, sock)
+            )
             try:
                 attach(exchange)
                 exchange.send(_head(origin, request), request.body)
@@ -135,7 +143,9 @@ class Transport:
             else:
                 if exchange.status in REDIRECT:
                     exchange.close()
-                    raise UpstreamError(f"the upstream answered with a redirect ({exchange.status}), which is not followed")
+                    raise UpstreamError(
+                        f"the upstream answered with a redirect ({exchange.status}), which is not followed"
+                    )
                 return exchange
 
     def fetch(self, upstream: Upstream, path: str, headers: Mapping[str, str], *, timeout_s: float) -> bytes:
@@ -147,11 +157,19 @@ class Transport:
         origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
         url = f"{origin.scheme}://{origin.host_header}{origin.prefix}{path}"
         try:
-            with self._requests().get(url, headers=dict(headers), timeout=timeout_s, allow_redirects=False, stream=True,
-                                      verify=origin.ca_file or True) as response:
+            with self._requests().get(
+                url,
+                headers=dict(headers),
+                timeout=timeout_s,
+                allow_redirects=False,
+                stream=True,
+                verify=origin.ca_file or True,
+            ) as response:
                 body = response.raw.read(FETCH_BYTES + 1, decode_content=False)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            reason = next((str(cause) for cause in _causes(exc) if isinstance(cause, UpstreamError)), type(exc).__name__)
+            reason = next(
+                (str(cause) for cause in _causes(exc) if isinstance(cause, UpstreamError)), type(exc).__name__
+            )
             raise UpstreamUnreachable(f"`{url}` could not be read: {reason}") from exc
         if response.status_code != requests.codes.ok:
             raise UpstreamError(f"`{url}` answered {response.status_code}")
@@ -171,7 +189,7 @@ class Transport:
         while True:
             try:
                 sock, since_s = idle.pop()
-            except IndexError:      # also when another thread was faster
+            except IndexError:  # also when another thread was faster
                 return None
             if clock.monotonic_s() - since_s < IDLE_S and not _is_stale(sock):
                 return sock
@@ -241,8 +259,13 @@ def _head(origin: Origin, request: Request) -> bytes:
     Raises:
         UpstreamError: a header holds a line break or another control character.
     """
-    lines = [f"{request.method} {origin.prefix}{request.path} HTTP/1.1", f"host: {origin.host_header}", "accept-encoding: identity",
-             *(f"{name}: {value}" for name, value in request.headers), f"content-length: {len(request.body)}"]
+    lines = [
+        f"{request.method} {origin.prefix}{request.path} HTTP/1.1",
+        f"host: {origin.host_header}",
+        "accept-encoding: identity",
+        *(f"{name}: {value}" for name, value in request.headers),
+        f"content-length: {len(request.body)}",
+    ]
     if any(not line.isprintable() for line in lines):
         raise UpstreamError("a header for the upstream holds control characters; check the provider's credential")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
@@ -269,7 +292,9 @@ def _causes(exc: BaseException | None) -> Any:
     seen = 0
     while exc is not None and seen < 10:  # noqa: PLR2004 - a circle of causes must end
         yield exc
-        reason = getattr(exc, "reason", None) or (exc.args[0] if exc.args and isinstance(exc.args[0], BaseException) else None)
+        reason = getattr(exc, "reason", None) or (
+            exc.args[0] if exc.args and isinstance(exc.args[0], BaseException) else None
+        )
         exc = reason if isinstance(reason, BaseException) else exc.__cause__ or exc.__context__
         seen += 1
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from services.errors import CallerGone, Draining, GatewayError
 
-Chat = dict[str, Any]           # a request or answer body in OpenAI's format: the hub all wires translate from and to
+Chat = dict[str, Any]  # a request or answer body in OpenAI's format: the hub all wires translate from and to
 
 CHAT: Final = "chat"
 COMPLETION: Final = "completion"
@@ -18,8 +18,8 @@ class BudgetRef:
     """A budget that applies to a caller. What is left of it stands only in the database."""
 
     id: int
-    scope: str                  # "user" or "key"
-    unit: str                   # "usd" (nano-USD) or "tokens"
+    scope: str  # "user" or "key"
+    unit: str  # "usd" (nano-USD) or "tokens"
     period: str
     timezone: str
     is_prepaid: bool
@@ -32,11 +32,11 @@ class Caller:
     user_id: int
     username: str
     role: str
-    key_id: int | None = None               # None: signed in by token
+    key_id: int | None = None  # None: signed in by token
     key_hint: str | None = None
-    allowed_models: frozenset[str] | None = None     # None: all
+    allowed_models: frozenset[str] | None = None  # None: all
     expires_at_s: float | None = None
-    budgets: tuple[BudgetRef, ...] = ()     # in id order, the order in which they are taken
+    budgets: tuple[BudgetRef, ...] = ()  # in id order, the order in which they are taken
 
     def may_use(self, model: str) -> bool:
         """Whether the caller's key allows the model."""
@@ -112,8 +112,8 @@ class Take:
     """What a hold took from one budget, in the period the call began in."""
 
     budget: BudgetRef
-    period_start: int           # unix seconds; 0 = the budget has no period
-    amount: int                 # nano-USD or tokens, as the budget counts
+    period_start: int  # unix seconds; 0 = the budget has no period
+    amount: int  # nano-USD or tokens, as the budget counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,9 @@ class Demand:
 
     input_tokens: int
     choices: int
-    output_tokens: int | None           # the caller's limit; None = none given
-    most_output_tokens: int             # the model's own limit
-    is_bounded: bool = True             # false: nobody can say how much input there is
+    output_tokens: int | None  # the caller's limit; None = none given
+    most_output_tokens: int  # the model's own limit
+    is_bounded: bool = True  # false: nobody can say how much input there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Attempt:
     """One try at one deployment."""
 
     deployment: Deployment
-    happened: str = ""          # empty: the call's own outcome
+    happened: str = ""  # empty: the call's own outcome
 
 
 @dataclass(slots=True, eq=False)
@@ -160,20 +160,20 @@ class Call:
     body: Chat
     caller: Caller
     started_ms: int
-    started_s: float                        # monotonic
+    started_s: float  # monotonic
     body_bytes: int = 0
     is_stream: bool = False
-    wants_usage: bool = False               # the caller asked for the usage event of a stream
+    wants_usage: bool = False  # the caller asked for the usage event of a stream
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     bound: Bound | None = None
-    max_output_tokens: int | None = None    # put into the request because a budget applies and the caller gave none
+    max_output_tokens: int | None = None  # put into the request because a budget applies and the caller gave none
     takes: tuple[Take, ...] = ()
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
-    pieces: list[str] = field(default_factory=list)      # generated text that was handed on, for an estimate
-    is_finished: bool = False               # booked, or being booked
-    is_answered: bool = False               # an upstream began a good answer
+    pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate
+    is_finished: bool = False  # booked, or being booked
+    is_answered: bool = False  # an upstream began a good answer
     first_byte_s: float | None = None
     status: int = 200
     outcome: str = "pending"
@@ -209,7 +209,7 @@ class Booking:
 
     budget_id: int
     period_start: int
-    unit: str                               # "usd" or "tokens"
+    unit: str  # "usd" or "tokens"
     held: int
     booked: int
 
@@ -232,7 +232,7 @@ class Settlement:
     is_stream: bool
     status: int
     outcome: str
-    state: str                              # measured, estimated or void
+    state: str  # measured, estimated or void
     is_overrun: bool
     usage: Usage
     cost_nanousd: int

@@ -15,7 +15,7 @@ from utils import clock, native
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.4         # a caller's leaving must reach the upstream within a second
+LOOK_S: Final = 0.4  # a caller's leaving must reach the upstream within a second
 LEFT: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
@@ -78,5 +78,5 @@ class Watch:
             clock.sleep(LOOK_S)
             try:
                 self.look()
-            except Exception:  # noqa: BLE001 - whatever it was, the next look may work
+            except Exception:
                 log.exception("looking at the callers' connections failed")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-MAX_DEPTH: Final = 100      # orjson writes at most 254 levels; no real request comes near either
+MAX_DEPTH: Final = 100  # orjson writes at most 254 levels; no real request comes near either
 
 
 class BadJson(ValueError):

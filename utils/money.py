@@ -4,7 +4,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Final
 
 NANO_PER_USD: Final = 10**9
-MAX_NANOUSD: Final = 2**62     # about 4.6 billion USD; sums of two still fit a signed 64-bit column
+MAX_NANOUSD: Final = 2**62  # about 4.6 billion USD; sums of two still fit a signed 64-bit column
 
 
 def nanousd(usd: Decimal | int | str) -> int:

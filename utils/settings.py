@@ -16,8 +16,8 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, ""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
 MIN_SECRET: Final = 32
 COMMON_SECRETS: Final = frozenset(
-    "admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse "
-    "your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789".split()
+    """admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse
+    your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789""".split()  # noqa: SIM905
 )
 _DRIVERS: Final = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
@@ -97,8 +97,10 @@ def explain(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[str
         name = str(mistake["loc"][0]) if mistake["loc"] else "settings"
         field = names.get(name)
         default = f" (default: {field.default})" if field and not _marks(field).get("secret") and field.default else ""
-        lines.append(f"{name}: {mistake['msg'].removeprefix('Value error, ')}. "
-                     f"Fix: {field.description if field else 'see docs/configuration.md'}{default}")
+        lines.append(
+            f"{name}: {mistake['msg'].removeprefix('Value error, ')}. "
+            f"Fix: {field.description if field else 'see docs/configuration.md'}{default}"
+        )
     return lines
 
 

@@ -12,7 +12,7 @@ from utils import jsonx
 
 DONE: Final = b"data: [DONE]\n\n"
 PING: Final = b": ping\n\n"
-MAX_EVENT_BYTES: Final = 8 * 1024 * 1024     # a streamed picture fits; an endless line does not
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024  # a streamed picture fits; an endless line does not
 BOM: Final = b"\xef\xbb\xbf"
 
 _BOUNDARY: Final = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\r")
@@ -41,7 +41,7 @@ class EventSplitter:
         Raises:
             OversizedEvent: no event end within MAX_EVENT_BYTES.
         """
-        overlap = min(len(self._tail), 3)       # a boundary of four bytes may start in the old tail
+        overlap = min(len(self._tail), 3)  # a boundary of four bytes may start in the old tail
         search_from = len(self._tail) - overlap
         data = self._tail + data if self._tail else data
         if not self._started and not BOM.startswith(data):

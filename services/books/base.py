@@ -14,7 +14,7 @@ from services.pricing import tokens_of
 from services.types import Settlement, Take
 from utils import clock, jsonx
 
-RECOVERED: Final = "recovered"      # outcome of a call whose worker died; a later report of that worker corrects it
+RECOVERED: Final = "recovered"  # outcome of a call whose worker died; a later report of that worker corrects it
 
 
 class BooksUnavailable(Exception):
@@ -42,7 +42,7 @@ class HoldRow:
     created_ms: int
     deadline_ms: int
     takes: str
-    call: str                   # JSON, made and read by services/settlement.py
+    call: str  # JSON, made and read by services/settlement.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,10 @@ class Books:
                 if books.execute(sql.TAKE, values).rowcount != 1:
                     raise BudgetRefused
             wanted = len(takes)
-            books.execute(sql.HOLD, (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, wanted, wanted,
-                                     hold.takes, hold.call))
+            books.execute(
+                sql.HOLD,
+                (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, wanted, wanted, hold.takes, hold.call),
+            )
 
     def settle(self, settlement: Settlement) -> bool:
         """Book a call once: held becomes spent, usage row and ledger are written. False = it was booked before.
@@ -164,19 +166,41 @@ class Books:
         return [HoldRow(*row) for row in self.read(sql.OWNED, (owner,))]
 
 
-Entry = tuple[str, int, int, int, int]      # account, account id, period start, nano-USD, tokens
+Entry = tuple[str, int, int, int, int]  # account, account id, period start, nano-USD, tokens
 
 
 def usage_values(s: Settlement) -> tuple[Any, ...]:
     """The values of sql.USAGE, in the order of its columns."""
     usage, price = s.usage, s.price
     return (
-        s.request_id, s.created_ms, s.user_id, s.key_id, s.model, s.provider, s.upstream_model, s.operation, s.is_stream,
-        s.status, s.outcome, s.state, s.is_overrun, usage.input_tokens, usage.output_tokens,
-        usage.cache_read_input_tokens, usage.cache_creation_input_tokens, usage.reasoning_output_tokens,
-        s.cost_nanousd, price and price.input_rate, price and price.output_rate, price and price.cache_read_rate,
-        price and price.cache_creation_rate, price and price.source, s.first_byte_ms, s.duration_ms,
-        jsonx.dumps(s.attempts).decode() if s.attempts else None, s.error,
+        s.request_id,
+        s.created_ms,
+        s.user_id,
+        s.key_id,
+        s.model,
+        s.provider,
+        s.upstream_model,
+        s.operation,
+        s.is_stream,
+        s.status,
+        s.outcome,
+        s.state,
+        s.is_overrun,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
+        usage.reasoning_output_tokens,
+        s.cost_nanousd,
+        price and price.input_rate,
+        price and price.output_rate,
+        price and price.cache_read_rate,
+        price and price.cache_creation_rate,
+        price and price.source,
+        s.first_byte_ms,
+        s.duration_ms,
+        jsonx.dumps(s.attempts).decode() if s.attempts else None,
+        s.error,
     )
 
 
@@ -226,5 +250,5 @@ def _spend(books: Transaction, amounts: list[tuple[int, int, int]]) -> None:
     for budget_id, period_start, amount in sorted(amounts):
         if amount > 0:
             books.execute(sql.SPEND, (budget_id, period_start, amount))
-        elif amount < 0:    # an INSERT of a negative amount would fail its check before the conflict is seen
+        elif amount < 0:  # an INSERT of a negative amount would fail its check before the conflict is seen
             books.execute(sql.MOVE, (0, amount, budget_id, period_start))

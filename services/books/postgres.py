@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
 from psycopg import errors
@@ -27,8 +27,10 @@ from services.types import Settlement, Take
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 POOL_WAIT_S: Final = 0.25
-ATTEMPTS: Final = 3     # for a deadlock, or a connection that Postgres had closed while it lay idle
-_OWN: Final = {statement: statement.replace("?", "%s").encode() for statement in vars(sql).values() if isinstance(statement, str)}
+ATTEMPTS: Final = 3  # for a deadlock, or a connection that Postgres had closed while it lay idle
+_OWN: Final = {
+    statement: statement.replace("?", "%s").encode() for statement in vars(sql).values() if isinstance(statement, str)
+}
 
 
 class PostgresBooks(Books):
@@ -42,13 +44,21 @@ class PostgresBooks(Books):
     def reserve(self, hold: HoldRow, takes: Sequence[Take]) -> None:
         """See Books.reserve."""
         values = (
-            [take.budget.id for take in takes], [take.period_start for take in takes], [take.amount for take in takes],
-            hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, len(takes), hold.takes, hold.call,
+            [take.budget.id for take in takes],
+            [take.period_start for take in takes],
+            [take.amount for take in takes],
+            hold.request_id,
+            hold.owner,
+            hold.created_ms,
+            hold.deadline_ms,
+            len(takes),
+            hold.takes,
+            hold.call,
         )
         try:
             self._once(sql.PG_RESERVE, values)
         except errors.UniqueViolation:
-            return      # an attempt whose answer was lost had been stored
+            return  # an attempt whose answer was lost had been stored
         except errors.CheckViolation as exc:
             raise BudgetRefused from exc
 
@@ -58,11 +68,16 @@ class PostgresBooks(Books):
         nanousd, tokens = next((entry[3:] for entry in entries if entry[0] == "user"), (0, 0))
         values = (
             settlement.request_id,
-            [b.budget_id for b in bookings], [b.period_start for b in bookings],
-            [b.held for b in bookings], [b.booked for b in bookings],
+            [b.budget_id for b in bookings],
+            [b.period_start for b in bookings],
+            [b.held for b in bookings],
+            [b.booked for b in bookings],
             *usage_values(settlement),
-            settlement.created_ms, *([entry[column] for entry in entries] for column in range(5)),
-            tokens, nanousd, settlement.user_id,
+            settlement.created_ms,
+            *([entry[column] for entry in entries] for column in range(5)),
+            tokens,
+            nanousd,
+            settlement.user_id,
         )
         try:
             if self._once(sql.PG_SETTLE, values)[0][0]:
@@ -109,7 +124,7 @@ class PostgresBooks(Books):
                     raise BooksUnsure(f"the database does not answer: {exc}") from exc
             except psycopg.OperationalError as exc:
                 raise BooksUnavailable(f"the database does not take the statement: {exc}") from exc
-        raise AssertionError    # the last round returned or raised
+        raise AssertionError  # the last round returned or raised
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -119,22 +134,28 @@ class PostgresBooks(Books):
             raise BooksUnavailable(f"all {self._pool_size} database connections of this worker are busy") from exc
         except psycopg.OperationalError as exc:
             raise BooksUnavailable(f"the database cannot be reached: {exc}") from exc
-        connection: Connection = lent.driver_connection      # type: ignore[assignment]  # typed as Any connection
+        connection = cast("Connection", lent.driver_connection)
         try:
             yield connection
         except psycopg.OperationalError as exc:
             if not connection.closed:
                 raise
             lent.invalidate()
-            self._open().dispose()      # its idle neighbours were cut off with it
+            self._open().dispose()  # its idle neighbours were cut off with it
             raise _Broken(str(exc)) from exc
         finally:
             lent.close()
 
     def _open(self) -> QueuePool:
         if self._pool is None or self._pid != os.getpid():
-            self._pool = QueuePool(self._connect, pool_size=self._pool_size, max_overflow=0, timeout=POOL_WAIT_S,
-                                   use_lifo=True, reset_on_return=None)
+            self._pool = QueuePool(
+                cast("Any", self._connect),
+                pool_size=self._pool_size,
+                max_overflow=0,
+                timeout=POOL_WAIT_S,
+                use_lifo=True,
+                reset_on_return=None,
+            )
             self._pid = os.getpid()
         return self._pool
 

@@ -17,7 +17,7 @@ from utils import clock, native
 
 T = TypeVar("T")
 
-BUSY_WAIT_S: Final = 2.0        # an outsider (a shell, a backup) holds the database; after that the call is refused
+BUSY_WAIT_S: Final = 2.0  # an outsider (a shell, a backup) holds the database; after that the call is refused
 BUSY_STEP_S: Final = 0.005
 
 
@@ -26,7 +26,7 @@ class SqliteBooks(Books):
 
     def __init__(self, path: str, *, synchronous: str = "NORMAL") -> None:
         self._path, self._synchronous = path, synchronous
-        self._turn = threading.Lock()       # one thread, or greenlet, of this process at a time
+        self._turn = threading.Lock()  # one thread, or greenlet, of this process at a time
         self._pid = 0
         self._connection: sqlite3.Connection | None = None
         self._queue = -1

@@ -28,16 +28,39 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 UNHOLD: Final = "DELETE FROM holds WHERE request_id = ? RETURNING takes"
 OWNERS: Final = "SELECT DISTINCT owner FROM holds"
 OWNED: Final = "SELECT request_id, owner, created_at, deadline_at, takes, call FROM holds WHERE owner = ? LIMIT 500"
-OVERDUE: Final = "SELECT request_id, owner, created_at, deadline_at, takes, call FROM holds WHERE deadline_at < ? LIMIT 500"
+OVERDUE: Final = (
+    "SELECT request_id, owner, created_at, deadline_at, takes, call FROM holds WHERE deadline_at < ? LIMIT 500"
+)
 
-USAGE_COLUMNS: Final = {    # name: type, which Postgres wants to know
-    "request_id": "text", "created_at": "bigint", "user_id": "bigint", "key_id": "bigint", "model": "text",
-    "provider": "text", "upstream_model": "text", "operation": "text", "is_stream": "boolean", "status": "int",
-    "outcome": "text", "state": "text", "is_overrun": "boolean", "input_tokens": "bigint", "output_tokens": "bigint",
-    "cache_read_input_tokens": "bigint", "cache_creation_input_tokens": "bigint", "reasoning_output_tokens": "bigint",
-    "cost_nanousd": "bigint", "input_rate": "bigint", "output_rate": "bigint", "cache_read_rate": "bigint",
-    "cache_creation_rate": "bigint", "price_source": "text", "first_byte_ms": "int", "duration_ms": "int",
-    "attempts": "text", "error": "text",
+USAGE_COLUMNS: Final = {  # name: type, which Postgres wants to know
+    "request_id": "text",
+    "created_at": "bigint",
+    "user_id": "bigint",
+    "key_id": "bigint",
+    "model": "text",
+    "provider": "text",
+    "upstream_model": "text",
+    "operation": "text",
+    "is_stream": "boolean",
+    "status": "int",
+    "outcome": "text",
+    "state": "text",
+    "is_overrun": "boolean",
+    "input_tokens": "bigint",
+    "output_tokens": "bigint",
+    "cache_read_input_tokens": "bigint",
+    "cache_creation_input_tokens": "bigint",
+    "reasoning_output_tokens": "bigint",
+    "cost_nanousd": "bigint",
+    "input_rate": "bigint",
+    "output_rate": "bigint",
+    "cache_read_rate": "bigint",
+    "cache_creation_rate": "bigint",
+    "price_source": "text",
+    "first_byte_ms": "int",
+    "duration_ms": "int",
+    "attempts": "text",
+    "error": "text",
 }
 _COLUMNS: Final = ", ".join(USAGE_COLUMNS)
 _MARKS: Final = ", ".join("?" * len(USAGE_COLUMNS))
@@ -53,7 +76,8 @@ INSERT INTO ledger_entries
   (created_at, kind, account, account_id, period_start, amount_nanousd, amount_tokens, request_id, actor)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'gateway')"""
 ADD_TOKENS: Final = """
-INSERT INTO ledger_entries (created_at, kind, account, account_id, period_start, amount_nanousd, amount_tokens, actor, reason)
+INSERT INTO ledger_entries
+  (created_at, kind, account, account_id, period_start, amount_nanousd, amount_tokens, actor, reason)
 VALUES (?, 'correction', 'user', ?, 0, 0, ?, ?, ?)"""
 ENTRIES: Final = """
 SELECT account_id, period_start, SUM(amount_nanousd), SUM(amount_tokens) FROM ledger_entries

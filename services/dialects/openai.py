@@ -14,12 +14,16 @@ ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool", "f
 MAX_CHOICES: Final = 128
 MAX_INT: Final = 2**31 - 1
 MAX_INPUTS: Final = 2048
-COMPLETION_TOKENS: Final = 16       # what /v1/completions gives when nobody says how many (OpenAI's documented default)
+COMPLETION_TOKENS: Final = 16  # what /v1/completions gives when nobody says how many (OpenAI's documented default)
 
 # What a picture or sound can cost at most, in tokens, since its bytes say little about that.
-IMAGE_TOKENS: Final = 48_200        # gpt-4o-mini, high detail, 8 tiles: 2833 + 8 x 5667 (OpenAI's vision guide, read 2026-11-21)
-IMAGE_LOW_TOKENS: Final = 2_900     # the same model, low detail: 2833
-BASE64_PER_AUDIO_TOKEN: Final = 16  # the leanest codecs spend about 1000 base64 characters on a second, models 32 tokens
+IMAGE_TOKENS: Final = (
+    48_200  # gpt-4o-mini, high detail, 8 tiles: 2833 + 8 x 5667 (OpenAI's vision guide, read 2026-11-21)
+)
+IMAGE_LOW_TOKENS: Final = 2_900  # the same model, low detail: 2833
+BASE64_PER_AUDIO_TOKEN: Final = (
+    16  # the leanest codecs spend about 1000 base64 characters on a second, models 32 tokens
+)
 
 Check = Callable[[Any], str | None]
 
@@ -98,7 +102,11 @@ def _object(value: Any) -> str | None:
 
 
 def _objects(value: Any) -> str | None:
-    return None if isinstance(value, list) and all(isinstance(entry, dict) for entry in value) else "must be an array of objects"
+    return (
+        None
+        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+        else "must be an array of objects"
+    )
 
 
 def _tools(value: Any) -> str | None:
@@ -111,7 +119,11 @@ def _tools(value: Any) -> str | None:
 
 
 def _is_function(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("parameters"), dict | None)
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("parameters"), dict | None)
+    )
 
 
 def _tool_calls(value: Any) -> str | None:
@@ -136,7 +148,11 @@ def _choice(value: Any) -> str | None:
 
 
 def _format(value: Any) -> str | None:
-    if isinstance(value, dict) and value.get("type") == "json_schema" and not isinstance(value.get("json_schema"), dict):
+    if (
+        isinstance(value, dict)
+        and value.get("type") == "json_schema"
+        and not isinstance(value.get("json_schema"), dict)
+    ):
         return "must have a `json_schema` object"
     return _object(value)
 
@@ -145,10 +161,12 @@ def _prompt(value: Any) -> str | None:
     if isinstance(value, str) or (isinstance(value, list) and value and _are_ids(value)):
         return None
     is_list = isinstance(value, list) and 0 < len(value) <= MAX_INPUTS
-    if is_list and (all(isinstance(entry, str) for entry in value)
-                    or all(isinstance(entry, list) and entry and _are_ids(entry) for entry in value)):
+    if is_list and (
+        all(isinstance(entry, str) for entry in value)
+        or all(isinstance(entry, list) and entry and _are_ids(entry) for entry in value)
+    ):
         return None
-    return f"must be a string, an array of strings, of token ids, or of arrays of token ids, with at most {MAX_INPUTS} entries"
+    return f"must be a string, or an array (of at most {MAX_INPUTS}) of strings, token ids or arrays of token ids"
 
 
 def _are_ids(value: list[Any]) -> bool:
@@ -160,23 +178,52 @@ def _encoding(value: Any) -> str | None:
 
 
 _SAMPLING: Final[dict[str, Check]] = {
-    "model": _name, "stream": _flag, "stream_options": _object, "temperature": _number, "top_p": _number,
-    "n": _whole(1, MAX_CHOICES), "max_tokens": _whole(1, MAX_INT), "stop": _stop, "presence_penalty": _number,
-    "frequency_penalty": _number, "logit_bias": _object, "seed": _whole(-(2**63), 2**64 - 1), "user": _text,
+    "model": _name,
+    "stream": _flag,
+    "stream_options": _object,
+    "temperature": _number,
+    "top_p": _number,
+    "n": _whole(1, MAX_CHOICES),
+    "max_tokens": _whole(1, MAX_INT),
+    "stop": _stop,
+    "presence_penalty": _number,
+    "frequency_penalty": _number,
+    "logit_bias": _object,
+    "seed": _whole(-(2**63), 2**64 - 1),
+    "user": _text,
 }
 FIELDS: Final[dict[str, dict[str, Check]]] = {
-    CHAT: _SAMPLING | {
-        "messages": _objects, "max_completion_tokens": _whole(1, MAX_INT), "logprobs": _flag, "top_logprobs": _whole(0, 20),
-        "tools": _tools, "tool_choice": _choice, "parallel_tool_calls": _flag, "functions": _objects, "function_call": _choice,
-        "response_format": _format, "reasoning_effort": _text, "verbosity": _text, "audio": _object, "prediction": _object,
-        "service_tier": _text, "store": _flag, "metadata": _object, "web_search_options": _object,
-        "prompt_cache_key": _text, "safety_identifier": _text,
+    CHAT: _SAMPLING
+    | {
+        "messages": _objects,
+        "max_completion_tokens": _whole(1, MAX_INT),
+        "logprobs": _flag,
+        "top_logprobs": _whole(0, 20),
+        "tools": _tools,
+        "tool_choice": _choice,
+        "parallel_tool_calls": _flag,
+        "functions": _objects,
+        "function_call": _choice,
+        "response_format": _format,
+        "reasoning_effort": _text,
+        "verbosity": _text,
+        "audio": _object,
+        "prediction": _object,
+        "service_tier": _text,
+        "store": _flag,
+        "metadata": _object,
+        "web_search_options": _object,
+        "prompt_cache_key": _text,
+        "safety_identifier": _text,
     },
-    COMPLETION: _SAMPLING | {
-        "prompt": _prompt, "suffix": _text, "echo": _flag, "best_of": _whole(1, MAX_CHOICES), "logprobs": _whole(0, 20),
-    },
+    COMPLETION: _SAMPLING
+    | {"prompt": _prompt, "suffix": _text, "echo": _flag, "best_of": _whole(1, MAX_CHOICES), "logprobs": _whole(0, 20)},
     EMBEDDING: {
-        "model": _name, "input": _prompt, "encoding_format": _encoding, "dimensions": _whole(1, 65_536), "user": _text,
+        "model": _name,
+        "input": _prompt,
+        "encoding_format": _encoding,
+        "dimensions": _whole(1, 65_536),
+        "user": _text,
     },
 }
 REQUIRED: Final = {CHAT: ("model", "messages"), COMPLETION: ("model", "prompt"), EMBEDDING: ("model", "input")}
@@ -193,7 +240,9 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         if isinstance(content, list):
             _check_parts(content, place)
         elif content is not None and not isinstance(content, str):
-            raise InvalidRequest(f"`{place}.content` must be a string, an array of parts or null.", param=f"{place}.content")
+            raise InvalidRequest(
+                f"`{place}.content` must be a string, an array of parts or null.", param=f"{place}.content"
+            )
         elif content is None and message["role"] in ("system", "developer", "user", "tool"):
             raise InvalidRequest(f"`{place}.content` is required.", param=f"{place}.content")
         calls = message.get("tool_calls")
@@ -213,15 +262,18 @@ def _check_parts(parts: list[Any], place: str) -> None:
 
 
 def _media_tokens(body: Chat) -> tuple[int, bool]:
-    """What pictures and sounds change in the bound (their own most, minus the bytes that carry them), and whether
-    that is all: of a file nobody knows what is in it.
+    """What pictures and sounds change in the bound, and whether that is all: nobody knows what is in a file.
+
+    Each adds the most it can cost and takes away the bytes that carry it.
     """
     change, is_bounded = 0, True
     for message in body["messages"]:
         for part in message["content"] if isinstance(message.get("content"), list) else ():
             if part["type"] == "image_url":
                 image = part["image_url"] if isinstance(part["image_url"], dict) else {"url": part["image_url"]}
-                change += (IMAGE_LOW_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS) - _carried(image.get("url"))
+                change += (IMAGE_LOW_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS) - _carried(
+                    image.get("url")
+                )
             elif part["type"] == "input_audio":
                 audio = part.get("input_audio")
                 carried = _carried(audio.get("data") if isinstance(audio, dict) else None, "")

@@ -11,8 +11,8 @@ from services.errors import RETRYABLE_STATUSES, UpstreamError, UpstreamRefused, 
 from services.types import Call, Deployment, Usage
 from utils import jsonx
 
-MAX_TOKENS: Final = 2**31 - 1       # a provider that reports more is not believed
-PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})     # the caller can act on these
+MAX_TOKENS: Final = 2**31 - 1  # a provider that reports more is not believed
+PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})  # the caller can act on these
 MAX_RETRY_AFTER_S: Final = 86_400
 
 
@@ -40,7 +40,7 @@ class StreamDecoder(Protocol):
     """Turns upstream bytes, cut anywhere, into hub events."""
 
     usage: Usage | None
-    is_done: bool               # the stream's own end mark was seen
+    is_done: bool  # the stream's own end mark was seen
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The events that became whole, ready to be handed on; the end mark is kept back for `end`.
@@ -62,8 +62,15 @@ class StreamDecoder(Protocol):
 class Wire(Protocol):
     """One upstream dialect, both ways."""
 
-    operations: frozenset[str]
-    not_streams: tuple[str, ...]            # content types that an answer to a streamed call must not have
+    @property
+    def operations(self) -> frozenset[str]:
+        """What it can carry: chat, completion, embedding."""
+        ...
+
+    @property
+    def not_streams(self) -> tuple[str, ...]:
+        """Content types that the answer to a streamed call must not have."""
+        ...
 
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """The request for an upstream.
@@ -124,26 +131,38 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def refused(status: int, headers: Mapping[str, str], detail: Mapping[str, Any], deployment: Deployment) -> UpstreamError:
+def refused(
+    status: int, headers: Mapping[str, str], detail: Mapping[str, Any], deployment: Deployment
+) -> UpstreamError:
     """An upstream's own error, in our tree. What it says of our credential stays here.
 
     `detail` may hold message, type, code and param as the upstream gave them.
     """
     name = deployment.upstream.name
     message = str(detail.get("message") or f"the upstream answered {status}").replace(
-        deployment.upstream.credential or "\0", "***")
+        deployment.upstream.credential or "\0", "***"
+    )
     if status in PASSED_ON:
         return UpstreamRefused(
-            message, status=status, type_=_text(detail.get("type")) or "invalid_request_error", code=_text(detail.get("code")),
-            param=_text(detail.get("param")), retry_after_s=retry_after_s(headers))
+            message,
+            status=status,
+            type_=_text(detail.get("type")) or "invalid_request_error",
+            code=_text(detail.get("code")),
+            param=_text(detail.get("param")),
+            retry_after_s=retry_after_s(headers),
+        )
     if status in (401, 402, 403, 407):
         error = UpstreamError(f"the provider `{name}` refused the gateway's own credential or account ({status})")
-        error.is_retryable = True       # another deployment has another account
+        error.is_retryable = True  # another deployment has another account
         return error
     if status in (408, 504):
         return UpstreamTimeout(f"the provider `{name}` timed out ({status}): {message}")
-    busy = UpstreamRefused(f"the provider `{name}` failed ({status}): {message}", status=503 if status in (503, 529) else 502,
-                           code="upstream_error", retry_after_s=retry_after_s(headers))
+    busy = UpstreamRefused(
+        f"the provider `{name}` failed ({status}): {message}",
+        status=503 if status in (503, 529) else 502,
+        code="upstream_error",
+        retry_after_s=retry_after_s(headers),
+    )
     busy.is_retryable = status in RETRYABLE_STATUSES or status >= 500  # noqa: PLR2004 - HTTP's server errors
     return busy
 

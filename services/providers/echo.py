@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 
 from utils import jsonx, sse
 
-CREATED: Final = 1_700_000_000      # the same answer every time
+CREATED: Final = 1_700_000_000  # the same answer every time
 DIMENSIONS: Final = 16
-CUT: Final = None                   # the connection ends here, without an end
+CUT: Final = None  # the connection ends here, without an end
 SCENARIOS: Final = {
     "blueprint-standard": "A friendly sentence and what you said.",
     "blueprint-advanced": "The same, under another name.",
@@ -35,21 +35,45 @@ SCENARIOS: Final = {
     "echo-html": "An HTML page with status 200.",
 }
 ERRORS: Final = {
-    "echo-400": (400, {}, {"message": "echo-400 finds fault with every request", "type": "invalid_request_error",
-                           "param": "messages", "code": "invalid_value"}),
-    "echo-429": (429, {"retry-after": "7"}, {"message": "echo-429 is always busy", "type": "rate_limit_error",
-                                              "param": None, "code": "rate_limit_exceeded"}),
+    "echo-400": (
+        400,
+        {},
+        {
+            "message": "echo-400 finds fault with every request",
+            "type": "invalid_request_error",
+            "param": "messages",
+            "code": "invalid_value",
+        },
+    ),
+    "echo-429": (
+        429,
+        {"retry-after": "7"},
+        {
+            "message": "echo-429 is always busy",
+            "type": "rate_limit_error",
+            "param": None,
+            "code": "rate_limit_exceeded",
+        },
+    ),
     "echo-500": (500, {}, {"message": "echo-500 always fails", "type": "server_error", "param": None, "code": None}),
 }
 WORD_PAUSE_S: Final = {"echo-slow": 0.25}
 LONG_S: Final = 600.0
+BREAKS: Final[dict[tuple[str, int], float | None]] = {
+    ("echo-hang", 2): LONG_S,
+    ("echo-cut", 3): CUT,
+}  # before that word
+
+Step = dict[str, Any] | float | None
 
 
 class Received(Protocol):
     """A request as a wire made it."""
 
-    path: str
-    body: bytes
+    @property
+    def path(self) -> str: ...  # noqa: D102 - see UpstreamRequest
+    @property
+    def body(self) -> bytes: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +95,9 @@ def respond(request: Received) -> Script:
         status, headers, error = ERRORS[model]
         return _json(status, {"error": error}, headers)
     if model == "echo-html":
-        return Script(200, {"content-type": "text/html"}, iter([b"<html><body>Something else answers here.</body></html>"]))
+        return Script(
+            200, {"content-type": "text/html"}, iter([b"<html><body>Something else answers here.</body></html>"])
+        )
     if request.path == "/embeddings":
         return _json(200, _embeddings(body))
     is_chat = request.path == "/chat/completions"
@@ -79,8 +105,11 @@ def respond(request: Received) -> Script:
         return Script(200, {"content-type": "text/event-stream"}, _stream(body, is_chat=is_chat))
     pause = [LONG_S] if model in ("echo-mute", "echo-hang") else []
     pause += [WORD_PAUSE_S[model]] * len(_reply(body).split()) if model in WORD_PAUSE_S else []
-    return Script(200, {"content-type": "application/json"},
-                  itertools.chain(pause, [jsonx.dumps(_whole(body, is_chat=is_chat))], [CUT] if model == "echo-cut" else []))
+    return Script(
+        200,
+        {"content-type": "application/json"},
+        itertools.chain(pause, [jsonx.dumps(_whole(body, is_chat=is_chat))], [CUT] if model == "echo-cut" else []),
+    )
 
 
 def _whole(body: dict[str, Any], *, is_chat: bool) -> dict[str, Any]:
@@ -97,44 +126,52 @@ def _whole(body: dict[str, Any], *, is_chat: bool) -> dict[str, Any]:
 
 
 def _stream(body: dict[str, Any], *, is_chat: bool) -> Iterator[bytes | float | None]:
-    model, frame = body.get("model"), _frame(body, "chat.completion.chunk" if is_chat else "text_completion")
+    frame = _frame(body, "chat.completion.chunk" if is_chat else "text_completion")
     words, finish = _words(body)
-    completion = len(words)
-    with_usage = bool((body.get("stream_options") or {}).get("include_usage")) and model != "echo-no-usage"
+    call = _tool_call(body) if is_chat else None
+    if call is not None:
+        words, finish = call["function"]["arguments"].split(), "tool_calls"
+    with_usage = bool((body.get("stream_options") or {}).get("include_usage")) and body.get("model") != "echo-no-usage"
+    usage = {"usage": None} if with_usage else {}
+    steps = _call_deltas(call) if call is not None else _word_deltas(body, words)
+    for step in [*_opening(body, is_chat=is_chat), *steps, {}]:
+        if not isinstance(step, dict):
+            yield step
+            if step is CUT:
+                return
+            continue
+        for index in range(_choices(body)):
+            part = {"delta": step} if is_chat else {"text": step.get("content", "")}
+            choice = {"index": index, **part, "logprobs": None, "finish_reason": None if step else finish}
+            yield sse.format_event({**frame, "choices": [choice], **usage})
+    if with_usage:
+        yield sse.format_event({**frame, "choices": [], "usage": _usage(body, len(words))})
+    yield sse.DONE
 
-    def event(choices: list[Any], usage: Any = None) -> bytes:
-        return sse.format_event({**frame, "choices": choices} | ({"usage": usage} if with_usage else {}))
 
-    def choice(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        part = {"delta": delta} if is_chat else {"text": delta.get("content", "")}
-        return {"index": index, **part, "logprobs": None, "finish_reason": finish_reason}
-
-    indices = range(_choices(body))
-    if model == "echo-mute":
+def _opening(body: dict[str, Any], *, is_chat: bool) -> Iterator[Step]:
+    if body.get("model") == "echo-mute":
         yield LONG_S
     if is_chat:
-        yield from (event([choice(index, {"role": "assistant", "content": "", "refusal": None})]) for index in indices)
-    if is_chat and (call := _tool_call(body)) is not None:
-        finish = "tool_calls"
-        arguments = call["function"]["arguments"]
-        opening = {**call, "index": 0, "function": {"name": call["function"]["name"], "arguments": ""}}
-        yield event([choice(0, {"tool_calls": [opening]})])
-        yield from (event([choice(0, {"tool_calls": [{"index": 0, "function": {"arguments": part}}]})])
-                    for part in (arguments[:3], arguments[3:]))
-        completion, words = len(arguments.split()), []
+        yield {"role": "assistant", "content": "", "refusal": None}
+
+
+def _word_deltas(body: dict[str, Any], words: list[str]) -> Iterator[Step]:
+    model = str(body.get("model"))
     for position, word in enumerate(words):
         if model in WORD_PAUSE_S:
             yield WORD_PAUSE_S[model]
-        if model == "echo-hang" and position == 2:  # noqa: PLR2004 - two words, as the scenario says
-            yield LONG_S
-        if model == "echo-cut" and position == 3:  # noqa: PLR2004 - three words, likewise
-            yield CUT
-            return
-        yield from (event([choice(index, {"content": word})]) for index in indices)
-    yield from (event([choice(index, {}, finish)]) for index in indices)
-    if with_usage:
-        yield event([], _usage(body, completion))
-    yield sse.DONE
+        if (model, position) in BREAKS:
+            yield BREAKS[model, position]
+        yield {"content": word}
+
+
+def _call_deltas(call: dict[str, Any]) -> Iterator[Step]:
+    """The name first, then the arguments in two pieces, as OpenAI streams a call."""
+    arguments = call["function"]["arguments"]
+    yield {"tool_calls": [{**call, "index": 0, "function": {"name": call["function"]["name"], "arguments": ""}}]}
+    for part in (arguments[:3], arguments[3:]):
+        yield {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}
 
 
 def _reply(body: dict[str, Any]) -> str:
@@ -186,8 +223,11 @@ def _tool_call(body: dict[str, Any]) -> dict[str, Any] | None:
     samples = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
     kinds = {key: schema.get("type") if isinstance(schema, dict) else None for key, schema in properties.items()}
     arguments = {key: samples.get(str(kind), _last_words(body)) for key, kind in kinds.items()}
-    return {"id": "call_echo_0", "type": "function",
-            "function": {"name": function["name"], "arguments": jsonx.dumps(arguments).decode()}}
+    return {
+        "id": "call_echo_0",
+        "type": "function",
+        "function": {"name": function["name"], "arguments": jsonx.dumps(arguments).decode()},
+    }
 
 
 def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +242,12 @@ def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
         embedding = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if is_packed else vector
         data.append({"object": "embedding", "index": index, "embedding": embedding})
     prompt = sum(len(text.split()) if isinstance(text, str) else len(text) for text in inputs)
-    return {"object": "list", "data": data, "model": body.get("model"), "usage": {"prompt_tokens": prompt, "total_tokens": prompt}}
+    return {
+        "object": "list",
+        "data": data,
+        "model": body.get("model"),
+        "usage": {"prompt_tokens": prompt, "total_tokens": prompt},
+    }
 
 
 def _choices(body: dict[str, Any]) -> int:
@@ -212,7 +257,13 @@ def _choices(body: dict[str, Any]) -> int:
 def _frame(body: dict[str, Any], kind: str) -> dict[str, Any]:
     prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
     name = hashlib.sha256(jsonx.dumps(body)).hexdigest()[:24]
-    return {"id": f"{prefix}-{name}", "object": kind, "created": CREATED, "model": body.get("model"), "system_fingerprint": None}
+    return {
+        "id": f"{prefix}-{name}",
+        "object": kind,
+        "created": CREATED,
+        "model": body.get("model"),
+        "system_fingerprint": None,
+    }
 
 
 def _json(status: int, value: Any, headers: dict[str, str] | None = None) -> Script:

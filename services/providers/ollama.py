@@ -16,14 +16,46 @@ from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/api/chat", COMPLETION: "/api/generate", EMBEDDING: "/api/embed"}
-OPTIONS: Final = {      # ours: Ollama's
-    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "seed": "seed", "stop": "stop",
-    "presence_penalty": "presence_penalty", "frequency_penalty": "frequency_penalty", "num_ctx": "num_ctx",
-    "max_tokens": "num_predict", "max_completion_tokens": "num_predict", "repetition_penalty": "repeat_penalty",
+OPTIONS: Final = {  # ours: Ollama's
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "seed": "seed",
+    "stop": "stop",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "num_ctx": "num_ctx",
+    "max_tokens": "num_predict",
+    "max_completion_tokens": "num_predict",
+    "repetition_penalty": "repeat_penalty",
 }
-UNDERSTOOD: Final = frozenset({*OPTIONS, "model", "messages", "prompt", "input", "stream", "stream_options", "tools", "tool_choice",
-                               "response_format", "reasoning_effort", "encoding_format", "dimensions", "n", "options",
-                               "keep_alive", "think", "logprobs", "top_logprobs", "suffix", "echo", "best_of"})
+UNDERSTOOD: Final = frozenset(
+    {
+        *OPTIONS,
+        "model",
+        "messages",
+        "prompt",
+        "input",
+        "stream",
+        "stream_options",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "reasoning_effort",
+        "encoding_format",
+        "dimensions",
+        "n",
+        "options",
+        "keep_alive",
+        "think",
+        "logprobs",
+        "top_logprobs",
+        "suffix",
+        "echo",
+        "best_of",
+    }
+)
 FINISH: Final = {"stop": "stop", "length": "length", "load": "stop", "unload": "stop"}
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 
@@ -49,7 +81,9 @@ class Ollama:
         if "keep_alive" in body:
             sent["keep_alive"] = body["keep_alive"]
         dropped = tuple(sorted(name for name in body if name not in UNDERSTOOD or _is_ignored(name, body[name])))
-        return UpstreamRequest("POST", PATHS[call.operation], _headers(deployment.upstream.credential), jsonx.dumps(sent), dropped)
+        return UpstreamRequest(
+            "POST", PATHS[call.operation], _headers(deployment.upstream.credential), jsonx.dumps(sent), dropped
+        )
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""
@@ -65,8 +99,12 @@ class Ollama:
         finish = "tool_calls" if hub.get("tool_calls") else FINISH.get(answer.get("done_reason", "stop"), "stop")
         usage = _usage(answer)
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish}
-        choice |= {"message": {"role": "assistant", **hub}} if call.operation == CHAT else {"text": hub.get("content") or ""}
-        return WholeAnswer(jsonx.dumps({**_frame(call), "choices": [choice], **_hub_usage(usage)}), usage, tuple(pieces))
+        choice |= (
+            {"message": {"role": "assistant", **hub}} if call.operation == CHAT else {"text": hub.get("content") or ""}
+        )
+        return WholeAnswer(
+            jsonx.dumps({**_frame(call), "choices": [choice], **_hub_usage(usage)}), usage, tuple(pieces)
+        )
 
     def stream(self, call: Call) -> "OllamaStream":
         """See Wire.stream."""
@@ -80,7 +118,7 @@ class Ollama:
             detail = {}
         return refused(status, headers, detail, deployment)
 
-    def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:  # noqa: ARG002
+    def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
         """See Wire.model_list."""
         return "/api/tags", dict(_headers(credential))
 
@@ -161,7 +199,7 @@ def _is_ignored(name: str, value: Any) -> bool:
 
 
 def _chat_fields(body: dict[str, Any]) -> dict[str, Any]:
-    names: dict[str, str] = {}          # tool call id -> function, since results are told apart by name
+    names: dict[str, str] = {}  # tool call id -> function, since results are told apart by name
     fields: dict[str, Any] = {"messages": [_to_ollama(message, names) for message in body["messages"]]}
     if body.get("tools") and body.get("tool_choice") != "none":
         fields["tools"] = body["tools"]
@@ -181,7 +219,9 @@ def _prompt_fields(body: dict[str, Any]) -> dict[str, Any]:
     prompt = body["prompt"]
     if isinstance(prompt, list):
         if len(prompt) != 1 or not isinstance(prompt[0], str):
-            raise Unsupported("Ollama takes one text as a prompt; token ids and several prompts cannot be sent", param="prompt")
+            raise Unsupported(
+                "Ollama takes one text as a prompt; token ids and several prompts cannot be sent", param="prompt"
+            )
         prompt = prompt[0]
     for name in ("echo", "logprobs"):
         if body.get(name):
@@ -244,7 +284,10 @@ def _split_content(content: Any) -> tuple[str, list[str]]:
         elif part["type"] == "image_url" and (data := _image(part["image_url"])) is not None:
             images.append(data)
         else:
-            raise Unsupported(f"`{part['type']}` content cannot be sent to Ollama; pictures must be base64 data URIs", param="messages")
+            raise Unsupported(
+                f"`{part['type']}` content cannot be sent to Ollama; pictures must be base64 data URIs",
+                param="messages",
+            )
     return "".join(texts), images
 
 
@@ -272,10 +315,18 @@ def _message(call: Call, message: dict[str, Any], *, first_tool: int = 0) -> tup
         function = tool.get("function") or {}
         arguments = jsonx.dumps(function.get("arguments") or {}).decode()
         pieces += [function.get("name", ""), arguments]
-        tools.append({"index": index, "id": f"call_{call.id.removeprefix('req_')}_{index}", "type": "function",
-                      "function": {"name": function.get("name", ""), "arguments": arguments}})
+        tools.append(
+            {
+                "index": index,
+                "id": f"call_{call.id.removeprefix('req_')}_{index}",
+                "type": "function",
+                "function": {"name": function.get("name", ""), "arguments": arguments},
+            }
+        )
     if tools:
-        hub["tool_calls"] = tools if call.is_stream else [{k: v for k, v in tool.items() if k != "index"} for tool in tools]
+        hub["tool_calls"] = (
+            tools if call.is_stream else [{k: v for k, v in tool.items() if k != "index"} for tool in tools]
+        )
     return hub, pieces
 
 
@@ -284,11 +335,15 @@ def _embeddings(call: Call, answer: dict[str, Any]) -> WholeAnswer:
     if not isinstance(vectors, list):
         raise UpstreamError("the upstream answered with JSON that holds no embeddings")
     is_packed = call.body.get("encoding_format") == "base64"
-    data = [{"object": "embedding", "index": index, "embedding": _pack(vector) if is_packed else vector}
-            for index, vector in enumerate(vectors)]
+    data = [
+        {"object": "embedding", "index": index, "embedding": _pack(vector) if is_packed else vector}
+        for index, vector in enumerate(vectors)
+    ]
     usage = Usage(tokens(answer.get("prompt_eval_count")), 0)
     counts = {"prompt_tokens": usage.input_tokens or 0, "total_tokens": usage.input_tokens or 0}
-    return WholeAnswer(jsonx.dumps({"object": "list", "data": data, "model": call.body["model"], "usage": counts}), usage)
+    return WholeAnswer(
+        jsonx.dumps({"object": "list", "data": data, "model": call.body["model"], "usage": counts}), usage
+    )
 
 
 def _pack(vector: list[float]) -> str:
@@ -303,8 +358,13 @@ def _hub_usage(usage: Usage) -> dict[str, Any]:
     """The usage member, where Ollama said enough for one."""
     if usage.input_tokens is None or usage.output_tokens is None:
         return {}
-    return {"usage": {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens,
-                      "total_tokens": usage.input_tokens + usage.output_tokens}}
+    return {
+        "usage": {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+        }
+    }
 
 
 def _frame(call: Call, *, chunk: bool = False) -> dict[str, Any]:
@@ -312,7 +372,12 @@ def _frame(call: Call, *, chunk: bool = False) -> dict[str, Any]:
         kind, prefix = "chat.completion.chunk" if chunk else "chat.completion", "chatcmpl"
     else:
         kind, prefix = "text_completion", "cmpl"
-    return {"id": f"{prefix}-{call.id.removeprefix('req_')}", "object": kind, "created": call.started_ms // 1000, "model": call.body["model"]}
+    return {
+        "id": f"{prefix}-{call.id.removeprefix('req_')}",
+        "object": kind,
+        "created": call.started_ms // 1000,
+        "model": call.body["model"],
+    }
 
 
 def _error(message: Any) -> UpstreamRefused:

@@ -13,7 +13,7 @@ from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
-OFFICIAL: Final = "api.openai.com"      # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
+OFFICIAL: Final = "api.openai.com"  # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
 
 
 class OpenAI:
@@ -30,9 +30,11 @@ class OpenAI:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_output_tokens is not None:
             body[_limit_field(call, deployment)] = call.max_output_tokens
-        return UpstreamRequest("POST", PATHS[call.operation], _headers(upstream.settings, upstream.credential), jsonx.dumps(body))
+        return UpstreamRequest(
+            "POST", PATHS[call.operation], _headers(upstream.settings, upstream.credential), jsonx.dumps(body)
+        )
 
-    def decode(self, call: Call, body: bytes) -> WholeAnswer:  # noqa: ARG002 - part of the interface
+    def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""
         answer = parse_object(body)
         if answer.get("error"):
@@ -128,7 +130,8 @@ def usage_of(raw: Any) -> Usage | None:
     prompt = raw.get("prompt_tokens_details") or {}
     completion = raw.get("completion_tokens_details") or {}
     return Usage(
-        input_tokens=tokens(raw.get("prompt_tokens")), output_tokens=tokens(raw.get("completion_tokens")),
+        input_tokens=tokens(raw.get("prompt_tokens")),
+        output_tokens=tokens(raw.get("completion_tokens")),
         cache_read_input_tokens=tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
         cache_creation_input_tokens=tokens(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else None,
         reasoning_output_tokens=tokens(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
@@ -139,7 +142,7 @@ def collect(choice: Any, member: str, pieces: list[str]) -> None:
     """Add the generated text of one choice to the pieces: content, reasoning, refusals, tool arguments."""
     message = choice.get(member)
     if message is None:
-        text = choice.get("text")           # of /v1/completions
+        text = choice.get("text")  # of /v1/completions
         if isinstance(text, str) and text:
             pieces.append(text)
         return
@@ -147,15 +150,21 @@ def collect(choice: Any, member: str, pieces: list[str]) -> None:
         if isinstance(value, str) and value and name != "role":
             pieces.append(value)
         elif name == "tool_calls" and value:
-            pieces.extend(text for call in value for text in (call.get("function") or {}).values() if isinstance(text, str))
+            pieces.extend(
+                text for call in value for text in (call.get("function") or {}).values() if isinstance(text, str)
+            )
 
 
 def error_event(error: Any) -> UpstreamRefused:
     """An error object that came with status 200."""
     detail = error if isinstance(error, dict) else {"message": str(error)}
     code = detail.get("code")
-    return UpstreamRefused(str(detail.get("message") or "the upstream reported an error"), status=502,
-                           type_=str(detail.get("type") or "upstream_error"), code=None if code is None else str(code))
+    return UpstreamRefused(
+        str(detail.get("message") or "the upstream reported an error"),
+        status=502,
+        type_=str(detail.get("type") or "upstream_error"),
+        code=None if code is None else str(code),
+    )
 
 
 def error_detail(body: bytes) -> dict[str, Any]:

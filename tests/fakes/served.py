@@ -1,0 +1,76 @@
+"""A gateway under gunicorn in a process of its own, as in production."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Served:
+    """Starts at once and answers when the constructor returns."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START")
+        }
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+                env={**kept, "HOST": "127.0.0.1", "PORT": str(port), **environ},
+                start_new_session=True,
+            )
+        self._wait()
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
+        return [int(pid) for pid in children.split()]
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 40.0) -> int:
+        """End it; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            raise
+
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def _wait(self) -> None:
+        end = time.monotonic() + 40
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output()}")
+            try:
+                if requests.get(f"{self.url}/health", timeout=2).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.05)
+        self.stop()
+        raise AssertionError(f"the gateway did not answer:\n{self.output()}")
