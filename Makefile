@@ -8,7 +8,7 @@ help:      ## Show the targets
 install: .venv/.installed      ## Install what serving needs into .venv
 
 run: install      ## Prepare and serve on HOST:PORT (127.0.0.1:8000) until Ctrl-C or SIGTERM
-	@exec $(BIN)/gunicorn -c gunicorn.conf.py "app:create_app()"
+	@exec $(BIN)/gunicorn -c gunicorn.conf.py "app:serving()"
 
 test: .venv/.installed-dev      ## Run the tests (Postgres and Valkey come from wheels)
 	$(BIN)/python -m pytest

@@ -17,7 +17,12 @@ from utils import extensions, logs
 DEVELOPMENT_PORT = 5000
 
 
-def create_app(config: Config | None = None) -> Flask:
+def serving() -> Flask:
+    """The application as a server loads it: without the commands of an operator, which take 12 MB."""
+    return create_app(with_commands=False)
+
+
+def create_app(config: Config | None = None, *, with_commands: bool = True) -> Flask:
     """The WSGI application for these settings (default: those of the environment).
 
     Raises:
@@ -52,6 +57,10 @@ def create_app(config: Config | None = None) -> Flask:
     with app.app_context():
         app.extensions["gateway"] = services.build(config, extensions.db.engine)
     routes.register(app, config)
+    if with_commands:
+        from routes import cli  # noqa: PLC0415 - see `serving`
+
+        cli.register(app)
     return app
 
 

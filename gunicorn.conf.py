@@ -1,8 +1,9 @@
 """How gunicorn serves Tollhouse. Every value comes from the settings; the reasons stand beside them.
 
-Run as `gunicorn -c gunicorn.conf.py "app:create_app()"`, which is what `make run` does.
+Run as `gunicorn -c gunicorn.conf.py "app:serving()"`, which is what `make run` does.
 """
 
+import gc
 import signal
 import subprocess
 import sys
@@ -59,3 +60,9 @@ def worker_exit(server, worker):
     """The worker's last act: what the database did not take yet goes there, files and connections are closed."""
     if hasattr(worker, "wsgi"):
         worker.wsgi.extensions["gateway"].close()
+
+
+def when_ready(server):
+    """What is loaded now stays for good: the collector need not touch it, so its memory stays shared."""
+    gc.collect()
+    gc.freeze()

@@ -143,7 +143,7 @@ def gateway(repo: Path, folder: Path, worker: str, provider: int, database: Data
     env |= {"ENVIRONMENT": "development", "HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": "1"}
     env |= {"WORKER_CLASS": worker, "INSTANCE_PATH": str(folder), "API_AUTH_TOKENS": token}
     env |= {"TOLLHOUSE_CONFIG": str(config)} | ({"DATABASE_URL": database.url} if database.url else {})
-    command = [str(repo / ".venv/bin/gunicorn"), "-c", "gunicorn.conf.py", "app:create_app()"]
+    command = [str(repo / ".venv/bin/gunicorn"), "-c", "gunicorn.conf.py", "app:serving()"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=repo, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:

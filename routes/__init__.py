@@ -3,7 +3,7 @@
 from flask import Flask
 
 from config import Config
-from routes import admin, auth, cli, cors, llm, ops, render, user
+from routes import admin, auth, cors, llm, ops, render, user
 from utils.extensions import csrf
 
 
@@ -14,5 +14,4 @@ def register(app: Flask, config: Config) -> None:
         app.register_blueprint(blueprint)
     cors.register(app, llm.bp.name, config.cors_origins)
     admin.register(app)
-    cli.register(app)
     render.register(app)

@@ -17,7 +17,7 @@ from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
 from utils import ids
-from utils.extensions import gateway
+from utils.extensions import db, gateway
 
 OPERATOR = audit.Actor("operator")
 
@@ -27,7 +27,9 @@ budgets_group = AppGroup("budgets", help="Ceilings of users and keys.")
 
 
 def register(app: Flask) -> None:
-    """Put the commands on the app."""
+    """Put the commands on the app, `flask db` among them."""
+    directory = str(settings.ROOT / "migrations")
+    flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (config_group, ledger_group, budgets_group, prepare, create_admin):
         app.cli.add_command(command)
 

@@ -1,16 +1,32 @@
 """Setting and showing budgets. What is spent of them is the books' affair."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, BudgetWindow, User
 from services import audit, periods
 from services.errors import InvalidRequest, NotFound
 from utils import clock, money
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A budget and what is gone of it in its current period, in its own unit."""
+
+    budget: Budget
+    spent: int
+    held: int
+    ends_s: int | None  # unix seconds; None = it never starts again
+
+
+def share(state: State) -> float:
+    """How much of the limit is gone, 0 to 1 and beyond; a limit of nothing is gone altogether."""
+    return (state.spent + state.held) / state.budget.limit_amount if state.budget.limit_amount else 1.0
 
 
 def put(  # noqa: PLR0913 - what a budget is made of
@@ -36,28 +52,53 @@ def put(  # noqa: PLR0913 - what a budget is made of
         raise InvalidRequest("Name a user or a key.", param="user")
     with Session(engine) as session, session.begin():
         scope, scope_id = ("user", _user_id(session, user)) if user is not None else ("key", _key_id(session, key_id))
-        row = session.scalar(
-            select(Budget).where(
-                Budget.scope == scope,
-                Budget.scope_id == scope_id,
-                Budget.unit == unit,
-                Budget.period == period,
-                ~Budget.is_prepaid,
-            )
-        )
-        before = None if row is None else row.limit_amount
+        row = find(session, scope, scope_id, unit, period)
         if row is None:
             row = Budget(scope=scope, scope_id=scope_id, unit=unit, period=period)
-            session.add(row)
-        row.limit_amount, row.timezone = amount, timezone
-        audit.note(
-            session,
-            actor,
-            "limit_set",
-            scope,
-            scope_id,
-            {"unit": unit, "period": period, "before": before, "after": amount},
+        change(session, actor, row, amount, timezone)
+
+
+def find(session: Session, scope: str, scope_id: int, unit: str, period: str) -> Budget | None:
+    """The budget of a user or key with that unit and period; a balance is none."""
+    return session.scalar(
+        select(Budget).where(
+            Budget.scope == scope,
+            Budget.scope_id == scope_id,
+            Budget.unit == unit,
+            Budget.period == period,
+            ~Budget.is_prepaid,
         )
+    )
+
+
+def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timezone: str) -> None:
+    """Set the limit of a budget, which may be a new one, within the caller's transaction."""
+    is_new = inspect(row).transient
+    details = {"unit": row.unit, "period": row.period, "before": None if is_new else row.limit_amount, "after": amount}
+    if not is_new and row.timezone != timezone:
+        details |= {"timezone_before": row.timezone, "timezone_after": timezone}
+    row.limit_amount, row.timezone = amount, timezone
+    session.add(row)
+    audit.note(session, actor, "limit_set", row.scope, row.scope_id, details)
+
+
+def states(engine: Engine, rows: Sequence[Budget]) -> list[State]:
+    """Where these budgets stand in their current periods, in one statement."""
+    now_s = clock.now_s()
+    starts = {row.id: periods.start_s(row.period, row.timezone, now_s) for row in rows}
+    window = tuple_(BudgetWindow.budget_id, BudgetWindow.period_start)
+    with Session(engine) as session:
+        query = select(BudgetWindow).where(window.in_(list(starts.items())))
+        windows = {found.budget_id: found for found in session.scalars(query)} if rows else {}
+    return [
+        State(
+            row,
+            windows[row.id].spent_amount if row.id in windows else 0,
+            windows[row.id].held_amount if row.id in windows else 0,
+            periods.end_s(row.period, row.timezone, now_s),
+        )
+        for row in rows
+    ]
 
 
 def parse_limit(unit: str, limit: str) -> int:

@@ -58,10 +58,11 @@ class Exchange:
         """
         try:
             self._sock.settimeout(self._silence_s)
-            if len(body) <= RECEIVE_BYTES:
-                self._sock.sendall(head + body)
-            else:
-                self._sock.sendall(head)
+            data = head + body if len(body) <= RECEIVE_BYTES else head
+            sent = self._sock.send(data)  # nearly always all of it; `sendall` would first ask for the buffer's size
+            if sent < len(data):
+                self._sock.sendall(data[sent:])
+            if len(body) > RECEIVE_BYTES:
                 self._sock.sendall(body)
         except OSError as exc:
             raise ConnectionLost("the upstream closed the connection while the request was sent") from exc
@@ -159,7 +160,7 @@ class Exchange:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._is_whole and not self._is_dirty and self._parser.should_keep_alive():
+        if self._is_whole and not self._is_dirty:
             self._give_back(self._sock)
         else:
             self._sock.close()
@@ -192,6 +193,7 @@ class Exchange:
         """The body is whole."""
         if self._has_head:
             self._is_whole = True
+            self._is_dirty = not self._parser.should_keep_alive()  # later the parser no longer knows
 
     def _parse(self, data: bytes) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -27,7 +28,7 @@ PERIODS: Final = (TOTAL, *_FLOORS)
 
 def start_s(period: str, timezone: str, now_s: float) -> int:
     """When the period that holds `now_s` began, unix seconds; 0 for a budget without periods."""
-    return 0 if period == TOTAL else int(_floor(period, _local(timezone, now_s)).timestamp())
+    return 0 if period == TOTAL else _start_s(period, timezone, int(now_s))
 
 
 def end_s(period: str, timezone: str, now_s: float) -> int | None:
@@ -36,6 +37,11 @@ def end_s(period: str, timezone: str, now_s: float) -> int | None:
         return None
     floor = _floor(period, _local(timezone, now_s)).astimezone(UTC)
     return int(_floor(period, (floor + _NEXT[period]).astimezone(ZoneInfo(timezone))).timestamp())
+
+
+@lru_cache(maxsize=1024)
+def _start_s(period: str, timezone: str, second: int) -> int:
+    return int(_floor(period, _local(timezone, second)).timestamp())
 
 
 def _local(timezone: str, now_s: float) -> datetime:

@@ -2,8 +2,8 @@
 
 Calls of `/v1` go through `Transport.open`: pooled sockets with llhttp's parser (httptools), which costs 35-45 µs
 of CPU a call where http.client costs 85-100 and urllib3 160-220 (docs/performance.md). Everything else, such as
-model lists, goes through `Transport.fetch`, which is `requests`. Both follow no redirect, read no proxy variable
-and no .netrc, and check the address that is really connected to. Bodies are never logged.
+model lists, goes through `Transport.fetch`. Redirects are not followed, proxies and .netrc are not read, and the
+address that is really connected to is checked. Bodies are never logged.
 """
 
 import select
@@ -13,14 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import certifi
-import requests
-import requests.adapters
-import urllib3.connection
-import urllib3.connectionpool
 
 from services.addresses import AddressRules
 from services.errors import UpstreamError, UpstreamUnreachable
@@ -30,9 +26,11 @@ from services.providers.echo import Script
 from services.types import Upstream
 from utils import clock, native
 
+if TYPE_CHECKING:
+    from services.fetch import Fetcher
+
 IDLE_S: Final = 55.0  # a pooled connection older than this is not used again; servers close theirs after 60
 IDLE_MAX: Final = 1024  # pooled connections per origin
-FETCH_BYTES: Final = 8 * 1024 * 1024
 REDIRECT: Final = range(300, 400)
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -107,7 +105,7 @@ class Transport:
     ) -> None:
         self._rules, self._patience, self._local = rules, patience, local
         self._idle: defaultdict[Origin, list[tuple[socket.socket, float]]] = defaultdict(list)
-        self._session: requests.Session | None = None
+        self._fetcher: Fetcher | None = None
 
     def open(self, upstream: Upstream, request: Request, attach: Callable[[Answer], None]) -> Answer:
         """Send a request and wait for the head of its answer.
@@ -152,33 +150,19 @@ class Transport:
         """GET something small from a provider, outside the calls of `/v1`.
 
         Raises:
-            UpstreamError: not reached, not 200, or larger than 8 MiB.
+            UpstreamError: not reached, not 200, or too large.
         """
+        if self._fetcher is None:
+            from services.fetch import Fetcher  # noqa: PLC0415 - see that module
+
+            self._fetcher = Fetcher(self._rules)
         origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
-        url = f"{origin.scheme}://{origin.host_header}{origin.prefix}{path}"
-        try:
-            with self._requests().get(
-                url,
-                headers=dict(headers),
-                timeout=timeout_s,
-                allow_redirects=False,
-                stream=True,
-                verify=origin.ca_file or True,
-            ) as response:
-                body = response.raw.read(FETCH_BYTES + 1, decode_content=False)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            reason = next(
-                (str(cause) for cause in _causes(exc) if isinstance(cause, UpstreamError)), type(exc).__name__
-            )
-            raise UpstreamUnreachable(f"`{url}` could not be read: {reason}") from exc
-        if response.status_code != requests.codes.ok:
-            raise UpstreamError(f"`{url}` answered {response.status_code}")
-        if len(body) > FETCH_BYTES:
-            raise UpstreamError(f"`{url}` answered more than {FETCH_BYTES} bytes")
-        return bytes(body)
+        return self._fetcher.get(origin, path, headers, timeout_s)
 
     def close(self) -> None:
         """Close every idle connection."""
+        if self._fetcher is not None:
+            self._fetcher.close()
         for idle in self._idle.values():
             while idle:
                 idle.pop()[0].close()
@@ -213,15 +197,6 @@ class Transport:
             sock.close()
             reason = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else type(exc).__name__
             raise UpstreamUnreachable(f"no TLS connection to `{origin.host}`: {reason}") from exc
-
-    def _requests(self) -> requests.Session:
-        if self._session is None:
-            self._session = requests.Session()
-            self._session.trust_env = False
-            self._session.headers.update({"accept-encoding": "identity", "user-agent": "tollhouse"})
-            for scheme in PORTS:
-                self._session.mount(f"{scheme}://", _GuardedAdapter(self._rules))
-        return self._session
 
 
 def dial(host: str, port: int, rules: AddressRules, *, is_tls: bool, timeout_s: float) -> socket.socket:
@@ -285,40 +260,3 @@ def _tls(ca_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=certifi.where())
     context.load_default_certs()
     return context
-
-
-def _causes(exc: BaseException | None) -> Any:
-    """The exception, what it was raised from, and what it carries as its reason."""
-    seen = 0
-    while exc is not None and seen < 10:  # noqa: PLR2004 - a circle of causes must end
-        yield exc
-        reason = getattr(exc, "reason", None) or (
-            exc.args[0] if exc.args and isinstance(exc.args[0], BaseException) else None
-        )
-        exc = reason if isinstance(reason, BaseException) else exc.__cause__ or exc.__context__
-        seen += 1
-
-
-class _GuardedAdapter(requests.adapters.HTTPAdapter):
-    """`requests` with connections that the address rules allow."""
-
-    def __init__(self, rules: AddressRules) -> None:
-        self._rules = rules
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """See HTTPAdapter; replaces how connections are made."""
-        super().init_poolmanager(*args, **kwargs)
-        rules = self._rules
-
-        def guarded(self: urllib3.connection.HTTPConnection) -> socket.socket:
-            is_tls = isinstance(self, urllib3.connection.HTTPSConnection)
-            timeout_s = self.timeout if isinstance(self.timeout, int | float) else 10.0
-            return dial(self.host, self.port or 80, rules, is_tls=is_tls, timeout_s=timeout_s)
-
-        plain = type("GuardedConnection", (urllib3.connection.HTTPConnection,), {"_new_conn": guarded})
-        secure = type("GuardedTLSConnection", (urllib3.connection.HTTPSConnection,), {"_new_conn": guarded})
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": type("GuardedPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
-            "https": type("GuardedTLSPool", (urllib3.connectionpool.HTTPSConnectionPool,), {"ConnectionCls": secure}),
-        }

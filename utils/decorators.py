@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from flask import request
 
+from utils import native
 from utils.extensions import gateway
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, 
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
         return view(gateway().callers.identify(request.headers), *args, **kwargs)
 
     return guarded

@@ -6,14 +6,18 @@ gevent is asked only when the server has already loaded it: with thread workers 
 import select
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ParamSpec, TypeVar
+
+from utils import clock
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@cache
 def is_cooperative() -> bool:
-    """Whether this process runs on gevent, that is, on one thread that must not block."""
+    """Whether this process runs on gevent, that is, on one thread that must not block; decided at its start."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
@@ -28,10 +32,21 @@ def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return result
 
 
+def give_way() -> None:
+    """Let every other greenlet have a turn; threads are given theirs by the operating system."""
+    if is_cooperative():
+        clock.sleep(0)
+
+
 def poll() -> Any:
     """A poll object of the operating system: gevent's own knows no POLLRDHUP."""
+    return _poll()()
+
+
+@cache
+def _poll() -> Any:
     if not is_cooperative():
-        return select.poll()
+        return select.poll
     from gevent import monkey  # noqa: PLC0415 - see above
 
-    return monkey.get_original("select", "poll")()
+    return monkey.get_original("select", "poll")

@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.CheckConstraint("held_amount >= 0", name=op.f("ck_budget_windows_held_amount_not_negative")),
         sa.CheckConstraint("spent_amount >= 0", name=op.f("ck_budget_windows_spent_amount_not_negative")),
         sa.PrimaryKeyConstraint("budget_id", "period_start", name=op.f("pk_budget_windows")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "budgets",
@@ -105,10 +106,8 @@ def upgrade() -> None:
         sa.Column("call", sa.Text(), nullable=False),
         sa.CheckConstraint("budgets_taken = budgets_wanted", name=op.f("ck_holds_all_or_nothing")),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_holds")),
+        sqlite_with_rowid=False,
     )
-    with op.batch_alter_table("holds", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_holds_owner"), ["owner"], unique=False)
-
     op.create_table(
         "ledger_entries",
         sa.Column("id", SERIAL, nullable=False),
@@ -423,9 +422,6 @@ def downgrade() -> None:
     op.drop_table("providers")
     op.drop_table("models")
     op.drop_table("ledger_entries")
-    with op.batch_alter_table("holds", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_holds_owner"))
-
     op.drop_table("holds")
     op.drop_table("catalog_version")
     op.drop_table("budgets")

@@ -4,15 +4,16 @@ The guard stands in the statement that takes the money, so no two calls can both
 Budgets are always taken in id order, all or nothing.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from services.books import statements as sql
 from services.pricing import tokens_of
 from services.types import Settlement, Take
 from utils import clock, jsonx
+
+T = TypeVar("T")
 
 RECOVERED: Final = "recovered"  # outcome of a call whose worker died; a later report of that worker corrects it
 
@@ -68,12 +69,15 @@ class Transaction(Protocol):
 
 
 class Books:
-    """Reserve and settle. Subclasses say how a transaction begins and ends, and may shorten the way."""
+    """Reserve and settle. Subclasses say how a transaction is run, and may shorten the way."""
 
-    def begin(self) -> AbstractContextManager[Transaction]:
-        """A write transaction: stored at the end of the block, undone when the block raises.
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Do the work in a write transaction: stored when it returns, undone when it raises.
+
+        The work may be done twice, so it must have no effect outside the transaction.
 
         Raises:
+            BudgetRefused: raised by the work, which has undone its own statements.
             BooksUnavailable: locked, full, gone or too slow.
         """
         raise NotImplementedError
@@ -95,54 +99,38 @@ class Books:
 
         Raises:
             BudgetRefused: a budget is too small, or gone.
-            BooksUnavailable: see `begin`.
+            BooksUnavailable: see `transact`.
         """
-        with self.begin() as books:
-            for take in takes:
-                values = (take.period_start, take.amount, take.budget.id, take.amount)
-                if books.execute(sql.TAKE, values).rowcount != 1:
-                    raise BudgetRefused
-            wanted = len(takes)
-            books.execute(
-                sql.HOLD,
-                (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, wanted, wanted, hold.takes, hold.call),
-            )
+        self.transact(lambda books: _reserve(books, hold, takes))
 
     def settle(self, settlement: Settlement) -> bool:
         """Book a call once: held becomes spent, usage row and ledger are written. False = it was booked before.
 
         Raises:
-            BooksUnavailable: see `begin`.
+            BooksUnavailable: see `transact`.
         """
-        with self.begin() as books:
-            if not books.execute(sql.UNHOLD, (settlement.request_id,)).fetchall():
-                return _settle_without_hold(books, settlement)
-            for booking in settlement.bookings:
-                books.execute(sql.MOVE, (booking.held, booking.booked, booking.budget_id, booking.period_start))
-            books.execute(sql.USAGE, usage_values(settlement))
-            _enter(books, settlement, "charge", entries_of(settlement))
-        return True
+        return self.transact(lambda books: _settle(books, settlement))
 
     def release(self, request_id: str) -> None:
         """Give back a hold whose call was never admitted; without such a hold nothing happens.
 
         Raises:
-            BooksUnavailable: see `begin`.
+            BooksUnavailable: see `transact`.
         """
-        with self.begin() as books:
-            for (takes,) in books.execute(sql.UNHOLD, (request_id,)).fetchall():
-                for budget_id, period_start, amount, *_ in jsonx.loads(takes):
-                    books.execute(sql.MOVE, (amount, 0, budget_id, period_start))
+        self.transact(lambda books: _release(books, request_id))
 
     def add_tokens(self, user_id: int, tokens: int, *, actor: str, reason: str) -> None:
         """Count tokens for a user outside any call, with an entry in the ledger.
 
         Raises:
-            BooksUnavailable: see `begin`.
+            BooksUnavailable: see `transact`.
         """
-        with self.begin() as books:
+
+        def add(books: Transaction) -> None:
             books.execute(sql.ADD_TOKENS, (clock.now_ms(), user_id, tokens, actor, reason))
             books.execute(sql.COUNT, (tokens, 0, user_id))
+
+        self.transact(add)
 
     def standing(self, take: Take) -> Standing | None:
         """Where the budget of a take stands in its period; None = it was deleted.
@@ -211,6 +199,32 @@ def entries_of(s: Settlement) -> list[Entry]:
         nanousd, tokens = (b.booked, 0) if b.unit == "usd" else (0, b.booked)
         entries.append(("budget", b.budget_id, b.period_start, nanousd, tokens))
     return [entry for entry in entries if entry[3] or entry[4]]
+
+
+def _reserve(books: Transaction, hold: HoldRow, takes: Sequence[Take]) -> None:
+    for index, take in enumerate(takes):
+        if books.execute(sql.TAKE, (take.period_start, take.amount, take.budget.id, take.amount)).rowcount != 1:
+            for taken in takes[:index]:
+                books.execute(sql.MOVE, (taken.amount, 0, taken.budget.id, taken.period_start))
+            raise BudgetRefused
+    values = (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, len(takes), len(takes))
+    books.execute(sql.HOLD, (*values, hold.takes, hold.call))
+
+
+def _settle(books: Transaction, settlement: Settlement) -> bool:
+    if not books.execute(sql.UNHOLD, (settlement.request_id,)).fetchall():
+        return _settle_without_hold(books, settlement)
+    for booking in settlement.bookings:
+        books.execute(sql.MOVE, (booking.held, booking.booked, booking.budget_id, booking.period_start))
+    books.execute(sql.USAGE, usage_values(settlement))
+    _enter(books, settlement, "charge", entries_of(settlement))
+    return True
+
+
+def _release(books: Transaction, request_id: str) -> None:
+    for (takes,) in books.execute(sql.UNHOLD, (request_id,)).fetchall():
+        for budget_id, period_start, amount, *_ in jsonx.loads(takes):
+            books.execute(sql.MOVE, (amount, 0, budget_id, period_start))
 
 
 def _enter(books: Transaction, s: Settlement, kind: str, entries: list[Entry]) -> None:

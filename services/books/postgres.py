@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import psycopg
 from psycopg import errors
+from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -26,6 +27,8 @@ from services.types import Settlement, Take
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+T = TypeVar("T")
+
 POOL_WAIT_S: Final = 0.25
 ATTEMPTS: Final = 3  # for a deadlock, or a connection that Postgres had closed while it lay idle
 _OWN: Final = {
@@ -40,6 +43,19 @@ class PostgresBooks(Books):
         self._connect, self._pool_size = connect, pool_size
         self._pid = 0
         self._pool: QueuePool | None = None
+
+    @classmethod
+    def of_engine(
+        cls, engine: Engine, *, pool_size: int, statement_timeout_s: float, lock_timeout_s: float
+    ) -> "PostgresBooks":
+        """Books in the database of an engine, over connections of their own."""
+        arguments, options = engine.dialect.create_connect_args(engine.url)
+        limits = f"-c statement_timeout={statement_timeout_s * 1000:.0f} -c lock_timeout={lock_timeout_s * 1000:.0f}"
+
+        def connect() -> Connection:
+            return psycopg.connect(*arguments, **{"connect_timeout": 2, "options": limits, **options}, autocommit=True)
+
+        return cls(connect, pool_size=pool_size)
 
     def reserve(self, hold: HoldRow, takes: Sequence[Take]) -> None:
         """See Books.reserve."""
@@ -86,12 +102,11 @@ class PostgresBooks(Books):
             raise BooksRefused(f"the database refuses a value: {exc}") from exc
         return super().settle(settlement)
 
-    @contextmanager
-    def begin(self) -> Iterator[Transaction]:
-        """See Books.begin."""
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """See Books.transact."""
         try:
             with self._connected() as connection, connection.transaction():
-                yield _Translated(connection)
+                return work(_Translated(connection))
         except (psycopg.IntegrityError, psycopg.DataError) as exc:
             raise BooksRefused(f"the database refuses a value: {exc}") from exc
         except psycopg.OperationalError as exc:

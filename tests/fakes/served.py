@@ -30,7 +30,7 @@ class Served:
         }
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
+                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:serving()"],
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,

@@ -1,0 +1,91 @@
+"""Small reads from providers outside the calls of `/v1`, with `requests`, on sockets that services/transport.py opens.
+
+Loaded at its first use: most workers never need its 6 MB.
+"""
+
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import requests
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+
+from services.addresses import AddressRules
+from services.errors import UpstreamError, UpstreamUnreachable
+from services.transport import PORTS, Origin, dial
+
+MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_CAUSES: Final = 10  # a circle of causes must end
+
+
+class Fetcher:
+    """GET requests that follow no redirect and read no proxy variable and no .netrc."""
+
+    def __init__(self, rules: AddressRules) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.update({"accept-encoding": "identity", "user-agent": "tollhouse"})
+        for scheme in PORTS:
+            self._session.mount(f"{scheme}://", _GuardedAdapter(rules))
+
+    def get(self, origin: Origin, path: str, headers: Mapping[str, str], timeout_s: float) -> bytes:
+        """The body at a path.
+
+        Raises:
+            UpstreamError: not reached, not 200, or larger than 8 MiB.
+        """
+        url = f"{origin.scheme}://{origin.host_header}{origin.prefix}{path}"
+        options: dict[str, Any] = {"timeout": timeout_s, "allow_redirects": False, "stream": True}
+        options["verify"] = origin.ca_file or True
+        try:
+            with self._session.get(url, headers=dict(headers), **options) as response:
+                body = bytes(response.raw.read(MAX_BYTES + 1, decode_content=False))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
+            raise UpstreamUnreachable(f"`{url}` could not be read: {ours or type(exc).__name__}") from exc
+        if response.status_code != requests.codes.ok:
+            raise UpstreamError(f"`{url}` answered {response.status_code}")
+        if len(body) > MAX_BYTES:
+            raise UpstreamError(f"`{url}` answered more than {MAX_BYTES} bytes")
+        return body
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
+
+
+class _GuardedAdapter(requests.adapters.HTTPAdapter):
+    """Connections to addresses that the rules allow, and no others."""
+
+    def __init__(self, rules: AddressRules) -> None:
+        self._rules = rules
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """See HTTPAdapter; replaces how connections are made."""
+        super().init_poolmanager(*args, **kwargs)
+        rules = self._rules
+
+        def guarded(self: urllib3.connection.HTTPConnection) -> socket.socket:
+            is_tls = isinstance(self, urllib3.connection.HTTPSConnection)
+            timeout_s = self.timeout if isinstance(self.timeout, int | float) else 10.0
+            return dial(self.host, self.port or self.default_port, rules, is_tls=is_tls, timeout_s=timeout_s)
+
+        plain = type("GuardedConnection", (urllib3.connection.HTTPConnection,), {"_new_conn": guarded})
+        secure = type("GuardedTLSConnection", (urllib3.connection.HTTPSConnection,), {"_new_conn": guarded})
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": type("GuardedPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("GuardedTLSPool", (urllib3.connectionpool.HTTPSConnectionPool,), {"ConnectionCls": secure}),
+        }
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """The exception, what it carries as its reason, and what it was raised from."""
+    for _ in range(MAX_CAUSES):
+        if exc is None:
+            return
+        yield exc
+        carried = getattr(exc, "reason", None) or next(iter(exc.args), None)
+        exc = carried if isinstance(carried, BaseException) else exc.__cause__ or exc.__context__
