@@ -81,7 +81,8 @@ class NotFound(GatewayError):
 class AuthenticationFailed(GatewayError):
     """No credential, a malformed one, or one that opens nothing."""
 
-    status, type, code, level = 401, "authentication_error", "invalid_key", logging.INFO
+    # Not logged at the usual level: a flood of wrong keys would be a flood of lines. Sign-ins are audited.
+    status, type, code, level = 401, "authentication_error", "invalid_key", logging.DEBUG
 
 
 class PermissionDenied(GatewayError):

@@ -30,6 +30,18 @@ def loads(raw: bytes | bytearray | memoryview | str) -> Any:
     return value
 
 
+def peek(raw: bytes) -> Any:
+    """The value in bytes that are only looked at and never written again, so that their depth does not matter.
+
+    Raises:
+        BadJson: not JSON.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        raise BadJson(str(exc)) from exc
+
+
 def dumps(value: Any) -> bytes:
     """The value as compact UTF-8 JSON."""
     return orjson.dumps(value)

@@ -49,8 +49,7 @@ class EventSplitter:
             data = data.removeprefix(BOM)
             search_from = 0
         start = 0
-        while (boundary := _BOUNDARY.search(data, max(start, search_from))) is not None:
-            end = boundary.end()
+        while (end := _boundary(data, max(start, search_from))) > 0:
             yield data[start:end]
             start = end
         self._tail = data[start:]
@@ -62,6 +61,15 @@ class EventSplitter:
         tail, self._tail = self._tail, b""
         if tail.strip():
             yield tail
+
+
+def _boundary(data: bytes, start: int) -> int:
+    """Where the next event ends, 0 = nowhere yet. Nearly all streams have no carriage return, which is quick to see."""
+    if b"\r" not in data:
+        blank = data.find(b"\n\n", start)
+        return blank + len(b"\n\n") if blank >= 0 else 0
+    found = _BOUNDARY.search(data, start)
+    return found.end() if found is not None else 0
 
 
 def data_of(event: bytes) -> bytes | None:

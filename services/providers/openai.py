@@ -101,7 +101,7 @@ class OpenAIStream:
             self.is_done, self._end_mark = True, event
             return b""
         try:
-            chunk = jsonx.loads(payload)
+            chunk = jsonx.peek(payload)
             if chunk.get("error"):
                 raise error_event(chunk["error"])
             return self._chunk(event, chunk)
