@@ -26,6 +26,9 @@ check: .venv/.installed-dev      ## Everything a change must pass: format, lint,
 fix: .venv/.installed-dev      ## Format and apply safe fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
+golden-update: .venv/.installed-dev      ## Rewrite what recorded streams must give, then show the difference
+	GOLDEN_UPDATE=1 $(BIN)/python -m pytest -q tests/test_golden.py; git diff --stat tests/golden
+
 docs: .venv/.installed      ## Write the pages of docs/ that come from the code
 	$(BIN)/flask --app app config docs
 
@@ -56,4 +59,4 @@ LOCK := --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-link
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/.installed
 
-.PHONY: help install run test check fix docs bench soak fuzz lock
+.PHONY: help install run test check fix docs bench soak fuzz lock golden-update

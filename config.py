@@ -59,6 +59,7 @@ def _(env: str, default: Any, doc: str, *, also: tuple[str, ...] = (), **extra: 
         default=default,
         validation_alias=AliasChoices(env, *also),
         description=doc,
+        repr="secret" not in extra,  # a traceback must not show it
         json_schema_extra={"env": env, "also": list(also), **extra},
     )
 

@@ -46,7 +46,7 @@ class Exchange:
         self._sock, self._give_back = sock, give_back
         self._silence_s, self._end_s = patience.silence_s, clock.monotonic_s() + patience.total_s
         self._parser = httptools.HttpResponseParser(self)
-        self._head_bytes = 0
+        self._received = self._head_bytes = 0
         self._has_head = self._is_whole = self._is_closed = self._is_dirty = False
         self._body: list[bytes] = []
 
@@ -80,12 +80,12 @@ class Exchange:
             if data is None:
                 raise UpstreamTimeout(f"the upstream did not answer within {self._silence_s:g} s")
             if not data:
-                if self._head_bytes:
+                if self._received:
                     raise UpstreamError("the upstream ended its answer within the headers")
                 raise ConnectionLost("the upstream closed the connection without an answer")
-            self._head_bytes += len(data)
+            self._received += len(data)
             self._parse(data)
-            if not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
+            if self._head_bytes > MAX_HEAD_BYTES or (self._received > 2 * MAX_HEAD_BYTES and not self._has_head):
                 raise UpstreamError(f"the upstream sent more than {MAX_HEAD_BYTES} bytes of headers")
         if self.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             raise UpstreamError("the upstream compressed its answer although it was asked not to")
@@ -174,6 +174,7 @@ class Exchange:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer."""
+        self._head_bytes += len(name) + len(value)
         if not self._has_head and len(self.headers) < MAX_HEADERS:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
@@ -215,7 +216,7 @@ class Exchange:
                 return None
             raise UpstreamError("the upstream broke the TLS connection") from exc
         except OSError as exc:
-            if self._head_bytes:
+            if self._received:
                 raise UpstreamError("the upstream reset the connection") from exc
             raise ConnectionLost("the upstream reset the connection without an answer") from exc
 

@@ -1,6 +1,7 @@
 """What all tests share: databases, apps, an upstream, a served gateway. Nothing leaves loopback."""
 
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -22,6 +23,7 @@ from services import Gateway
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
+from utils.extensions import db
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
 
@@ -32,6 +34,7 @@ SECRETS = {
     "API_AUTH_TOKENS": "test-token-of-the-tests",
 }
 TOKEN = SECRETS["API_AUTH_TOKENS"]
+PASSWORD = "correct horse battery"  # of the admin
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -68,7 +71,7 @@ def make_config(folder: Path, **environ: str) -> settings.Config:
 
 @pytest.fixture(scope="session")
 def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Migrated databases to copy: for `sqlite` a file's path, for `postgres` the name of a database."""
+    """Prepared databases to copy: for `sqlite` a file's path, for `postgres` the name of a database."""
     made: dict[str, str] = {}
 
     def template(kind: str) -> str:
@@ -81,10 +84,12 @@ def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
                     "template_tollhouse",
                     _create_database(request.getfixturevalue("postgres_server"), "template_tollhouse"),
                 )
-            app = create_app(make_config(folder, DATABASE_URL=url))
+            app = create_app(make_config(folder, DATABASE_URL=url, DEFAULT_ADMIN_PASSWORD=PASSWORD))
             with app.app_context():
                 flask_migrate.upgrade()
-                app.extensions["migrate"].db.engine.dispose()
+                prepare(app)
+                app.extensions["gateway"].close()
+                db.engine.dispose()
         return made[kind]
 
     return template
@@ -105,7 +110,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, templates: Callable
         yield f"sqlite:///{tmp_path}/tollhouse.db"
         return
     server = request.getfixturevalue("postgres_server")
-    name = f"t_{abs(hash(str(tmp_path))):x}"
+    name = f"t_{secrets.token_hex(6)}"
     yield _create_database(server, name, template)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
@@ -128,15 +133,13 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
-    """Apps on a database of the test, prepared as a start prepares them; closed at the end."""
+    """Apps on a database of the test, prepared again when it has settings of its own; closed at the end."""
     apps: list[Flask] = []
 
-    def make(database: str, *, prepared: bool = True, **environ: str) -> Flask:
-        app = create_app(
-            make_config(tmp_path, DATABASE_URL=database, DEFAULT_ADMIN_PASSWORD="correct horse battery", **environ)
-        )
+    def make(database: str, **environ: str) -> Flask:
+        app = create_app(make_config(tmp_path, DATABASE_URL=database, DEFAULT_ADMIN_PASSWORD=PASSWORD, **environ))
         apps.append(app)
-        if prepared:
+        if environ:
             prepare(app)
         return app
 
@@ -144,7 +147,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
     for app in apps:
         app.extensions["gateway"].close()
         with app.app_context():
-            app.extensions["migrate"].db.engine.dispose()
+            db.engine.dispose()
 
 
 def prepare(app: Flask) -> None:
@@ -194,7 +197,7 @@ def serve(tmp_path: Path, sqlite_database: str) -> Iterator[Callable[..., Served
             "ENVIRONMENT": "test",
             "INSTANCE_PATH": str(tmp_path),
             "DATABASE_URL": sqlite_database,
-            "DEFAULT_ADMIN_PASSWORD": "correct horse battery",
+            "DEFAULT_ADMIN_PASSWORD": PASSWORD,
             **SECRETS,
         }
         running.append(Served(defaults | environ))

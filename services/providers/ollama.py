@@ -182,7 +182,8 @@ class OllamaStream:
         self.is_done, self.usage = True, _usage(answer)
         finish = "tool_calls" if self._tools else FINISH.get(answer.get("done_reason") or "stop", "stop")
         out = self._event([self._choice({}, finish)])
-        return out + (self._event([], **_hub_usage(self.usage)) if self._call.wants_usage else b"")
+        counts = _hub_usage(self.usage)
+        return out + (self._event([], **counts) if counts and self._call.wants_usage else b"")
 
     def _choice(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         part = {"delta": delta} if self._call.operation == CHAT else {"text": delta.get("content", "")}

@@ -87,7 +87,7 @@ class OpenAIStream:
     def end(self) -> Iterator[bytes]:
         """See StreamDecoder.end."""
         for event in self._split.end():
-            yield self._event(event)
+            yield self._event(event.rstrip(b"\r\n") + b"\n\n")
         if not (self.is_done or self._is_finished):
             raise UpstreamError("the upstream ended its answer early")
         yield self._end_mark
