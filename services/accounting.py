@@ -20,6 +20,7 @@ from utils import clock, jsonx, money
 
 log = logging.getLogger(__name__)
 
+PENDING_MAX: Final = 1000  # settlements that wait for the database; with more, nothing is admitted
 ROUNDS: Final = 8  # a call that fits may lose the race for its amount this often before it is refused
 
 
@@ -135,7 +136,7 @@ class Accounting:
         return True
 
     def _hold(self, call: Call, takes: tuple[Take, ...]) -> None:
-        if self._is_lossy:
+        if self._is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
         try:
             self._books.reserve(

@@ -23,7 +23,7 @@ from services import Gateway
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
-from utils.extensions import db
+from utils.extensions import bcrypt, db
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
 
@@ -138,6 +138,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
 
     def make(database: str, **environ: str) -> Flask:
         app = create_app(make_config(tmp_path, DATABASE_URL=database, DEFAULT_ADMIN_PASSWORD=PASSWORD, **environ))
+        bcrypt._log_rounds = 4  # passwords of tests are no secrets; what it costs has a test of its own
         apps.append(app)
         if environ:
             prepare(app)
