@@ -1,0 +1,134 @@
+"""A caller who leaves: the upstream hears of it within a second, the row has what was delivered, on every route."""
+
+import json
+import signal
+import socket
+import time
+
+import pytest
+
+from app import create_app
+from tests.conftest import TOKEN, make_config
+from tests.helpers import assert_books_agree, open_holds, rows, with_upstream
+
+SOON_S = 1.0
+ROUTES = {
+    "/v1/chat/completions": {"model": "fast", "messages": [{"role": "user", "content": "one two three %s"}]},
+    "/v1/completions": {"model": "fast", "prompt": "one two three %s"},
+    "/v1/embeddings": {"model": "fast", "input": "one two three %s"},
+}
+
+
+@pytest.fixture(params=["gevent", "gthread"])
+def served(request, serve, sqlite_database, tmp_path, upstream):
+    app = create_app(make_config(tmp_path, DATABASE_URL=sqlite_database))
+    with_upstream(app, upstream)
+    running = serve(WORKER_CLASS=request.param, GRACEFUL_TIMEOUT="6")
+    running.engine = app.extensions["gateway"].engine
+    yield running
+    app.extensions["gateway"].close()
+    running.engine.dispose()
+
+
+def send(served, path, plan, **members):
+    """A request on a connection of its own, with a plan for the upstream in its text."""
+    text = json.dumps(ROUTES[path] | members).replace("%s", json.dumps("{" + json.dumps(plan) + "}")[1:-1])
+    line = socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(text.encode())}\r\n\r\n"
+    line.sendall(head.encode() + text.encode())
+    return line
+
+
+def read_until(line, mark):
+    data = b""
+    line.settimeout(5)
+    while mark not in data:
+        more = line.recv(65536)
+        assert more, data
+        data += more
+    return data
+
+
+def settled(served, count=1, within=5.0):
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        found = rows(served.engine)
+        if len(found) >= count and not open_holds(served.engine):
+            break
+        time.sleep(0.02)
+    assert_books_agree(served.engine)
+    return found
+
+
+def left_within_a_second(upstream, left_at):
+    served = upstream.wait_for(1)[0]
+    end = time.monotonic() + 5
+    while served.peer_left_at is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert served.peer_left_at is not None, "the upstream was never told"
+    assert served.peer_left_at - left_at < SOON_S
+    return served
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize(
+    ("plan", "mark"),
+    [
+        pytest.param({"words": 500, "every_s": 0.05}, b"word3 ", id="chunks flowing"),
+        pytest.param({"words": 500, "mute_after": 4}, b"word3 ", id="upstream silent"),
+        pytest.param({"words": 500, "first_s": 30}, None, id="before the first byte"),
+    ],
+)
+def test_from_a_stream(served, upstream, path, plan, mark):
+    line = send(served, path, plan, stream=True)
+    if mark:
+        read_until(line, mark)
+    else:
+        upstream.wait_for(1)
+        time.sleep(0.3)
+    line.close()
+    seen = left_within_a_second(upstream, time.monotonic())
+    (row,) = settled(served)
+    assert (row.outcome, row.state) == ("client_gone", "estimated")
+    assert row.input_tokens >= 3
+    delivered = seen.words_sent
+    if mark:
+        assert 4 <= row.output_tokens <= 4 * delivered, "each word is two or three tokens"
+    else:
+        assert row.output_tokens == 0
+    assert row.cost_nanousd == row.input_tokens * 150 + row.output_tokens * 600
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_from_a_whole_answer(served, upstream, path):
+    line = send(served, path, {"first_s": 30})
+    upstream.wait_for(1)
+    time.sleep(0.3)
+    line.close()
+    left_within_a_second(upstream, time.monotonic())
+    (row,) = settled(served)
+    assert (row.outcome, row.status, row.output_tokens) == ("client_gone", 499, 0)
+
+
+def test_a_stream_ends_within_the_grace_of_a_stop(served, upstream):
+    """Short streams are finished, long ones are ended with an event and booked; nobody is left."""
+    short = send(served, "/v1/chat/completions", {"words": 20, "every_s": 0.05}, stream=True)
+    long = [send(served, "/v1/chat/completions", {"words": 5000, "every_s": 0.05}, stream=True) for _ in range(5)]
+    mute = send(served, "/v1/chat/completions", {"words": 50, "mute_after": 2}, stream=True)
+    for line in (short, *long, mute):
+        read_until(line, b"word1 ")
+    started = time.monotonic()
+    served.process.send_signal(signal.SIGTERM)
+    assert b"[DONE]" in read_until(short, b"[DONE]")
+    for line in (*long, mute):
+        text = read_until(line, b'"error"')
+        assert b"shutting_down" in text
+        assert b"[DONE]" not in text
+    for line in (short, *long, mute):
+        line.close()
+    assert served.process.wait(10) == 0
+    assert time.monotonic() - started < 7
+    found = settled(served, 7)
+    assert sorted(row.outcome for row in found) == ["drained"] * 6 + ["ok"]
+    assert [row.state for row in found if row.outcome == "drained"] == ["estimated"] * 6
+    assert all(row.output_tokens > 0 for row in found)
