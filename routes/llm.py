@@ -81,7 +81,7 @@ def _serve(caller: Caller, operation: str) -> Response:
         started_ms=clock.now_ms(),
         started_s=clock.monotonic_s(),
         body_bytes=len(raw),
-        is_stream=bool(body.get("stream")),
+        is_stream=operation != EMBEDDING and bool(body.get("stream")),
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
     )
     answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=render.openai_event)

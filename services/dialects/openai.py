@@ -65,11 +65,13 @@ def demand(call: Call, model: PublicModel, default_output: int) -> Demand:
         is_bounded = True
     if call.operation == EMBEDDING:
         return Demand(bound, 1, 0, 0)
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    limit = body.get("max_tokens")
     choices = int(body.get("n") or 1)
     if call.operation == COMPLETION:
         prompts = body["prompt"] if isinstance(body["prompt"], list) and not isinstance(body["prompt"][0], int) else [0]
         return Demand(bound, max(choices, int(body.get("best_of") or 1)) * len(prompts), limit, COMPLETION_TOKENS)
+    # Of two limits, nobody knows which one the upstream heeds.
+    limit = max(limit or 0, body.get("max_completion_tokens") or 0) or None
     return Demand(bound, choices, limit, model.max_output_tokens or default_output, is_bounded)
 
 
@@ -131,9 +133,17 @@ def _tool_calls(value: Any) -> str | None:
         return problem
     for call in value:
         function = call.get("function", {})
-        if not isinstance(function, dict) or not isinstance(function.get("arguments", ""), str):
-            return "must have a `function` object whose `arguments` are a string"
+        if (
+            not isinstance(function, dict)
+            or not _are_texts(function, "name", "arguments")
+            or not _are_texts(call, "id")
+        ):
+            return "must have an `id` and a `function` object whose `name` and `arguments` are strings"
     return None
+
+
+def _are_texts(holder: dict[str, Any], *names: str) -> bool:
+    return all(isinstance(holder.get(name), str | None) for name in names)
 
 
 def _stop(value: Any) -> str | None:
@@ -177,54 +187,52 @@ def _encoding(value: Any) -> str | None:
     return None if value in ("float", "base64") else "must be `float` or `base64`"
 
 
-_SAMPLING: Final[dict[str, Check]] = {
+# A member that belongs to another operation is checked all the same, so that no code meets it with a wrong type.
+_COMMON: Final[dict[str, Check]] = {
     "model": _name,
+    "messages": _objects,
+    "prompt": _prompt,
+    "input": _prompt,
     "stream": _flag,
     "stream_options": _object,
     "temperature": _number,
     "top_p": _number,
     "n": _whole(1, MAX_CHOICES),
+    "best_of": _whole(1, MAX_CHOICES),
     "max_tokens": _whole(1, MAX_INT),
+    "max_completion_tokens": _whole(1, MAX_INT),
     "stop": _stop,
     "presence_penalty": _number,
     "frequency_penalty": _number,
     "logit_bias": _object,
     "seed": _whole(-(2**63), 2**64 - 1),
     "user": _text,
+    "suffix": _text,
+    "echo": _flag,
+    "top_logprobs": _whole(0, 20),
+    "tools": _tools,
+    "tool_choice": _choice,
+    "parallel_tool_calls": _flag,
+    "functions": _objects,
+    "function_call": _choice,
+    "response_format": _format,
+    "reasoning_effort": _text,
+    "verbosity": _text,
+    "audio": _object,
+    "prediction": _object,
+    "service_tier": _text,
+    "store": _flag,
+    "metadata": _object,
+    "web_search_options": _object,
+    "prompt_cache_key": _text,
+    "safety_identifier": _text,
+    "encoding_format": _encoding,
+    "dimensions": _whole(1, 65_536),
 }
 FIELDS: Final[dict[str, dict[str, Check]]] = {
-    CHAT: _SAMPLING
-    | {
-        "messages": _objects,
-        "max_completion_tokens": _whole(1, MAX_INT),
-        "logprobs": _flag,
-        "top_logprobs": _whole(0, 20),
-        "tools": _tools,
-        "tool_choice": _choice,
-        "parallel_tool_calls": _flag,
-        "functions": _objects,
-        "function_call": _choice,
-        "response_format": _format,
-        "reasoning_effort": _text,
-        "verbosity": _text,
-        "audio": _object,
-        "prediction": _object,
-        "service_tier": _text,
-        "store": _flag,
-        "metadata": _object,
-        "web_search_options": _object,
-        "prompt_cache_key": _text,
-        "safety_identifier": _text,
-    },
-    COMPLETION: _SAMPLING
-    | {"prompt": _prompt, "suffix": _text, "echo": _flag, "best_of": _whole(1, MAX_CHOICES), "logprobs": _whole(0, 20)},
-    EMBEDDING: {
-        "model": _name,
-        "input": _prompt,
-        "encoding_format": _encoding,
-        "dimensions": _whole(1, 65_536),
-        "user": _text,
-    },
+    CHAT: _COMMON | {"logprobs": _flag},
+    COMPLETION: _COMMON | {"logprobs": _whole(0, 20)},
+    EMBEDDING: _COMMON,
 }
 REQUIRED: Final = {CHAT: ("model", "messages"), COMPLETION: ("model", "prompt"), EMBEDDING: ("model", "input")}
 
@@ -234,8 +242,12 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         raise InvalidRequest("`messages` must have at least one message.", param="messages")
     for index, message in enumerate(messages):
         place = f"messages.{index}"
-        if message.get("role") not in ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
             raise InvalidRequest(f"`{place}.role` must be one of {', '.join(sorted(ROLES))}.", param=f"{place}.role")
+        for name in ("name", "tool_call_id", "reasoning_content"):
+            if not _are_texts(message, name):
+                raise InvalidRequest(f"`{place}.{name}` must be a string.", param=f"{place}.{name}")
         content = message.get("content")
         if isinstance(content, list):
             _check_parts(content, place)
@@ -243,7 +255,7 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
             raise InvalidRequest(
                 f"`{place}.content` must be a string, an array of parts or null.", param=f"{place}.content"
             )
-        elif content is None and message["role"] in ("system", "developer", "user", "tool"):
+        elif content is None and role in ("system", "developer", "user", "tool"):
             raise InvalidRequest(f"`{place}.content` is required.", param=f"{place}.content")
         calls = message.get("tool_calls")
         if calls is not None and (problem := _tool_calls(calls)) is not None:

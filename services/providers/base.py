@@ -3,7 +3,9 @@
 A wire opens no socket, reads no clock and keeps nothing between calls. The hub format is OpenAI's JSON as a dict.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -14,6 +16,7 @@ from utils import jsonx
 MAX_TOKENS: Final = 2**31 - 1  # a provider that reports more is not believed
 PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})  # the caller can act on these
 MAX_RETRY_AFTER_S: Final = 86_400
+SHAPE_ERRORS: Final = (AttributeError, TypeError, LookupError, ValueError, OverflowError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,19 @@ def tokens(value: Any) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
         return value
     return None
+
+
+@contextmanager
+def expecting(what: str) -> Iterator[None]:
+    """The block reads JSON of an upstream, which may have any shape: stumbling over it is the upstream's error.
+
+    Raises:
+        UpstreamError: saying that it is not `what`.
+    """
+    try:
+        yield
+    except SHAPE_ERRORS as exc:
+        raise UpstreamError(f"the upstream did not send {what}") from exc
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def respond(request: Received) -> Script:
     if request.path == "/embeddings":
         return _json(200, _embeddings(body))
     is_chat = request.path == "/chat/completions"
+    body.pop("prompt" if is_chat else "messages", None)
     if body.get("stream"):
         return Script(200, {"content-type": "text/event-stream"}, _stream(body, is_chat=is_chat))
     pause = [LONG_S] if model in ("echo-mute", "echo-hang") else []
@@ -198,7 +199,7 @@ def _last_words(body: dict[str, Any]) -> str:
         return prompt if isinstance(prompt, str) else " ".join(str(part) for part in prompt)
     content = body["messages"][-1].get("content") if body["messages"] else ""
     if isinstance(content, list):
-        return " ".join(part.get("text", "") for part in content if isinstance(part, dict))
+        return " ".join(part["text"] for part in content if part["type"] == "text")
     return content or ""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import Unsupported, UpstreamError, UpstreamRefused
-from services.providers.base import UpstreamRequest, WholeAnswer, parse_object, refused, tokens
+from services.providers.base import UpstreamRequest, WholeAnswer, expecting, parse_object, refused, tokens
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
@@ -90,8 +90,10 @@ class Ollama:
         answer = parse_object(body)
         if answer.get("error"):
             raise _error(answer["error"])
-        if call.operation == EMBEDDING:
-            return _embeddings(call, answer)
+        with expecting("an answer of Ollama"):
+            return _embeddings(call, answer) if call.operation == EMBEDDING else self._completion(call, answer)
+
+    def _completion(self, call: Call, answer: dict[str, Any]) -> WholeAnswer:
         message = answer.get("message") if call.operation == CHAT else {"content": answer.get("response")}
         if not isinstance(message, dict):
             raise UpstreamError("the upstream answered with JSON that is no completion")
@@ -164,11 +166,15 @@ class OllamaStream:
         answer = parse_object(line)
         if answer.get("error"):
             raise _error(answer["error"])
+        with expecting("a line of Ollama's stream"):
+            return self._events(answer)
+
+    def _events(self, answer: dict[str, Any]) -> bytes:
         if self._call.operation == CHAT:
             delta, pieces = _message(self._call, answer.get("message") or {}, first_tool=self._tools)
             self._tools += len(delta.get("tool_calls", ()))
         else:
-            delta, pieces = {"content": answer.get("response") or ""}, [answer.get("response") or ""]
+            delta, pieces = {"content": _text(answer, "response")}, [_text(answer, "response")]
         self._call.pieces.extend(piece for piece in pieces if piece)
         delta = {name: value for name, value in delta.items() if value not in (None, "")}
         out = b""
@@ -307,21 +313,23 @@ def _image(image: Any) -> str | None:
 
 def _message(call: Call, message: dict[str, Any], *, first_tool: int = 0) -> tuple[dict[str, Any], list[str]]:
     """A message or delta in the hub format, and its texts."""
-    hub: dict[str, Any] = {"content": message.get("content") or None}
-    pieces = [message.get("thinking") or "", message.get("content") or ""]
-    if message.get("thinking"):
-        hub["reasoning_content"] = message["thinking"]
+    content, thinking = _text(message, "content"), _text(message, "thinking")
+    hub: dict[str, Any] = {"content": content or None}
+    pieces = [thinking, content]
+    if thinking:
+        hub["reasoning_content"] = thinking
     tools = []
     for index, tool in enumerate(message.get("tool_calls") or (), first_tool):
         function = tool.get("function") or {}
         arguments = jsonx.dumps(function.get("arguments") or {}).decode()
-        pieces += [function.get("name", ""), arguments]
+        name = _text(function, "name")
+        pieces += [name, arguments]
         tools.append(
             {
                 "index": index,
                 "id": f"call_{call.id.removeprefix('req_')}_{index}",
                 "type": "function",
-                "function": {"name": function.get("name", ""), "arguments": arguments},
+                "function": {"name": name, "arguments": arguments},
             }
         )
     if tools:
@@ -329,6 +337,13 @@ def _message(call: Call, message: dict[str, Any], *, first_tool: int = 0) -> tup
             tools if call.is_stream else [{k: v for k, v in tool.items() if k != "index"} for tool in tools]
         )
     return hub, pieces
+
+
+def _text(holder: dict[str, Any], name: str) -> str:
+    value = holder.get(name) or ""
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value
 
 
 def _embeddings(call: Call, answer: dict[str, Any]) -> WholeAnswer:

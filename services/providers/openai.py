@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError, UpstreamRefused
-from services.providers.base import UpstreamRequest, WholeAnswer, parse_object, refused, tokens
+from services.providers.base import SHAPE_ERRORS, UpstreamRequest, WholeAnswer, expecting, parse_object, refused, tokens
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
@@ -42,8 +42,9 @@ class OpenAI:
         if not isinstance(answer.get("choices", answer.get("data")), list):
             raise UpstreamError("the upstream answered with JSON that is no completion")
         pieces: list[str] = []
-        for choice in answer.get("choices", ()):
-            collect(choice, "message", pieces)
+        with expecting("a completion"):
+            for choice in answer.get("choices", ()):
+                collect(choice, "message", pieces)
         return WholeAnswer(body, usage_of(answer.get("usage")), tuple(pieces))
 
     def stream(self, call: Call) -> "OpenAIStream":
@@ -105,7 +106,7 @@ class OpenAIStream:
             if chunk.get("error"):
                 raise error_event(chunk["error"])
             return self._chunk(event, chunk)
-        except (jsonx.BadJson, AttributeError, TypeError) as exc:
+        except SHAPE_ERRORS as exc:
             raise UpstreamError("the upstream sent a malformed event") from exc
 
     def _chunk(self, event: bytes, chunk: dict[str, Any]) -> bytes:

@@ -23,7 +23,9 @@ def engine(app):
 
 def limit(app, amount, unit="usd", period="total", **scope):
     scope = scope or {"user": "api-tokens"}
-    budgets.put(engine(app), ME, user=scope.get("user"), key_id=scope.get("key_id"), unit=unit, limit=str(amount), period=period)
+    budgets.put(
+        engine(app), ME, user=scope.get("user"), key_id=scope.get("key_id"), unit=unit, limit=str(amount), period=period
+    )
     app.extensions["gateway"].catalog.refresh()
 
 
@@ -33,7 +35,9 @@ def post(app, body=None, path="/v1/chat/completions"):
 
 def windows(app):
     with Session(engine(app)) as session:
-        return [(row.spent_amount, row.held_amount) for row in session.query(BudgetWindow).order_by(BudgetWindow.budget_id)]
+        return [
+            (row.spent_amount, row.held_amount) for row in session.query(BudgetWindow).order_by(BudgetWindow.budget_id)
+        ]
 
 
 def test_a_call_within_its_budget_is_charged_what_it_cost(fast):
@@ -70,7 +74,11 @@ def test_money_that_is_only_held_may_come_back_at_once(fast):
     with Session(engine(fast)) as session, session.begin():
         session.add(BudgetWindow(budget_id=session.query(Budget).one().id, period_start=0, held_amount=300))
     response = post(fast)
-    assert (response.status_code, response.headers["x-should-retry"], response.headers["retry-after"]) == (402, "true", "1")
+    assert (response.status_code, response.headers["x-should-retry"], response.headers["retry-after"]) == (
+        402,
+        "true",
+        "1",
+    )
     assert "held by calls under way 300 tokens" in response.json["error"]["message"]
 
 
@@ -162,8 +170,19 @@ def test_embeddings_are_bounded_by_their_input(fast):
 
 
 def image(**detail):
-    return {"model": "fast", "max_tokens": 1, "messages": [{"role": "user", "content": [
-        {"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 90_000, **detail}}]}]}
+    return {
+        "model": "fast",
+        "max_tokens": 1,
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 90_000, **detail}},
+                ],
+            }
+        ],
+    }
 
 
 def test_pictures_are_bounded_by_their_kind_not_their_bytes(fast):
@@ -176,7 +195,16 @@ def test_pictures_are_bounded_by_their_kind_not_their_bytes(fast):
 
 def test_sounds_are_bounded_by_their_length(fast):
     limit(fast, 10_000, "tokens")
-    body = {"model": "fast", "max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "A" * 90_000, "format": "mp3"}}]}]}
+    body = {
+        "model": "fast",
+        "max_tokens": 1,
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "input_audio", "input_audio": {"data": "A" * 90_000, "format": "mp3"}}],
+            }
+        ],
+    }
     assert post(fast, body).status_code == 200
 
 
@@ -184,7 +212,11 @@ def test_a_file_has_no_bound_but_the_models_window(app, upstream):
     provider = add_provider(app, upstream)
     add_model(app, provider)
     add_model(app, provider, "windowed", context_window=500)
-    body = {"model": "fast", "max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}
+    body = {
+        "model": "fast",
+        "max_tokens": 1,
+        "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}],
+    }
     assert post(app, body).status_code == 200, "without a budget nothing needs a bound"
     limit(app, 1000, "tokens")
     assert post(app, body).json["error"]["code"] == "unsupported_content"
@@ -238,7 +270,9 @@ def test_prepaid_tokens_are_used_up_but_not_by_free_models(app, upstream):
     add_model(app, add_provider(app, upstream))
     with Session(engine(app)) as session, session.begin():
         user = session.query(User).filter_by(username="api-tokens").one()
-        session.add(Budget(scope="user", scope_id=user.id, unit="tokens", period="total", limit_amount=300, is_prepaid=True))
+        session.add(
+            Budget(scope="user", scope_id=user.id, unit="tokens", period="total", limit_amount=300, is_prepaid=True)
+        )
     app.extensions["gateway"].catalog.refresh()
     assert post(app, chat(model="echo")).status_code == 200
     assert windows(app) == []
@@ -274,3 +308,23 @@ def test_budgets_are_shown_with_their_numbers(lite):
     first, second = budgets.lines(engine(lite))
     assert first.endswith("month: limit $1.00, spent $0.00, held $0.00")
     assert second.endswith("total: limit 5,000 tokens, spent 0 tokens, held 0 tokens")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/chat/completions", chat("one", max_tokens=5000, max_completion_tokens=1), id="chat"),
+        pytest.param(
+            "/v1/completions",
+            {"model": "fast", "prompt": "one", "max_tokens": 5000, "max_completion_tokens": 1},
+            id="completions",
+        ),
+    ],
+)
+def test_of_two_output_limits_the_larger_one_is_held(fast, upstream, path, body):
+    """A second limit, which the upstream does not know, must not make the hold smaller than what may be spent."""
+    limit(fast, 1000, "tokens")
+    response = post(fast, body, path)
+    assert response.status_code == 402
+    assert "needed 5," in response.json["error"]["message"]
+    assert upstream.served == []

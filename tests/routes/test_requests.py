@@ -23,26 +23,63 @@ EVERYTHING = {
     "messages": [
         {"role": "developer", "content": "be kind"},
         {"role": "system", "content": [{"type": "text", "text": "and short"}], "name": "sys"},
-        {"role": "user", "content": [{"type": "text", "text": "look"},
-                                     {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
-                                     {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-                                     {"type": "file", "file": {"file_id": "f"}}]},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "look"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+                {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                {"type": "file", "file": {"file_id": "f"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
         {"role": "tool", "tool_call_id": "c1", "content": "done"},
         {"role": "function", "name": "f", "content": "old"},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "refusal": None, "audio": None},
     ],
-    "model": "fast", "temperature": 0.0, "top_p": 1, "n": 1, "stop": ["a", "b"], "max_completion_tokens": 5, "presence_penalty": -2,
-    "frequency_penalty": 2.0, "logit_bias": {"50256": -100}, "logprobs": True, "top_logprobs": 5, "seed": 2**63, "user": "u\u0000x",
-    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}},
-              {"type": "custom", "custom": {"name": "c"}}],
-    "tool_choice": {"type": "function", "function": {"name": "f"}}, "parallel_tool_calls": False,
-    "functions": [{"name": "f"}], "function_call": "auto",
+    "model": "fast",
+    "temperature": 0.0,
+    "top_p": 1,
+    "n": 1,
+    "stop": ["a", "b"],
+    "max_completion_tokens": 5,
+    "presence_penalty": -2,
+    "frequency_penalty": 2.0,
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "top_logprobs": 5,
+    "seed": 2**63,
+    "user": "u\u0000x",
+    "tools": [
+        {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}},
+        {"type": "custom", "custom": {"name": "c"}},
+    ],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
+    "functions": [{"name": "f"}],
+    "function_call": "auto",
     "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}},
-    "reasoning_effort": "max", "verbosity": "low", "modalities": ["text"], "audio": {"voice": "x", "format": "wav"},
-    "prediction": {"type": "content", "content": "x"}, "service_tier": "fast", "store": True, "metadata": {"a": "b"},
-    "web_search_options": {}, "prompt_cache_key": "k", "prompt_cache_retention": "24h", "safety_identifier": "s",
-    "moderation": {}, "min_p": 0.1, "chat_template_kwargs": {"x": 1}, "guided_json": {}, "num_ctx": 4096,
+    "reasoning_effort": "max",
+    "verbosity": "low",
+    "modalities": ["text"],
+    "audio": {"voice": "x", "format": "wav"},
+    "prediction": {"type": "content", "content": "x"},
+    "service_tier": "fast",
+    "store": True,
+    "metadata": {"a": "b"},
+    "web_search_options": {},
+    "prompt_cache_key": "k",
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "s",
+    "moderation": {},
+    "min_p": 0.1,
+    "chat_template_kwargs": {"x": 1},
+    "guided_json": {},
+    "num_ctx": 4096,
 }
 
 
@@ -54,44 +91,95 @@ def test_every_member_is_accepted_and_passed_on(lite, upstream):
 
 def test_nulls_stand_for_defaults(lite, upstream):
     with_upstream(lite, upstream)
-    body = chat() | dict.fromkeys(("temperature", "top_p", "n", "stop", "max_tokens", "tools", "stream", "stream_options", "user"))
+    body = chat() | dict.fromkeys(
+        ("temperature", "top_p", "n", "stop", "max_tokens", "tools", "stream", "stream_options", "user")
+    )
     assert post(lite, body).status_code == 200
 
 
 BAD = {
-    "no JSON": (b"{", "body"), "nothing": (b"", "body"), "a list": (b"[]", "body"), "a text": (b'"hi"', "body"),
+    "no JSON": (b"{", "body"),
+    "nothing": (b"", "body"),
+    "a list": (b"[]", "body"),
+    "a text": (b'"hi"', "body"),
     "NaN": (b'{"model":"fast","messages":[],"temperature":NaN}', "body"),
     "an infinite number": (b'{"model":"fast","messages":[],"max_tokens":1e999}', "body"),
     "a lone surrogate": (b'{"model":"fast","messages":[{"role":"user","content":"\\ud800"}]}', "body"),
-    "no UTF-8": (b'{"model":"fast\xff"}', "body"), "a depth bomb": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "body"),
-    "depth beyond ours": (b'{"model":"fast","messages":[{"role":"user","content":"x"}],"x":' + b"[" * 120 + b"]" * 120 + b"}", "body"),
-    "no model": ({"messages": [{"role": "user", "content": "x"}]}, "model"), "an empty model": (chat(model=" "), "model"),
-    "a model that is a list": (chat(model=["fast"]), "model"), "no messages": ({"model": "fast"}, "messages"),
-    "empty messages": ({"model": "fast", "messages": []}, "messages"), "messages that are a text": ({"model": "fast", "messages": "x"}, "messages"),
+    "no UTF-8": (b'{"model":"fast\xff"}', "body"),
+    "a depth bomb": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "body"),
+    "depth beyond ours": (
+        b'{"model":"fast","messages":[{"role":"user","content":"x"}],"x":' + b"[" * 120 + b"]" * 120 + b"}",
+        "body",
+    ),
+    "no model": ({"messages": [{"role": "user", "content": "x"}]}, "model"),
+    "an empty model": (chat(model=" "), "model"),
+    "a model that is a list": (chat(model=["fast"]), "model"),
+    "no messages": ({"model": "fast"}, "messages"),
+    "empty messages": ({"model": "fast", "messages": []}, "messages"),
+    "messages that are a text": ({"model": "fast", "messages": "x"}, "messages"),
     "a message that is a text": ({"model": "fast", "messages": ["x"]}, "messages"),
     "an unknown role": ({"model": "fast", "messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
-    "a role that is a list": ({"model": "fast", "messages": [{"role": "user", "content": "x"}, {"role": "x"}]}, "messages.1.role"),
+    "a role that is a list": (
+        {"model": "fast", "messages": [{"role": "user", "content": "x"}, {"role": "x"}]},
+        "messages.1.role",
+    ),
     "no content": ({"model": "fast", "messages": [{"role": "user"}]}, "messages.0.content"),
     "content that is a number": ({"model": "fast", "messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
-    "a part without a type": ({"model": "fast", "messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0"),
-    "a part that is a text": ({"model": "fast", "messages": [{"role": "user", "content": ["x"]}]}, "messages.0.content.0"),
-    "text that is a number": ({"model": "fast", "messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages.0.content.0.text"),
-    "an image that is a number": ({"model": "fast", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": 1}]}]}, "messages.0.content.0.image_url"),
-    "tool calls that are a text": ({"model": "fast", "messages": [{"role": "assistant", "tool_calls": "x"}]}, "messages.0.tool_calls"),
-    "arguments that are an object": ({"model": "fast", "messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}]}, "messages.0.tool_calls"),
-    "stream as a text": (chat(stream="true"), "stream"), "stream options as a list": (chat(stream_options=[]), "stream_options"),
-    "a temperature that is a text": (chat(temperature="hot"), "temperature"), "a temperature that is true": (chat(temperature=True), "temperature"),
-    "n zero": (chat(n=0), "n"), "n negative": (chat(n=-1), "n"), "n huge": (chat(n=1000), "n"), "n a fraction": (chat(n=1.5), "n"), "n true": (chat(n=True), "n"),
-    "max_tokens zero": (chat(max_tokens=0), "max_tokens"), "max_tokens negative": (chat(max_tokens=-5), "max_tokens"),
-    "max_tokens a text": (chat(max_tokens="5"), "max_tokens"), "max_tokens huge": (chat(max_tokens=2**63), "max_tokens"),
+    "a part without a type": (
+        {"model": "fast", "messages": [{"role": "user", "content": [{"text": "x"}]}]},
+        "messages.0.content.0",
+    ),
+    "a part that is a text": (
+        {"model": "fast", "messages": [{"role": "user", "content": ["x"]}]},
+        "messages.0.content.0",
+    ),
+    "text that is a number": (
+        {"model": "fast", "messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]},
+        "messages.0.content.0.text",
+    ),
+    "an image that is a number": (
+        {"model": "fast", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": 1}]}]},
+        "messages.0.content.0.image_url",
+    ),
+    "tool calls that are a text": (
+        {"model": "fast", "messages": [{"role": "assistant", "tool_calls": "x"}]},
+        "messages.0.tool_calls",
+    ),
+    "arguments that are an object": (
+        {"model": "fast", "messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}]},
+        "messages.0.tool_calls",
+    ),
+    "stream as a text": (chat(stream="true"), "stream"),
+    "stream options as a list": (chat(stream_options=[]), "stream_options"),
+    "a temperature that is a text": (chat(temperature="hot"), "temperature"),
+    "a temperature that is true": (chat(temperature=True), "temperature"),
+    "n zero": (chat(n=0), "n"),
+    "n negative": (chat(n=-1), "n"),
+    "n huge": (chat(n=1000), "n"),
+    "n a fraction": (chat(n=1.5), "n"),
+    "n true": (chat(n=True), "n"),
+    "max_tokens zero": (chat(max_tokens=0), "max_tokens"),
+    "max_tokens negative": (chat(max_tokens=-5), "max_tokens"),
+    "max_tokens a text": (chat(max_tokens="5"), "max_tokens"),
+    "max_tokens huge": (chat(max_tokens=2**63), "max_tokens"),
     "max_completion_tokens a float": (chat(max_completion_tokens=1.0), "max_completion_tokens"),
-    "stop as a number": (chat(stop=1), "stop"), "stop with a number": (chat(stop=["a", 1]), "stop"), "a bias as a list": (chat(logit_bias=[]), "logit_bias"),
-    "tools as an object": (chat(tools={}), "tools"), "a tool without a name": (chat(tools=[{"type": "function", "function": {}}]), "tools"),
-    "a tool with odd parameters": (chat(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]), "tools"),
-    "a tool choice as a number": (chat(tool_choice=5), "tool_choice"), "a tool choice without a name": (chat(tool_choice={"function": 5}), "tool_choice"),
+    "stop as a number": (chat(stop=1), "stop"),
+    "stop with a number": (chat(stop=["a", 1]), "stop"),
+    "a bias as a list": (chat(logit_bias=[]), "logit_bias"),
+    "tools as an object": (chat(tools={}), "tools"),
+    "a tool without a name": (chat(tools=[{"type": "function", "function": {}}]), "tools"),
+    "a tool with odd parameters": (
+        chat(tools=[{"type": "function", "function": {"name": "f", "parameters": 5}}]),
+        "tools",
+    ),
+    "a tool choice as a number": (chat(tool_choice=5), "tool_choice"),
+    "a tool choice without a name": (chat(tool_choice={"function": 5}), "tool_choice"),
     "a format without its schema": (chat(response_format={"type": "json_schema"}), "response_format"),
-    "a format as a text": (chat(response_format="json"), "response_format"), "metadata as a text": (chat(metadata="x"), "metadata"),
-    "user as a number": (chat(user=5), "user"), "logprobs as a number": (chat(logprobs=5), "logprobs"), "too many top logprobs": (chat(top_logprobs=21), "top_logprobs"),
+    "a format as a text": (chat(response_format="json"), "response_format"),
+    "metadata as a text": (chat(metadata="x"), "metadata"),
+    "user as a number": (chat(user=5), "user"),
+    "logprobs as a number": (chat(logprobs=5), "logprobs"),
+    "too many top logprobs": (chat(top_logprobs=21), "top_logprobs"),
 }
 
 
@@ -101,7 +189,10 @@ def test_a_bad_chat_is_refused_before_anything_happens(lite, upstream, body, par
     response = post(lite, body)
     assert response.status_code == 400
     assert response.json["error"]["param"] == param
-    assert (response.json["error"]["type"], response.json["error"]["code"]) == ("invalid_request_error", "validation_error")
+    assert (response.json["error"]["type"], response.json["error"]["code"]) == (
+        "invalid_request_error",
+        "validation_error",
+    )
     assert response.headers["x-request-id"].startswith("req_")
     assert rows(engine(lite)) == []
     assert upstream.served == []
@@ -114,7 +205,9 @@ def test_duplicate_members_collapse_before_anything_is_decided(lite, upstream):
     assert (upstream.served[0].body["model"], upstream.served[0].body["max_tokens"]) == ("gpt-4o-mini", 7)
 
 
-@pytest.mark.parametrize("member", ["api_base", "base_url", "api_key", "extra_headers", "custom_llm_provider", "headers"])
+@pytest.mark.parametrize(
+    "member", ["api_base", "base_url", "api_key", "extra_headers", "custom_llm_provider", "headers"]
+)
 def test_a_body_cannot_choose_where_it_goes(lite, upstream, member):
     with_upstream(lite, upstream)
     assert post(lite, chat(**{member: "http://169.254.169.254/"})).status_code == 200
@@ -162,20 +255,42 @@ def test_a_body_that_is_too_large(make_app, sqlite_database):
 )
 def test_bad_credentials(lite, headers, code):
     response = post(lite, chat(model="echo"), headers=headers)
-    assert (response.status_code, response.json["error"]["type"], response.json["error"]["code"]) == (401, "authentication_error", code)
+    assert (response.status_code, response.json["error"]["type"], response.json["error"]["code"]) == (
+        401,
+        "authentication_error",
+        code,
+    )
     assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("header", ["Authorization", "authorization", "x-api-key", "api-key"])
 def test_a_key_may_come_in_any_header(lite, header):
-    value = AUTH["Authorization"] if header.lower() == "authorization" else AUTH["Authorization"].removeprefix("Bearer ")
+    value = (
+        AUTH["Authorization"] if header.lower() == "authorization" else AUTH["Authorization"].removeprefix("Bearer ")
+    )
     assert post(lite, chat(model="echo"), headers={header: value}).status_code == 200
-    assert post(lite, chat(model="echo"), headers={"Authorization": AUTH["Authorization"].replace("Bearer", "bEaReR")}).status_code == 200
-    assert post(lite, chat(model="echo"), headers={"Authorization": "Basic YTpi", "x-api-key": AUTH["Authorization"][7:]}).status_code == 200
+    assert (
+        post(
+            lite, chat(model="echo"), headers={"Authorization": AUTH["Authorization"].replace("Bearer", "bEaReR")}
+        ).status_code
+        == 200
+    )
+    assert (
+        post(
+            lite, chat(model="echo"), headers={"Authorization": "Basic YTpi", "x-api-key": AUTH["Authorization"][7:]}
+        ).status_code
+        == 200
+    )
 
 
 def test_short_tokens_are_refused_by_their_length_in_production(make_app, sqlite_database):
-    strict = {"ENVIRONMENT": "production", "HOST": "127.0.0.1", "PORT": "1", "LOG_LEVEL": "INFO", "RATE_LIMIT_PER_MINUTE": "60"}
+    strict = {
+        "ENVIRONMENT": "production",
+        "HOST": "127.0.0.1",
+        "PORT": "1",
+        "LOG_LEVEL": "INFO",
+        "RATE_LIMIT_PER_MINUTE": "60",
+    }
     app = make_app(sqlite_database, **strict)
     response = post(app, chat(), headers={"Authorization": "Bearer short"})
     assert response.json["error"]["code"] == "invalid_key_length"
@@ -200,7 +315,10 @@ def test_a_key_opens_until_it_is_revoked(app):
         here.keys.revoke(session, key.id, "lost")
     here.catalog.refresh()
     response = post(app, chat(model="echo"), headers=bearer(key.secret))
-    assert (response.status_code, response.json["error"]["message"]) == (401, f"The API key is not valid: the key `{key.hint}` was revoked: lost.")
+    assert (response.status_code, response.json["error"]["message"]) == (
+        401,
+        f"The API key is not valid: the key `{key.hint}` was revoked: lost.",
+    )
     with Session(here.engine) as session:
         row = session.get(ApiKey, key.id)
         assert key.secret not in (row.digest, row.hint)
@@ -268,9 +386,14 @@ def test_last_use_is_written_in_batches(app):
         assert session.get(ApiKey, key.id).updated_at == changed
 
 
-@pytest.mark.parametrize(("path", "method", "status", "code"), [
-    ("/v1/nothing", "get", 404, "not_found"), ("/v1/chat/completions", "get", 405, "method_not_allowed"), ("/v1", "post", 404, "not_found"),
-])
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [
+        ("/v1/nothing", "get", 404, "not_found"),
+        ("/v1/chat/completions", "get", 405, "method_not_allowed"),
+        ("/v1", "post", 404, "not_found"),
+    ],
+)
 def test_paths_that_are_not_there(lite, path, method, status, code):
     response = lite.test_client().open(path, method=method.upper(), headers=AUTH)
     assert (response.status_code, response.json["error"]["code"]) in ((status, code), (405, "method_not_allowed"))
@@ -281,7 +404,12 @@ def test_a_failure_of_ours_says_nothing_of_the_inside(lite, monkeypatch):
     monkeypatch.setattr("services.pipeline.candidates", lambda *_: 1 / 0)
     response = post(lite, chat(model="echo"))
     assert response.status_code == 500
-    assert response.json["error"] == {"message": response.json["error"]["message"], "type": "server_error", "param": None, "code": "internal_server_error"}
+    assert response.json["error"] == {
+        "message": response.json["error"]["message"],
+        "type": "server_error",
+        "param": None,
+        "code": "internal_server_error",
+    }
     assert "ZeroDivision" not in response.get_data(as_text=True)
 
 
@@ -289,7 +417,11 @@ def test_an_unpriced_model(make_app, sqlite_database, upstream):
     app = make_app(sqlite_database, UNPRICED_POLICY="refuse")
     add_model(app, add_provider(app, upstream), price=None)
     response = post(app, chat())
-    assert (response.status_code, response.json["error"]["code"], response.headers["x-should-retry"]) == (402, "model_not_priced", "false")
+    assert (response.status_code, response.json["error"]["code"], response.headers["x-should-retry"]) == (
+        402,
+        "model_not_priced",
+        "false",
+    )
     assert upstream.served == []
 
 
