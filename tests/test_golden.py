@@ -53,7 +53,9 @@ def test_what_nobody_asked_for_is_all_that_is_taken_away():
 def test_a_stream_that_ends_early_is_not_taken_for_whole(case):
     """No invented `stop`: without an end mark or a finish reason, the end is an error."""
     raw = (case / "stream.in").read_bytes()
-    first_finish = min((raw.find(mark) for mark in (b'"finish_reason":"', b'"finish_reason": "', b'"done": true') if mark in raw))
+    first_finish = min(
+        raw.find(mark) for mark in (b'"finish_reason":"', b'"finish_reason": "', b'"done": true') if mark in raw
+    )
     for cut in (0, first_finish // 2, first_finish - 2):
-        with pytest.raises(UpstreamError, match="early|malformed|JSON"):
+        with pytest.raises(UpstreamError, match=r"early|malformed|JSON"):
             decode(case, [raw[:cut]])

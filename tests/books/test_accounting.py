@@ -35,13 +35,19 @@ def budget(session, gateway):
 
 def call(gateway, number=1, *budgets, **fields):
     caller = Caller(1, "admin", "admin", 1, "sk-th-AbCd…wxyz", budgets=tuple(budgets))
-    defaults = {"id": f"req_{number:032}", "caller": caller, "started_ms": clock.now_ms(), "started_s": clock.monotonic_s(), "body_bytes": 40}
+    defaults = {
+        "id": f"req_{number:032}",
+        "caller": caller,
+        "started_ms": clock.now_ms(),
+        "started_s": clock.monotonic_s(),
+        "body_bytes": 40,
+    }
     return make_call(**(defaults | fields))
 
 
-def ended(one, usage=Usage(10, 5)):
+def ended(one, usage=None):
     one.attempts.append(Attempt(DEPLOYMENT))
-    one.usage, one.outcome, one.is_answered = usage, "ok", True
+    one.usage, one.outcome, one.is_answered = usage or Usage(10, 5), "ok", True
     return settlement_of(one, estimate)
 
 
@@ -184,13 +190,17 @@ def test_calls_of_a_dead_worker_are_booked_from_what_it_left(gateway, accounting
     dead.progress(streaming.id, 7)
     dead.keep(spooled.id, ended(spooled, Usage(11, 12)))
     assert accounting.sweep() == 0, "it lives"
-    os.close(dead._life)        # what the operating system does for the dead
+    os.close(dead._life)  # what the operating system does for the dead
     assert accounting.sweep() == 3
     found = {row.request_id: row for row in rows(gateway.engine)}
     assert (found[never_sent.id].state, found[never_sent.id].cost_nanousd) == ("void", 0)
     assert (found[sent.id].state, found[sent.id].input_tokens, found[sent.id].output_tokens) == ("estimated", 10, 0)
     assert (found[streaming.id].output_tokens, found[streaming.id].provider) == (7, "fake")
-    assert (found[spooled.id].state, found[spooled.id].input_tokens, found[spooled.id].output_tokens) == ("measured", 11, 12)
+    assert (found[spooled.id].state, found[spooled.id].input_tokens, found[spooled.id].output_tokens) == (
+        "measured",
+        11,
+        12,
+    )
     assert {row.outcome for row in found.values()} == {"recovered", "ok"}
     assert dead._folder.joinpath(f"{dead._owner}.jsonl").exists() is False
     assert accounting.sweep() == 0
@@ -275,7 +285,9 @@ def test_what_is_forgotten_leaves_the_file_when_it_is_compacted(spool, monkeypat
 
 def test_torn_lines_are_skipped(tmp_path):
     path = tmp_path / "x.jsonl"
-    path.write_bytes(b'["sent","a",{}]\nnonsense\n["sent"]\n{"a":1}\n["other","b",1]\n["progress","a",4]\n["settle","c",{"x":')
+    path.write_bytes(
+        b'["sent","a",{}]\nnonsense\n["sent"]\n{"a":1}\n["other","b",1]\n["progress","a",4]\n["settle","c",{"x":'
+    )
     notes = read_notes(path)
     assert (notes.sent, notes.progress, notes.settlements) == ({"a": {}}, {"a": 4}, {})
     assert read_notes(tmp_path / "missing").sent == {}
@@ -290,7 +302,7 @@ def test_a_spool_that_cannot_be_made_or_written(tmp_path, monkeypatch):
     monkeypatch.setattr("os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(SpoolUnavailable, match="No space left"):
         spool.sent("b", 1)
-    spool.progress("a", 5)      # is not worth failing for
+    spool.progress("a", 5)  # is not worth failing for
     monkeypatch.undo()
     real = os.write
     monkeypatch.setattr("os.write", lambda file, data: real(file, data[:3]))
@@ -336,7 +348,11 @@ def test_a_foreign_lock_refuses_calls_and_reads_go_on(lite, upstream, tmp_path, 
     outsider.execute("BEGIN IMMEDIATE")
     client = lite.test_client()
     response = client.post("/v1/chat/completions", json=chat(), headers=AUTH)
-    assert (response.status_code, response.json["error"]["code"], response.headers["x-should-retry"]) == (503, "accounting_unavailable", "true")
+    assert (response.status_code, response.json["error"]["code"], response.headers["x-should-retry"]) == (
+        503,
+        "accounting_unavailable",
+        "true",
+    )
     assert client.get("/v1/models", headers=AUTH).status_code == 200
     assert upstream.served == []
     outsider.execute("COMMIT")
@@ -405,7 +421,9 @@ def test_a_postgres_that_is_away_or_slow(request, make_app, templates, upstream,
         other.execute("LOCK TABLE holds IN ACCESS EXCLUSIVE MODE")
         assert client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 503
         with pytest.raises(BooksUnavailable):
-            gateway.books.transact(lambda books: books.execute("DELETE FROM holds WHERE request_id = ? RETURNING takes", ("x",)))
+            gateway.books.transact(
+                lambda books: books.execute("DELETE FROM holds WHERE request_id = ? RETURNING takes", ("x",))
+            )
     with gateway.books._connected(), pytest.raises(BooksUnavailable, match="busy"):
         gateway.books.owners()
     assert client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 200

@@ -36,15 +36,34 @@ def make_budget(session, user):
 def hold(request_id, takes=(), owner="place.1.x", deadline=10**13):
     record = [(t.budget.id, t.period_start, t.amount, t.budget.unit, False) for t in takes]
     note = {"user": 1, "key": None, "model": "fast", "op": "chat", "stream": False, "in": 10}
-    return HoldRow(request_id, owner, 1_790_000_000_000, deadline, jsonx.dumps(record).decode(), jsonx.dumps(note).decode())
+    return HoldRow(
+        request_id, owner, 1_790_000_000_000, deadline, jsonx.dumps(record).decode(), jsonx.dumps(note).decode()
+    )
 
 
 def settlement(request_id, user, bookings=(), **fields):
     defaults = {
-        "request_id": request_id, "created_ms": 1_790_000_000_000, "user_id": user, "key_id": None, "model": "fast",
-        "provider": "fake", "upstream_model": "gpt-4o-mini", "operation": "chat", "is_stream": False, "status": 200,
-        "outcome": "ok", "state": "measured", "is_overrun": False, "usage": Usage(10, 20), "cost_nanousd": 13_500, "price": PRICE,
-        "bookings": tuple(bookings), "first_byte_ms": 5, "duration_ms": 9, "attempts": (("fake", "ok"),), "error": None,
+        "request_id": request_id,
+        "created_ms": 1_790_000_000_000,
+        "user_id": user,
+        "key_id": None,
+        "model": "fast",
+        "provider": "fake",
+        "upstream_model": "gpt-4o-mini",
+        "operation": "chat",
+        "is_stream": False,
+        "status": 200,
+        "outcome": "ok",
+        "state": "measured",
+        "is_overrun": False,
+        "usage": Usage(10, 20),
+        "cost_nanousd": 13_500,
+        "price": PRICE,
+        "bookings": tuple(bookings),
+        "first_byte_ms": 5,
+        "duration_ms": 9,
+        "attempts": (("fake", "ok"),),
+        "error": None,
     }
     return Settlement(**(defaults | fields))
 
@@ -154,7 +173,9 @@ def test_a_void_call_leaves_a_row_and_no_charge(gateway, session, user, make_bud
     budget = make_budget(100_000)
     take = Take(budget, 0, 20_000)
     gateway.books.reserve(hold("r1", [take]), [take])
-    gateway.books.settle(settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 0)], state="void", usage=Usage(), cost_nanousd=0))
+    gateway.books.settle(
+        settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 0)], state="void", usage=Usage(), cost_nanousd=0)
+    )
     assert window(session, budget) == (0, 0)
     assert (count(session, UsageRecord), count(session, LedgerEntry)) == (1, 0)
     assert ledger.verify(gateway.engine).differences == ()
@@ -174,8 +195,15 @@ def test_a_report_after_a_recovery_corrects_it(gateway, session, user, make_budg
     budget = make_budget(1_000_000)
     take = Take(budget, 0, 20_000)
     gateway.books.reserve(hold("r1", [take]), [take])
-    guess = settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 5_000)], outcome="recovered", state="estimated",
-                       usage=Usage(10, 0), cost_nanousd=5_000)
+    guess = settlement(
+        "r1",
+        user,
+        [Booking(budget.id, 0, "usd", 20_000, 5_000)],
+        outcome="recovered",
+        state="estimated",
+        usage=Usage(10, 0),
+        cost_nanousd=5_000,
+    )
     assert gateway.books.settle(guess)
     assert gateway.books.settle(settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 13_500)]))
     assert window(session, budget) == (13_500, 0)
@@ -191,7 +219,9 @@ def test_a_correction_may_also_give_back(gateway, session, user, make_budget):
     budget = make_budget(1_000_000)
     take = Take(budget, 0, 20_000)
     gateway.books.reserve(hold("r1", [take]), [take])
-    gateway.books.settle(settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 15_000)], outcome="recovered", cost_nanousd=15_000))
+    gateway.books.settle(
+        settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 15_000)], outcome="recovered", cost_nanousd=15_000)
+    )
     gateway.books.settle(settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 13_500)]))
     assert window(session, budget) == (13_500, 0)
     assert ledger.verify(gateway.engine).differences == ()
@@ -243,8 +273,15 @@ def test_open_holds_are_found_by_owner_and_by_deadline(gateway):
     assert [row.request_id for row in gateway.books.owned_by("here.2.b")] == ["r2"]
 
 
-@pytest.mark.parametrize("statement", ["UPDATE ledger_entries SET amount_tokens = 1", "DELETE FROM ledger_entries",
-                                       "UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger_entries SET amount_tokens = 1",
+        "DELETE FROM ledger_entries",
+        "UPDATE audit_log SET actor = 'x'",
+        "DELETE FROM audit_log",
+    ],
+)
 def test_ledger_and_audit_take_no_change(gateway, session, user, statement):
     gateway.books.add_tokens(user, 1, actor="ana", reason="test")
     session.rollback()

@@ -20,8 +20,8 @@ class Served:
     def __init__(self, environ: dict[str, str]) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
         kept = {
             name: value
@@ -34,7 +34,7 @@ class Served:
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,
-                env={**kept, "HOST": "127.0.0.1", "PORT": str(port), **environ},
+                env={**kept, "HOST": "127.0.0.1", "PORT": str(self.port), **environ},
                 start_new_session=True,
             )
         self._wait()

@@ -101,21 +101,29 @@ def test_login_answers_with_token_and_key(app, as_form):
     assert response.json["token_type"] == "bearer"
     assert response.json["expires_in"] == 1800
     assert response.json["api_key"] == key, "always the same one"
-    claims = jwt.decode(response.json["access_token"], SECRETS["SECRET_KEY"], ["HS256"], audience="tollhouse", issuer="tollhouse")
+    claims = jwt.decode(
+        response.json["access_token"], SECRETS["SECRET_KEY"], ["HS256"], audience="tollhouse", issuer="tollhouse"
+    )
     assert claims["sub"] == "maria"
     assert claims["exp"] - claims["iat"] == 1800
-    assert post(app, "/v1/chat/completions", chat(model="echo"), bearer(response.json["access_token"])).status_code == 200
+    assert (
+        post(app, "/v1/chat/completions", chat(model="echo"), bearer(response.json["access_token"])).status_code == 200
+    )
 
 
 def test_login_of_somebody_an_admin_made_gives_a_first_key_and_keeps_to_it(app):
     app.extensions["gateway"].accounts.create("joao", "a good password")
-    first, second = (post(app, "/login", {"username": "joao", "password": "a good password"}).json["api_key"] for _ in range(2))
+    first, second = (
+        post(app, "/login", {"username": "joao", "password": "a good password"}).json["api_key"] for _ in range(2)
+    )
     assert first == second
     assert first.startswith("sk-th-")
     here = app.extensions["gateway"]
     with Session(here.engine) as session, session.begin():
         here.keys.revoke(session, session.query(ApiKey).filter_by(kind="default").one().id, "misused")
-    assert post(app, "/login", {"username": "joao", "password": "a good password"}).json["api_key"] is None, "a revoked key is not replaced"
+    assert post(app, "/login", {"username": "joao", "password": "a good password"}).json["api_key"] is None, (
+        "a revoked key is not replaced"
+    )
 
 
 def test_no_copy_of_a_key_is_kept_when_that_is_wanted(make_app, sqlite_database):
@@ -132,7 +140,10 @@ def test_a_weak_first_password_gets_no_key(lite):
     assert (response.status_code, response.json["api_key"]) == (200, None)
 
 
-@pytest.mark.parametrize(("username", "password"), [("maria", "wrong password"), ("nobody", "wrong password"), ("api-tokens", "wrong password")])
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("maria", "wrong password"), ("nobody", "wrong password"), ("api-tokens", "wrong password")],
+)
 def test_login_fails_alike_for_known_and_unknown(lite, username, password):
     post(lite, "/register", GOOD)
     response = post(lite, "/login", {"username": username, "password": password})
@@ -154,7 +165,9 @@ def test_login_takes_as_long_for_nobody(lite, monkeypatch):
     assert len(checked) == 2
 
 
-@pytest.mark.parametrize("body", [{}, {"username": "maria"}, {"username": "", "password": ""}, {"username": {"a": 1}, "password": "x"}])
+@pytest.mark.parametrize(
+    "body", [{}, {"username": "maria"}, {"username": "", "password": ""}, {"username": {"a": 1}, "password": "x"}]
+)
 def test_bad_logins(lite, body):
     response = post(lite, "/login", body)
     assert (response.status_code, response.json["error"].rstrip(".")) == (400, "Invalid login data")
@@ -182,13 +195,11 @@ def test_guessing_is_braked_per_address_and_the_owner_still_gets_in(app):
     accounts.create("maria", "senha-da-maria")
     refused = 0
     for _ in range(20):
-        try:
+        with pytest.raises((AuthenticationFailed, TooManyAttempts)) as caught:
             accounts.sign_in("maria", "guess", "6.6.6.6")
-        except AuthenticationFailed:
-            pass
-        except TooManyAttempts as exc:
+        if isinstance(caught.value, TooManyAttempts):
             refused += 1
-            assert exc.retry_after_s >= 1
+            assert caught.value.retry_after_s >= 1
     assert refused == 14
     assert accounts.sign_in("maria", "senha-da-maria", "1.2.3.4").username == "maria"
     with pytest.raises(TooManyAttempts):
@@ -231,12 +242,10 @@ def test_the_wait_doubles_up_to_a_quarter_of_an_hour(lite, monkeypatch):
 
 def test_many_new_accounts_from_one_address_are_braked(lite):
     accounts = lite.extensions["gateway"].accounts
-    made = 0
+    for number in range(21):
+        accounts.register(f"user{number}", "long enough", "6.6.6.6")
     with pytest.raises(TooManyAttempts):
-        for number in range(40):
-            accounts.register(f"user{number}", "long enough", "6.6.6.6")
-            made += 1
-    assert made == 21
+        accounts.register("one-too-many", "long enough", "6.6.6.6")
 
 
 def test_too_many_sign_ins_at_once_are_told_to_wait(lite, monkeypatch):
@@ -249,7 +258,9 @@ def test_too_many_sign_ins_at_once_are_told_to_wait(lite, monkeypatch):
 FORGED = {
     "another key": lambda c: jwt.encode(c, "another-secret-key-of-32-characters!!", "HS256"),
     "no signature": lambda c: jwt.encode(c, "", "none"),
-    "expired": lambda c: jwt.encode(c | {"exp": datetime.now(UTC) - timedelta(seconds=1)}, SECRETS["SECRET_KEY"], "HS256"),
+    "expired": lambda c: jwt.encode(
+        c | {"exp": datetime.now(UTC) - timedelta(seconds=1)}, SECRETS["SECRET_KEY"], "HS256"
+    ),
     "never expires": lambda c: jwt.encode({k: v for k, v in c.items() if k != "exp"}, SECRETS["SECRET_KEY"], "HS256"),
     "meant for others": lambda c: jwt.encode(c | {"aud": "elsewhere"}, SECRETS["SECRET_KEY"], "HS256"),
     "from somebody else": lambda c: jwt.encode(c | {"iss": "elsewhere"}, SECRETS["SECRET_KEY"], "HS256"),

@@ -97,7 +97,13 @@ def test_echo_says_what_was_said(lite):
     response = post(lite, "chat/completions", chat("one two three", "echo"))
     assert response.json["choices"][0]["message"]["content"] == "one two three"
     row = last(engine(lite))
-    assert (row.input_tokens, row.output_tokens, row.cost_nanousd, row.price_source, row.state) == (3, 3, 0, "free", "measured")
+    assert (row.input_tokens, row.output_tokens, row.cost_nanousd, row.price_source, row.state) == (
+        3,
+        3,
+        0,
+        "free",
+        "measured",
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(SCENARIOS) - {"echo-hang", "echo-mute", "echo-slow"}))
@@ -113,9 +119,17 @@ def test_every_scenario_leaves_one_row(make_app, sqlite_database, name, is_strea
 def test_scenarios_that_take_their_time(make_app, sqlite_database):
     app = make_app(sqlite_database, LLM_TIMEOUT="300ms")
     assert post(app, "chat/completions", chat("a", "echo-mute")).status_code == 504
-    assert "upstream_timeout" in post(app, "chat/completions", chat("a b c", "echo-hang", stream=True)).get_data(as_text=True)
-    assert "upstream_timeout" in post(app, "chat/completions", chat("a", "echo-mute", stream=True)).get_data(as_text=True)
-    assert post(app, "chat/completions", chat("a b", "echo-slow", stream=True)).get_data(as_text=True).endswith("[DONE]\n\n")
+    assert "upstream_timeout" in post(app, "chat/completions", chat("a b c", "echo-hang", stream=True)).get_data(
+        as_text=True
+    )
+    assert "upstream_timeout" in post(app, "chat/completions", chat("a", "echo-mute", stream=True)).get_data(
+        as_text=True
+    )
+    assert (
+        post(app, "chat/completions", chat("a b", "echo-slow", stream=True))
+        .get_data(as_text=True)
+        .endswith("[DONE]\n\n")
+    )
     assert post(app, "chat/completions", chat("a", "echo-slow")).status_code == 200
     assert_books_agree(engine(app))
 
@@ -128,21 +142,47 @@ def test_silence_in_a_stream_is_filled_with_comments(make_app, sqlite_database):
 
 def test_echo_429_says_when_to_come_back(lite):
     response = post(lite, "chat/completions", chat("a", "echo-429"))
-    assert (response.status_code, response.headers["retry-after"], response.json["error"]["code"]) == (429, "7", "rate_limit_exceeded")
+    assert (response.status_code, response.headers["retry-after"], response.json["error"]["code"]) == (
+        429,
+        "7",
+        "rate_limit_exceeded",
+    )
 
 
 def test_echo_calls_the_tool_it_is_given(lite):
-    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {
-        "city": {"type": "string"}, "days": {"type": "integer"}, "odd": True}}}} for name in ("weather", "time")]
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}, "odd": True},
+                },
+            },
+        }
+        for name in ("weather", "time")
+    ]
     body = chat("Lisbon", "echo-tool-call", tools=tools, tool_choice={"type": "function", "function": {"name": "time"}})
     choice = post(lite, "chat/completions", body).json["choices"][0]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["tool_calls"][0]["function"]["name"] == "time"
-    assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": "Lisbon", "days": 1, "odd": "Lisbon"}
+    assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {
+        "city": "Lisbon",
+        "days": 1,
+        "odd": "Lisbon",
+    }
     whole_tokens = last(engine(lite)).output_tokens
-    deltas = [json.loads(event)["choices"][0]["delta"] for event in events(post(lite, "chat/completions", body | {"stream": True}))[:-1]]
+    deltas = [
+        json.loads(event)["choices"][0]["delta"]
+        for event in events(post(lite, "chat/completions", body | {"stream": True}))[:-1]
+    ]
     calls = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
-    assert json.loads("".join(call["function"]["arguments"] for call in calls)) == {"city": "Lisbon", "days": 1, "odd": "Lisbon"}
+    assert json.loads("".join(call["function"]["arguments"] for call in calls)) == {
+        "city": "Lisbon",
+        "days": 1,
+        "odd": "Lisbon",
+    }
     assert last(engine(lite)).output_tokens == whole_tokens
 
 
@@ -159,7 +199,11 @@ def test_echo_keeps_to_n_and_the_limit(lite):
 
 def test_echo_embeds_the_same_way_each_time(lite):
     whole = post(lite, "embeddings", {"model": "echo-embedding", "input": ["a", "b"], "dimensions": 4}).json["data"]
-    packed = post(lite, "embeddings", {"model": "echo-embedding", "input": ["a", "b"], "dimensions": 4, "encoding_format": "base64"}).json["data"]
+    packed = post(
+        lite,
+        "embeddings",
+        {"model": "echo-embedding", "input": ["a", "b"], "dimensions": 4, "encoding_format": "base64"},
+    ).json["data"]
     unpacked = struct.unpack("<4f", base64.b64decode(packed[1]["embedding"]))
     assert unpacked == pytest.approx(whole[1]["embedding"])
     assert whole[0]["embedding"] != whole[1]["embedding"]
@@ -177,8 +221,12 @@ def test_models_are_listed_with_all_four_members(lite, upstream):
     with_upstream(lite, upstream)
     listed = get(lite, "/v1/models").json
     assert listed["object"] == "list"
-    assert {"blueprint-standard", "blueprint-advanced", "blueprint-experimental", "echo", "fast"} <= {entry["id"] for entry in listed["data"]}
-    assert all(set(entry) == {"id", "object", "created", "owned_by"} and entry["object"] == "model" for entry in listed["data"])
+    assert {"blueprint-standard", "blueprint-advanced", "blueprint-experimental", "echo", "fast"} <= {
+        entry["id"] for entry in listed["data"]
+    }
+    assert all(
+        set(entry) == {"id", "object", "created", "owned_by"} and entry["object"] == "model" for entry in listed["data"]
+    )
 
 
 def test_one_model_also_with_slashes(lite, upstream):
@@ -187,7 +235,12 @@ def test_one_model_also_with_slashes(lite, upstream):
     assert get(lite, "/v1/models/openai%2Fgpt-4o").json["id"] == "openai/gpt-4o"
     response = get(lite, "/v1/models/x")
     assert response.status_code == 404
-    assert response.json["error"] == {"message": "Model 'x' not found", "type": "invalid_request_error", "param": "model_id", "code": "model_not_found"}
+    assert response.json["error"] == {
+        "message": "Model 'x' not found",
+        "type": "invalid_request_error",
+        "param": "model_id",
+        "code": "model_not_found",
+    }
 
 
 def test_models_need_a_key(lite):
@@ -210,22 +263,35 @@ def test_what_ollama_has_pulled_is_usable_without_configuring(ollama, upstream):
     assert response.json["usage"] == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
     sent = upstream.served[-1]
     assert sent.path == "/api/chat"
-    assert sent.body == {"model": "llama3.2:latest", "messages": [{"role": "user", "content": "hi"}], "stream": False,
-                         "options": {"temperature": 0.5, "stop": ["x"], "num_predict": 9}}
+    assert sent.body == {
+        "model": "llama3.2:latest",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": False,
+        "options": {"temperature": 0.5, "stop": ["x"], "num_predict": 9},
+    }
     row = last(engine(ollama))
     assert (row.provider, row.state, row.cost_nanousd, row.price_source) == ("ollama", "measured", 0, "free")
 
 
 def test_a_stream_of_ollama(ollama):
-    response = post(ollama, "chat/completions", chat("hi", "llama3.2:latest", stream=True, stream_options={"include_usage": True}))
+    response = post(
+        ollama, "chat/completions", chat("hi", "llama3.2:latest", stream=True, stream_options={"include_usage": True})
+    )
     chunks = [json.loads(event) for event in events(response)[:-1]]
-    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"]) == "word0 word1 word2 word3 word4 "
+    assert (
+        "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
+        == "word0 word1 word2 word3 word4 "
+    )
     assert chunks[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
     assert response.get_data().endswith(b"data: [DONE]\n\n")
 
 
 def test_ollama_completes_and_embeds(ollama, upstream):
-    assert post(ollama, "completions", {"model": "nomic", "prompt": ["once"]}).json["choices"][0]["text"].startswith("word0")
+    assert (
+        post(ollama, "completions", {"model": "nomic", "prompt": ["once"]})
+        .json["choices"][0]["text"]
+        .startswith("word0")
+    )
     assert upstream.served[-1].path == "/api/generate"
     assert events(post(ollama, "completions", {"model": "nomic", "prompt": "once", "stream": True}))[-1] == "[DONE]"
     response = post(ollama, "embeddings", {"model": "nomic", "input": ["a", "b"], "encoding_format": "base64"})
@@ -238,7 +304,9 @@ def test_a_model_pulled_a_moment_ago_is_found(ollama, upstream):
     upstream.models.append("new-one")
     assert post(ollama, "chat/completions", chat("hi", "new-one")).status_code == 200
     upstream.models.append("newer-one")
-    assert post(ollama, "chat/completions", chat("hi", "newer-one")).status_code == 400, "asked again a moment later at the earliest"
+    assert post(ollama, "chat/completions", chat("hi", "newer-one")).status_code == 400, (
+        "asked again a moment later at the earliest"
+    )
 
 
 def test_a_model_that_was_removed_is_withdrawn(ollama, upstream):
@@ -263,9 +331,10 @@ def test_an_ollama_stream_that_ends_early(ollama, upstream, plan, outcome):
     assert last(engine(ollama)).outcome == outcome
 
 
-@pytest.mark.parametrize(("body", "status", "message"), [
-    ('{"error": "model not found"}', 404, "model not found"), ("oops", 500, "failed (500)"),
-])
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [('{"error": "model not found"}', 404, "model not found"), ("oops", 500, "failed (500)")],
+)
 def test_errors_of_ollama(ollama, upstream, body, status, message):
     upstream.will(status=status, body=body)
     response = post(ollama, "chat/completions", chat("hi", "nomic"))
@@ -273,7 +342,9 @@ def test_errors_of_ollama(ollama, upstream, body, status, message):
 
 
 def test_tuning_that_ollama_lacks_is_dropped_and_named(ollama):
-    response = post(ollama, "chat/completions", chat("hi", "nomic", logit_bias={}, user="x", tool_choice="required", tools=[]))
+    response = post(
+        ollama, "chat/completions", chat("hi", "nomic", logit_bias={}, user="x", tool_choice="required", tools=[])
+    )
     assert response.headers["x-gateway-dropped-params"] == "logit_bias,tool_choice,user"
 
 
@@ -281,9 +352,29 @@ def test_tuning_that_ollama_lacks_is_dropped_and_named(ollama):
     ("path", "body", "param"),
     [
         ("chat/completions", chat("x", "nomic", n=2), "n"),
-        ("chat/completions", {"model": "nomic", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}]}, "messages"),
-        ("chat/completions", {"model": "nomic", "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}, "messages"),
-        ("chat/completions", {"model": "nomic", "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]}]}, "messages"),
+        (
+            "chat/completions",
+            {
+                "model": "nomic",
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}
+                ],
+            },
+            "messages",
+        ),
+        (
+            "chat/completions",
+            {"model": "nomic", "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+            "messages",
+        ),
+        (
+            "chat/completions",
+            {
+                "model": "nomic",
+                "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]}],
+            },
+            "messages",
+        ),
         ("completions", {"model": "nomic", "prompt": ["a", "b"]}, "prompt"),
         ("completions", {"model": "nomic", "prompt": [1, 2]}, "prompt"),
         ("completions", {"model": "nomic", "prompt": "a", "echo": True}, "echo"),
@@ -292,7 +383,11 @@ def test_tuning_that_ollama_lacks_is_dropped_and_named(ollama):
 )
 def test_content_that_ollama_cannot_take_is_refused(ollama, path, body, param):
     response = post(ollama, path, body)
-    assert (response.status_code, response.json["error"]["code"], response.json["error"]["param"]) == (400, "unsupported_content", param)
+    assert (response.status_code, response.json["error"]["code"], response.json["error"]["param"]) == (
+        400,
+        "unsupported_content",
+        param,
+    )
     assert_books_agree(engine(ollama))
 
 
@@ -324,14 +419,22 @@ def test_errors_elsewhere_have_the_other_form(lite):
     assert get(lite, "/login", {}).headers["allow"]
 
 
-@pytest.mark.parametrize(("origins", "origin", "allowed"), [
-    ("", "https://a.test", None), ("*", "https://a.test", "*"), ("https://a.test,https://b.test", "https://b.test", "https://b.test"),
-    ("https://a.test", "https://evil.test", None),
-])
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ("", "https://a.test", None),
+        ("*", "https://a.test", "*"),
+        ("https://a.test,https://b.test", "https://b.test", "https://b.test"),
+        ("https://a.test", "https://evil.test", None),
+    ],
+)
 def test_browsers_on_other_origins(make_app, sqlite_database, origins, origin, allowed):
     app = make_app(sqlite_database, CORS_ORIGINS=origins)
-    for response in (app.test_client().options("/v1/chat/completions", headers={"Origin": origin}), get(app, "/v1/models", AUTH | {"Origin": origin}),
-                     get(app, "/v1/models", {"Origin": origin})):
+    for response in (
+        app.test_client().options("/v1/chat/completions", headers={"Origin": origin}),
+        get(app, "/v1/models", AUTH | {"Origin": origin}),
+        get(app, "/v1/models", {"Origin": origin}),
+    ):
         assert response.headers.get("access-control-allow-origin") == allowed
         assert "access-control-allow-credentials" not in response.headers
 

@@ -33,9 +33,14 @@ def served(request, serve, sqlite_database, tmp_path, upstream):
 def send(served, path, plan, **members):
     """A request on a connection of its own, with a plan for the upstream in its text."""
     text = json.dumps(ROUTES[path] | members).replace("%s", json.dumps("{" + json.dumps(plan) + "}")[1:-1])
-    line = socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])))
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(text.encode())}\r\n\r\n"
-    line.sendall(head.encode() + text.encode())
+    line = socket.create_connection(("127.0.0.1", served.port))
+    head = [
+        f"POST {path} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {TOKEN}",
+        f"Content-Length: {len(text.encode())}",
+    ]
+    line.sendall("\r\n".join([*head, "", text]).encode())
     return line
 
 

@@ -8,7 +8,12 @@ from tests.conftest import TOKEN, make_config
 from tests.helpers import assert_books_agree, last, rows, with_upstream
 
 MESSAGES = [{"role": "user", "content": "one two three"}]
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    }
+]
 
 
 @pytest.fixture(params=["gevent", "gthread"])
@@ -50,23 +55,36 @@ def test_every_call_of_the_sdk(served, client, upstream):
     assert text == "word0 word1 word2 word3 word4 "
     booked(served, 3, 5)
 
-    chunks = list(client.chat.completions.create(model="fast", messages=MESSAGES, stream=True, stream_options={"include_usage": True}))
+    chunks = list(
+        client.chat.completions.create(
+            model="fast", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+        )
+    )
     assert (chunks[-1].choices, chunks[-1].usage.completion_tokens) == ([], 5)
     booked(served, 3, 5)
 
     with client.chat.completions.stream(model="echo", messages=MESSAGES) as stream:
-        assert [event for event in stream][-1].type == "content.done"
+        assert list(stream)[-1].type == "content.done"
         assert stream.get_final_completion().choices[0].message.content == "one two three"
     booked(served, 3, 3, 0)
 
-    call = client.chat.completions.create(model="echo-tool-call", messages=MESSAGES, tools=TOOLS).choices[0].message.tool_calls[0]
+    call = (
+        client.chat.completions.create(model="echo-tool-call", messages=MESSAGES, tools=TOOLS)
+        .choices[0]
+        .message.tool_calls[0]
+    )
     assert (call.function.name, call.function.arguments) == ("weather", '{"city":"one two three"}')
     with client.chat.completions.stream(model="echo-tool-call", messages=MESSAGES, tools=TOOLS) as stream:
-        assert stream.get_final_completion().choices[0].message.tool_calls[0].function.arguments == '{"city":"one two three"}'
+        assert (
+            stream.get_final_completion().choices[0].message.tool_calls[0].function.arguments
+            == '{"city":"one two three"}'
+        )
 
     assert client.completions.create(model="fast", prompt="one two").choices[0].text.startswith("word0")
     booked(served, 2, 5)
-    assert "".join(c.choices[0].text for c in client.completions.create(model="fast", prompt="one", stream=True)).startswith("word0")
+    assert "".join(
+        c.choices[0].text for c in client.completions.create(model="fast", prompt="one", stream=True)
+    ).startswith("word0")
     booked(served, 1, 5)
 
     assert client.embeddings.create(model="fast", input=["a", "b"]).data[1].embedding == [0.5, -0.25]
@@ -85,7 +103,11 @@ def test_every_call_of_the_sdk(served, client, upstream):
 def test_every_error_class_of_the_sdk(served, client):
     with pytest.raises(openai.BadRequestError) as bad:
         client.chat.completions.create(model="fast", messages=[{"role": "king", "content": "x"}])
-    assert (bad.value.param, bad.value.code, bad.value.type) == ("messages.0.role", "validation_error", "invalid_request_error")
+    assert (bad.value.param, bad.value.code, bad.value.type) == (
+        "messages.0.role",
+        "validation_error",
+        "invalid_request_error",
+    )
     assert bad.value.request_id.startswith("req_")
     with pytest.raises(openai.BadRequestError, match="not available"):
         client.chat.completions.create(model="no-such", messages=MESSAGES)
@@ -101,7 +123,11 @@ def test_every_error_class_of_the_sdk(served, client):
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="echo-500", messages=MESSAGES)
     with pytest.raises(openai.APIError, match="early"):
-        list(client.chat.completions.create(model="echo-cut", messages=[{"role": "user", "content": "a b c d e"}], stream=True))
+        list(
+            client.chat.completions.create(
+                model="echo-cut", messages=[{"role": "user", "content": "a b c d e"}], stream=True
+            )
+        )
     assert_books_agree(served.engine)
 
 
@@ -117,5 +143,7 @@ def test_retries_of_the_sdk_obey_the_gateway(served, upstream):
 def test_nobody_speaks_of_cookies_on_the_api(served):
     import requests
 
-    answer = requests.get(f"{served.base_url}/models", headers={"Authorization": f"Bearer {TOKEN}", "Cookie": "tollhouse=x"}, timeout=5)
+    answer = requests.get(
+        f"{served.base_url}/models", headers={"Authorization": f"Bearer {TOKEN}", "Cookie": "tollhouse=x"}, timeout=5
+    )
     assert "set-cookie" not in answer.headers

@@ -17,7 +17,14 @@ tokens = st.integers(0, 2_000_000)
 
 @pytest.mark.parametrize(
     ("usd", "nanousd"),
-    [("1", 10**9), ("0.15", 150_000_000), (Decimal("0.0000000005"), 1), ("0.00000000049", 0), (2, 2 * 10**9), ("-1.5", -1_500_000_000)],
+    [
+        ("1", 10**9),
+        ("0.15", 150_000_000),
+        (Decimal("0.0000000005"), 1),
+        ("0.00000000049", 0),
+        (2, 2 * 10**9),
+        ("-1.5", -1_500_000_000),
+    ],
 )
 def test_usd_to_nanousd(usd, nanousd):
     assert money.nanousd(usd) == nanousd
@@ -31,7 +38,14 @@ def test_not_an_amount(usd):
 
 @pytest.mark.parametrize(
     ("nanousd", "shown"),
-    [(0, "$0.00"), (10**9, "$1.00"), (1_234_500_000, "$1.2345"), (25, "$0.000000025"), (-1_500_000_000, "-$1.50"), (10**15, "$1,000,000.00")],
+    [
+        (0, "$0.00"),
+        (10**9, "$1.00"),
+        (1_234_500_000, "$1.2345"),
+        (25, "$0.000000025"),
+        (-1_500_000_000, "-$1.50"),
+        (10**15, "$1,000,000.00"),
+    ],
 )
 def test_shown(nanousd, shown):
     assert money.show_usd(nanousd) == shown
@@ -44,7 +58,12 @@ def test_shown(nanousd, shown):
         pytest.param(Usage(3, 5), CHEAP, 3 * 150 + 5 * 600, id="input and output"),
         pytest.param(Usage(1, 0), Price(500_000, 0), 1, id="half a nano-USD is rounded up"),
         pytest.param(Usage(1, 0), Price(499_999, 0), 0, id="less is rounded down"),
-        pytest.param(Usage(1000, 0, cache_read_input_tokens=900), CACHED, 100 * 3000 + 900 * 300, id="cached input at its rate, once"),
+        pytest.param(
+            Usage(1000, 0, cache_read_input_tokens=900),
+            CACHED,
+            100 * 3000 + 900 * 300,
+            id="cached input at its rate, once",
+        ),
         pytest.param(Usage(1000, 0, None, 1000), CACHED, 1000 * 3750, id="written to the cache"),
         pytest.param(Usage(1000, 10, 900), CHEAP, 1000 * 150 + 10 * 600, id="cached input without a rate is input"),
         pytest.param(Usage(10, 0, 50), CACHED, 50 * 300, id="more cached than input: never less than nothing"),

@@ -1,0 +1,69 @@
+"""Crowds of callers, and how large they are: short in the suite, full size with TOLLHOUSE_SOAK=1 (`make soak`)."""
+
+import http.client
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine
+
+from services import ledger
+from tests.fakes.served import Served
+
+SOAK = bool(os.environ.get("TOLLHOUSE_SOAK"))
+
+
+def crowd(size: int, numbers: Iterable[int], work: Callable[[int], Any]) -> list[Any]:
+    """Do the work for all numbers in `size` threads that start together; returns the results as they came."""
+    start, guard, left, results = threading.Barrier(size), threading.Lock(), iter(numbers), []
+
+    def run() -> None:
+        start.wait()
+        while True:
+            with guard:
+                number = next(left, None)
+            if number is None:
+                return
+            results.append(work(number))
+
+    threads = [threading.Thread(target=run) for _ in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def ask(served: Served, body: dict[str, Any], token: str, timeout: float = 60.0) -> tuple[int, str]:
+    """One call on a connection of its own, read to its end: status and text; (0, reason) if the line broke."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=timeout)
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except (OSError, http.client.HTTPException) as exc:
+        return 0, repr(exc)
+    finally:
+        connection.close()
+
+
+def wait_until_clean(engine: Engine, within_s: float) -> float:
+    """Until the books agree and no call is open; returns how many seconds that took."""
+    start = time.monotonic()
+    while (report := ledger.verify(engine)).open_holds and time.monotonic() - start < within_s:
+        time.sleep(0.2)
+    assert (report.differences, report.open_holds) == ((), 0)
+    return time.monotonic() - start
+
+
+@pytest.fixture
+def engine(app: Flask) -> Engine:
+    """The books, seen from outside the gateway."""
+    here: Engine = app.extensions["gateway"].engine
+    return here
