@@ -65,9 +65,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--database", type=database_names, default=["sqlite"], help="default sqlite")
     parser.add_argument("--only", default="", help="only cells whose name contains this text")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
-    parser.add_argument(
-        "--repo", type=Path, default=servers.HERE.parent, help="checkout to measure (its own)"
-    )
+    parser.add_argument("--repo", type=Path, default=servers.HERE.parent, help="checkout to measure (its own)")
     options = parser.parse_args()
     options.repo = options.repo.resolve()
     options.rounds = options.rounds or (1 if options.quick else 3)

@@ -44,15 +44,7 @@ def postgres(repo: Path, folder: Path) -> Iterator[Database]:
     if USER and GROUP:
         shutil.chown(folder, USER, GROUP)
     where = ["-D", str(data)]
-    make = [
-        str(programs / "initdb"),
-        *where,
-        "--auth=trust",
-        "--encoding=utf8",
-        "--locale=C",
-        "-U",
-        "postgres",
-    ]
+    make = [str(programs / "initdb"), *where, "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres"]
     serve = [str(programs / "postgres"), *where, "-p", str(port)]
     serve += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
     ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]

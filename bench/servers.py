@@ -26,10 +26,7 @@ models:
     deployments: [{{provider: fake, model: gpt-4o-mini, priority: 1, weight: 1}}]
     price: {{input_per_million: 0.15, output_per_million: 0.60}}
 """
-BUDGETS = (
-    "--unit usd --limit 1000000 --period total",
-    "--unit tokens --limit 1000000000000 --period day",
-)
+BUDGETS = ("--unit usd --limit 1000000 --period total", "--unit tokens --limit 1000000000000 --period day")
 
 
 class BenchError(Exception):
