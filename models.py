@@ -32,6 +32,10 @@ from utils.extensions import Base
 
 Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only in INTEGER columns
 
+# The books know users, keys and budgets by number for ever. SQLite would give the number of a deleted one to the
+# next, which would then start with the other's usage; Postgres never does.
+NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
+
 
 class UtcMs(TypeDecorator[datetime]):
     """A moment: aware datetime in Python, milliseconds since 1970 in the database."""
@@ -76,7 +80,7 @@ class User(Base):
     """A person or service that owns keys. The two counters are sums of the ledger."""
 
     __tablename__ = "users"
-    __table_args__ = (_one_of("role", "admin", "user"),)
+    __table_args__ = (_one_of("role", "admin", "user"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     username: Mapped[str] = mapped_column(String(150), unique=True)
@@ -112,6 +116,7 @@ class ApiKey(Base):
             sqlite_where=text("kind = 'default' AND revoked_at IS NULL"),
             postgresql_where=text("kind = 'default' AND revoked_at IS NULL"),
         ),
+        NEVER_AGAIN,
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
@@ -246,6 +251,7 @@ class Budget(Base):
         *_not_negative("limit_amount"),
         CheckConstraint("NOT is_prepaid OR (unit = 'tokens' AND period = 'total')", name="prepaid_is_total_tokens"),
         UniqueConstraint("scope", "scope_id", "unit", "period", "is_prepaid"),
+        NEVER_AGAIN,
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)

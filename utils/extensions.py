@@ -31,6 +31,8 @@ class Base(DeclarativeBase):
     )
 
 
+LOCALE = "tollhouse.locale"  # in the WSGI environment: the language that a signed-in person chose
+
 db = SQLAlchemy(model_class=Base)
 bcrypt = Bcrypt()
 login_manager = LoginManager()
@@ -63,10 +65,12 @@ def init(app: Flask) -> None:
 
 
 def _locale() -> str:
-    """The language of a request: the best one its sender accepts, else DEFAULT_LOCALE."""
+    """The language of a request: what its person chose, the best one its sender accepts, else DEFAULT_LOCALE."""
     default = str(current_app.config["BABEL_DEFAULT_LOCALE"])
     if not has_request_context():
         return default
+    if LOCALE in request.environ:
+        return str(request.environ[LOCALE])
     offered = {"en": "en", "pt": "pt_BR", "pt-BR": "pt_BR"}
     best = request.accept_languages.best_match(list(offered))
     return offered[best] if best else default

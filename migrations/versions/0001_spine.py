@@ -86,6 +86,7 @@ def upgrade() -> None:
             "is_prepaid",
             name=op.f("uq_budgets_scope_scope_id_unit_period_is_prepaid"),
         ),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "catalog_version",
@@ -246,6 +247,7 @@ def upgrade() -> None:
         sa.CheckConstraint("role IN ('admin', 'user')", name=op.f("ck_users_role_known")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("username", name=op.f("uq_users_username")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "api_keys",
@@ -267,6 +269,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_api_keys_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("api_keys", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_api_keys_user_id"), ["user_id"], unique=False)

@@ -1,7 +1,112 @@
-"""Admin."""
-from flask import Blueprint, Flask
-bp = Blueprint("admin", __name__)
-@bp.get("/admin/")
-def index(): return "x"
+"""The panel: Flask-Admin with our own templates, for admins only.
+
+Flask-Admin brings the lists; how its pages behave is in tables.py, who may see them in guard.py.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, render_template
+from flask_admin.theme import Bootstrap4Theme
+from werkzeug.exceptions import HTTPException
+
+from routes import render
+from routes.admin import guard, show, signin
+from routes.admin.budgets import Budgets
+from routes.admin.catalog import Models
+from routes.admin.guard import Panel
+from routes.admin.keys import Keys
+from routes.admin.logs import AuditLog, Ledger, Usage
+from routes.admin.overview import Overview
+from routes.admin.providers import Providers
+from routes.admin.texts import N_, gettext
+from routes.admin.users import Users
+from services.errors import GatewayError
+from utils.extensions import login_manager
+
+log = logging.getLogger(__name__)
+
+ASSET_S = 3600  # browsers ask again after an hour; ours change their address with their content
+ACCESS, ROUTING, OBSERVE = N_("Access"), N_("Routing"), N_("Observe")
+
+
 def register(app: Flask) -> None:
-    app.register_blueprint(bp)
+    """Put the panel on the app.
+
+    Raises:
+        UnguardedView: a view would be open to anybody.
+    """
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = ASSET_S
+    panel = Panel(
+        name="Tollhouse",
+        url="/admin",
+        index_view=Overview(N_("Overview"), endpoint="admin", url="/admin"),
+        theme=Bootstrap4Theme(),
+        csp_nonce_generator=guard.nonce,
+    )
+    for view in (
+        Users(N_("Users"), ACCESS, endpoint="users"),
+        Keys(N_("API keys"), ACCESS, endpoint="keys"),
+        Budgets(N_("Budgets"), ACCESS, endpoint="budgets"),
+        Providers(N_("Providers"), ROUTING, endpoint="providers"),
+        Models(N_("Models"), ROUTING, endpoint="models"),
+        Usage(N_("Usage"), OBSERVE, endpoint="usage"),
+        Ledger(N_("Ledger"), OBSERVE, endpoint="ledger"),
+        AuditLog(N_("Audit log"), OBSERVE, endpoint="audit"),
+    ):
+        panel.add_view(view)
+    panel.init_app(app)
+    app.register_blueprint(signin.bp)
+    views = panel._views  # noqa: SLF001 - it has no public list
+    show.register(app, views)
+    _wire(app, [signin.bp.name, *(view.endpoint for view in views)])
+
+
+def _wire(app: Flask, names: list[str]) -> None:
+    """What happens around every request of the panel, and of nothing else."""
+    # Flask-Login would look at the session after every request of the app: that costs CPU on /v1, whose answers
+    # would carry `Vary: Cookie` and spoil caches. Only the panel has sessions, so only the panel gets the hook.
+    hook = login_manager._update_remember_cookie  # noqa: SLF001 - it offers no other way
+    everywhere = app.after_request_funcs.get(None, [])
+    if hook in everywhere:
+        everywhere.remove(hook)
+    for name in names:
+        app.before_request_funcs.setdefault(name, []).append(guard.before)
+        app.after_request_funcs.setdefault(name, []).extend([hook, guard.after])
+        handlers = app.error_handler_spec[name]
+        handlers[None][HTTPException] = _refused
+        handlers[None][GatewayError] = _failed
+        handlers[None][Exception] = _unexpected
+
+
+def _refused(exc: HTTPException) -> Any:
+    """The framework's errors as a page."""
+    if exc.code is None or exc.code < HTTPStatus.BAD_REQUEST:
+        return exc
+    return render_template("admin/error.html", status=HTTPStatus(exc.code), message=_words(exc)), exc.code
+
+
+def _failed(exc: GatewayError) -> Any:
+    """What a service refused and no form could show."""
+    log.log(exc.level, "request failed request_id=%s status=%s code=%s", render.request_id(), exc.status, exc.code)
+    return render_template("admin/error.html", status=HTTPStatus(exc.status), message=gettext(str(exc))), exc.status
+
+
+def _unexpected(exc: Exception) -> Any:
+    """The last resort: say nothing of the inside, log everything."""
+    log.error("request failed request_id=%s", render.request_id(), exc_info=exc)
+    message = gettext("Something went wrong. The log has the reason, under the number %(id)s.", id=render.request_id())
+    return render_template("admin/error.html", status=HTTPStatus.INTERNAL_SERVER_ERROR, message=message), 500
+
+
+def _words(exc: HTTPException) -> str:
+    """Our words for an error; what `abort` was given goes before."""
+    words = {
+        400: gettext("The form is out of date. Go back, load the page again and send it once more."),
+        404: gettext("There is nothing here. It may have been deleted."),
+        405: gettext("This address does not take that kind of request."),
+        413: gettext("That was too much to send at once."),
+    }
+    given = exc.description if type(exc).description != exc.description else None
+    return words.get(exc.code or 0) or given or gettext("You may not do this.")

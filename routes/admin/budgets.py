@@ -1,0 +1,224 @@
+"""Budgets: ceilings of users and keys, and what is gone of them. What is spent is the books' affair."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+from zoneinfo import available_timezones
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+from wtforms import RadioField, SelectField
+from wtforms.validators import InputRequired, Length, ValidationError
+
+from models import ApiKey, Budget, User
+from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options
+from routes.admin.guard import actor, expose, go
+from routes.admin.tables import Choice, Table
+from routes.admin.texts import N_, gettext, lazy_gettext
+from services import budgets, reports
+from services.errors import InvalidRequest
+from utils import money
+from utils.extensions import db, gateway
+
+_ = lazy_gettext
+
+SCOPE_NAMES: Final = {"user": _("User"), "key": _("API key")}
+OFFERED: Final = 200  # owners that the browser suggests; any other can be typed
+
+
+class LimitForm(PanelForm):
+    """What can be changed of a budget."""
+
+    limit = TextField(_("Limit"), [InputRequired(), Length(1, 30)])
+    timezone = TextField(
+        _("Time zone"),
+        [InputRequired(), Length(1, 60)],
+        default="UTC",
+        description=_("Where days, weeks and months begin, such as America/Sao_Paulo."),
+    )
+
+    unit_of_row = "usd"  # set by the view where the row has the unit
+
+    def unit_now(self) -> str:
+        """In what the limit counts."""
+        return self.unit_of_row
+
+    def validate_limit(self, field: Any) -> None:
+        """An amount in the budget's unit."""
+        is_usd = self.unit_now() == "usd"
+        usd, tokens = gettext("This is not an amount in USD, such as 2.50."), gettext("This is not a number of tokens.")
+        if not is_usd and not field.data.isdigit():
+            raise ValidationError(tokens)
+        try:
+            budgets.parse_limit(self.unit_now(), field.data)
+        except InvalidRequest as exc:
+            raise ValidationError(usd if is_usd else tokens) from exc
+
+    def validate_timezone(self, field: Any) -> None:
+        """A name of the time zone database."""
+        if field.data not in available_timezones():
+            raise ValidationError(gettext("There is no time zone of that name."))
+
+    def amount(self) -> int:
+        """The limit in the budget's unit."""
+        return budgets.parse_limit(self.unit_now(), self.limit.data)
+
+
+class NewBudget(LimitForm):
+    """A new budget."""
+
+    scope = RadioField(_("For"), choices=options(SCOPE_NAMES), default="user")
+    owner = TextField(_("User name, or hint or number of the key"), [InputRequired(), Length(1, 150)])
+    unit = SelectField(_("Counts"), choices=options(UNIT_NAMES), default="usd")
+    period = SelectField(_("Period"), choices=options(PERIOD_NAMES), default="month")
+
+    def unit_now(self) -> str:
+        """In what the limit counts."""
+        return str(self.unit.data)
+
+
+class Budgets(Table):
+    """The ceilings."""
+
+    model_class = Budget
+    icon, singular, resource = "piggy-bank", "Budget", "budget"
+    column_list = ("owner", "period", "gone", "left", "resets")
+    column_labels: ClassVar[dict[str, Any]] = {
+        "owner": _("For"),
+        "period": _("Period"),
+        "gone": _("Spent and held"),
+        "left": _("Left"),
+        "resets": _("Resets"),
+    }
+    column_sortable_list: ClassVar[list[Any]] = []
+    column_default_sort = ("id", True)
+    list_template = "admin/budgets/list.html"
+    create_template = "admin/budgets/create.html"
+    edit_template = "admin/budgets/edit.html"
+    details_view = None  # type: ignore[assignment]
+    can_view_details = False
+    choices = (
+        Choice("scope", _("For"), list(SCOPE_NAMES.items())),
+        Choice("unit", _("Counts"), list(UNIT_NAMES.items())),
+        Choice("period", _("Period"), list(PERIOD_NAMES.items())),
+    )
+
+    def get_query(self) -> Any:
+        """The rows of the list, narrowed."""
+        return self._narrowed(super().get_query())
+
+    def get_count_query(self) -> Any:
+        """How many they are."""
+        return self._narrowed(super().get_count_query())
+
+    def _narrowed(self, query: Any) -> Any:
+        for name in ("scope", "unit", "period"):
+            if value := self.chosen(name):
+                query = query.filter(getattr(Budget, name) == value)
+        return query
+
+    def extras(self, rows: list[Any]) -> Mapping[str, Any]:
+        """What is gone of each, and whose they are."""
+        states = budgets.states(gateway().engine, rows)
+        return {"states": {state.budget.id: state for state in states}, "names": _names(rows)}
+
+    def create_form(self, obj: Any = None) -> NewBudget:
+        """See Flask-Admin."""
+        scope = self.argument("scope") if self.argument("scope") in SCOPE_NAMES else "user"
+        return NewBudget(self.given(), scope=scope, owner=self.argument("owner"))
+
+    def edit_form(self, obj: Any = None) -> LimitForm:
+        """See Flask-Admin."""
+        shown = f"{money.usd(obj.limit_amount).normalize():f}" if obj.unit == "usd" else str(obj.limit_amount)
+        form = LimitForm(self.given(), limit=shown, timezone=obj.timezone)
+        form.unit_of_row = obj.unit
+        return form
+
+    @expose("/new/", methods=("GET", "POST"))
+    def create_view(self) -> Any:
+        """The form of a new budget."""
+        form = self.create_form()
+        owners = db.session.scalars(select(User.username).order_by(User.username).limit(OFFERED)).all()
+        return self.answer_form(form, lambda: self.create(form), self.create_template, owners=owners)
+
+    @expose("/edit/", methods=("GET", "POST"))
+    def edit_view(self) -> Any:
+        """The form of a budget, with where it stands."""
+        row = self.row()
+        form = self.edit_form(obj=row)
+        state = budgets.states(gateway().engine, [row])[0]
+        names = _names([row])
+        return self.answer_form(
+            form, lambda: self.update(form, row), self.edit_template, row=row, state=state, names=names
+        )
+
+    def create(self, form: Any) -> Any:
+        """Store a new budget; one that is there already is to be edited instead."""
+        session, scope = db.session(), form.scope.data
+        scope_id = _owner_id(scope, form.owner.data)
+        if scope_id is None:
+            raise InvalidRequest(N_("There is nothing of that name."), param="owner")
+        if budgets.find(session, scope, scope_id, form.unit.data, form.period.data) is not None:
+            raise InvalidRequest(N_("There is such a budget already; edit that one."), param="period")
+        row = Budget(scope=scope, scope_id=scope_id, unit=form.unit.data, period=form.period.data)
+        return self._store(form, row)
+
+    def update(self, form: Any, row: Budget) -> Any:
+        """Store limit and time zone."""
+        return self._store(form, row)
+
+    def _store(self, form: Any, row: Budget) -> Any:
+        budgets.change(db.session(), actor(), row, form.amount(), form.timezone.data)
+        db.session.commit()
+        self.settled()
+        return go(".index_view")
+
+    def consequences(self, row: Budget) -> list[str]:
+        """What it means."""
+        return [gettext("Calls are no longer measured against it."), gettext("What was spent stays in the ledger.")]
+
+    def delete(self, session: Session, row: Budget) -> None:
+        """The budget. Its windows stay: they are sums of the ledger, which proves them."""
+        session.execute(delete(Budget).where(Budget.id == row.id))
+
+    def title(self, row: Budget) -> str:
+        """See Table."""
+        return f"{SCOPE_NAMES[row.scope]} {_owner_name(row, _names([row]))}, {PERIOD_NAMES[row.period]}"
+
+    def describe(self, row: Budget) -> dict[str, Any]:
+        """See Table."""
+        return {
+            "scope": row.scope,
+            "scope_id": row.scope_id,
+            "unit": row.unit,
+            "period": row.period,
+            "limit_amount": row.limit_amount,
+            "is_prepaid": row.is_prepaid,
+        }
+
+
+def _names(rows: list[Budget]) -> reports.Names:
+    owners: dict[str, list[int]] = {"user": [], "key": []}
+    for row in rows:
+        owners[row.scope].append(row.scope_id)
+    return reports.names(gateway().engine, owners["user"], owners["key"])
+
+
+def _owner_name(row: Budget, names: reports.Names) -> str:
+    if row.scope == "user":
+        return names.users.get(row.scope_id, f"#{row.scope_id}")
+    return names.keys.get(row.scope_id, (f"#{row.scope_id}", ""))[0]
+
+
+def _owner_id(scope: str, given: str) -> int | None:
+    """The id of a user by name, of a key by its hint or number."""
+    if scope == "user":
+        return db.session.scalar(select(User.id).where(User.username == given))
+    return key_id_of(given)
+
+
+def key_id_of(given: str) -> int | None:
+    """The id of a key by its hint or number; a hint that two keys share names neither."""
+    if given.isascii() and given.isdigit() and len(given) < len(str(2**63)):
+        return db.session.scalar(select(ApiKey.id).where(ApiKey.id == int(given)))
+    found = db.session.scalars(select(ApiKey.id).where(ApiKey.hint == given).limit(2)).all()
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,321 @@
+"""Models: the public names, which deployments serve them, and what they cost."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+from wtforms import BooleanField, FieldList, FormField, IntegerField, RadioField, SelectField
+from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
+
+from models import Deployment, Model, Price, Provider
+from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, UsdField, options
+from routes.admin.guard import go
+from routes.admin.providers import source_of
+from routes.admin.tables import Choice, Table
+from routes.admin.texts import N_, gettext, lazy_gettext
+from services import prices, reports
+from services.errors import InvalidRequest
+from services.pricing import FREE
+from services.types import Price as PriceRecord
+from utils import native
+from utils.extensions import db, gateway
+
+_ = lazy_gettext
+
+MOST_DEPLOYMENTS: Final = 20
+OWN_FIELDS: Final = ("name", "is_enabled", "context_window", "max_output_tokens")  # of the form and of the row alike
+SOURCE: Final = "admin"
+MANAGERS: Final = {
+    "admin": _("Panel"),
+    "file": _("Configuration file"),
+    "environment": _("Environment"),
+    "discovery": _("Discovery"),
+}
+PRICE_KINDS: Final = {
+    "rates": _("USD per million tokens"),
+    "free": _("Free: tokens are counted and cost nothing"),
+    "catalogue": _("Look it up in the price catalogue now"),
+    "none": _("Unknown: calls are refused, or booked at 0 and marked, as UNPRICED_POLICY says"),
+}
+
+
+class DeploymentForm(PanelForm):
+    """One upstream that serves the model. A row without an upstream model does not count."""
+
+    provider_id = SelectField(_("Provider"), coerce=int)
+    upstream_model = TextField(_("Model at the provider"), [Length(0, 200)])
+    priority = IntegerField(_("Priority"), [Optional(), NumberRange(0, 1000)], default=1)
+    weight = IntegerField(_("Weight"), [Optional(), NumberRange(1, 1000)], default=1)
+
+
+class ModelForm(PanelForm):
+    """A public model with everything that belongs to it."""
+
+    name = TextField(
+        _("Public name"), [InputRequired(), Length(1, 200)], description=_("What callers send as the model.")
+    )
+    is_enabled = BooleanField(_("Enabled"), default=True)
+    deployments = FieldList(FormField(DeploymentForm), min_entries=1, max_entries=MOST_DEPLOYMENTS)
+    price_kind = RadioField(_("Price"), choices=options(PRICE_KINDS), default="rates")
+    input_rate = UsdField(_("Input"))
+    output_rate = UsdField(_("Output"))
+    cache_read_rate = UsdField(_("Cached input"))
+    cache_creation_rate = UsdField(_("Cache write"))
+    context_window = IntegerField(_("Context window, tokens"), [Optional(), NumberRange(1, MAX_TOKENS)])
+    max_output_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
+    fallbacks = TextField(
+        _("Fallbacks"),
+        [Length(0, 1000)],
+        description=_("Other public names, separated by commas, tried in this order when all deployments fail."),
+    )
+
+    def validate_deployments(self, field: Any) -> None:
+        """At least one, and none twice."""
+        found = [(entry.provider_id.data, entry.upstream_model.data) for entry in field if entry.upstream_model.data]
+        if not found:
+            raise ValidationError(gettext("A model needs a deployment."))
+        if len(set(found)) < len(found):
+            raise ValidationError(gettext("The same deployment is there twice."))
+
+    def validate_input_rate(self, field: Any) -> None:
+        """Rates are both there, or not asked for."""
+        if self.price_kind.data == "rates" and (field.data is None or self.output_rate.data is None):
+            raise ValidationError(gettext("Enter what input and output cost, or choose another kind of price."))
+
+    def fallback_names(self) -> list[str]:
+        """The fallbacks in order, each once."""
+        return list(dict.fromkeys(name.strip() for name in (self.fallbacks.data or "").split(",") if name.strip()))
+
+
+class Models(Table):
+    """The public models."""
+
+    model_class = Model
+    icon, singular, resource = "cpu", "Model", "model"
+    column_list = ("name", "providers", "price", "context_window", "state", "managed_by")
+    column_labels: ClassVar[dict[str, Any]] = {
+        "name": _("Model"),
+        "providers": _("Providers"),
+        "price": _("Price per million tokens"),
+        "context_window": _("Context"),
+        "state": _("State"),
+        "managed_by": _("Managed by"),
+    }
+    column_sortable_list: ClassVar[list[Any]] = ["name"]
+    column_default_sort = "name"
+    column_searchable_list = ("name",)
+    list_template = "admin/models/list.html"
+    create_template = edit_template = "admin/models/form.html"
+    details_template = "admin/models/details.html"
+    choices = (
+        Choice("managed_by", _("Managed by"), list(MANAGERS.items())),
+        Choice(
+            "state", _("State"), [("enabled", _("Enabled")), ("disabled", _("Disabled")), ("unpriced", _("No price"))]
+        ),
+    )
+
+    def get_query(self) -> Any:
+        """The rows of the list, narrowed, with deployments, providers and prices in four statements."""
+        served = selectinload(Model.deployments).joinedload(Deployment.provider)
+        return self._narrowed(super().get_query()).options(served, selectinload(Model.prices))
+
+    def get_count_query(self) -> Any:
+        """How many they are."""
+        return self._narrowed(super().get_count_query())
+
+    def _narrowed(self, query: Any) -> Any:
+        if manager := self.chosen("managed_by"):
+            query = query.filter(Model.managed_by == manager)
+        state = self.chosen("state")
+        if state == "unpriced":
+            return query.filter(~Model.id.in_(select(Price.model_id)))
+        return query.filter(Model.is_enabled == (state == "enabled")) if state else query
+
+    def details(self, row: Model) -> Mapping[str, Any]:
+        """Deployments with their providers, and the price of each."""
+        mine = select(Deployment).where(Deployment.model_id == row.id).options(joinedload(Deployment.provider))
+        deployments = db.session.scalars(mine.order_by(Deployment.priority, Deployment.id)).all()
+        calls = reports.read_page(gateway().engine, reports.usage_walk(reports.UsageFilter(model=row.name)), size=10)
+        return {
+            "deployments": deployments,
+            "calls": calls.rows,
+            "names": reports.names(
+                gateway().engine, [call.user_id for call in calls.rows], [call.key_id for call in calls.rows]
+            ),
+            "why_kept": self.why_kept(row),
+        }
+
+    def create_form(self, obj: Any = None) -> ModelForm:
+        """See Flask-Admin."""
+        return _offer(ModelForm(self.given()))
+
+    def edit_form(self, obj: Any = None) -> ModelForm:
+        """See Flask-Admin."""
+        given = self.given()
+        price = price_of(obj)
+        form = ModelForm(
+            given,
+            data={name: getattr(obj, name) for name in OWN_FIELDS} | {"deployments": obj.deployments},
+            price_kind="none" if price is None else "free" if price.is_free else "rates",
+            fallbacks=", ".join(obj.fallbacks),
+            **({} if price is None or price.is_free else _rates_of(price) or {}),
+        )
+        if given is None and len(form.deployments) < MOST_DEPLOYMENTS:
+            form.deployments.append_entry()  # an empty row, so that one more can be added without JavaScript
+        return _offer(form)
+
+    def create(self, form: Any) -> Any:
+        """Store a new model."""
+        row = Model(managed_by="admin", owned_by="tollhouse", fallbacks=[])
+        db.session.add(row)
+        self._fill(row, form)
+        self.store("model_create", row, None)
+        return go(".details_view", id=row.id)
+
+    def update(self, form: Any, row: Model) -> Any:
+        """Store what changed; a discovered model is the panel's from then on."""
+        before = self.describe(row)
+        self._fill(row, form)
+        row.managed_by = "admin"
+        self.store("model_update", row, before)
+        return go(".details_view", id=row.id)
+
+    def _fill(self, row: Model, form: Any) -> None:
+        with db.session.no_autoflush:
+            _check_names(row, form)
+            row.name, row.is_enabled, row.fallbacks = form.name.data, form.is_enabled.data, form.fallback_names()
+            row.context_window, row.max_output_tokens = form.context_window.data, form.max_output_tokens.data
+            _set_deployments(row, form)
+            price, present = _wanted_price(form), price_of(row)
+            if _rates_of(price) != _rates_of(present):
+                row.prices = [] if price is None else [_price_row(price)]
+
+    def why_fixed(self, row: Model) -> str | None:
+        """Rows of the environment and of the configuration file follow their source."""
+        return source_of(row.managed_by)
+
+    def why_kept(self, row: Model) -> str | None:
+        """A model that its provider lists would be back in a minute."""
+        if row.managed_by == "discovery":
+            return gettext("Its provider lists this model, so it would come back. Edit it and disable it instead.")
+        return self.why_fixed(row)
+
+    def consequences(self, row: Model) -> list[str]:
+        """Who names it."""
+        using = [name for name, names in db.session.execute(select(Model.name, Model.fallbacks)) if row.name in names]
+        found = [gettext("Calls to it are refused from then on."), gettext("Usage and ledger entries stay.")]
+        return found + ([gettext("It is a fallback of: %(names)s.", names=", ".join(using))] if using else [])
+
+    def delete(self, session: Session, row: Model) -> None:
+        """The model with its deployments and prices; SQLite does not cascade by itself."""
+        session.execute(delete(Price).where(Price.model_id == row.id))
+        session.execute(delete(Deployment).where(Deployment.model_id == row.id))
+        session.execute(delete(Model).where(Model.id == row.id))
+
+    def describe(self, row: Model) -> dict[str, Any]:
+        """See Table."""
+        price = price_of(row)
+        return {
+            "name": row.name,
+            "is_enabled": row.is_enabled,
+            "managed_by": row.managed_by,
+            "deployments": [[d.provider_id, d.upstream_model, d.priority, d.weight] for d in row.deployments],
+            "price": _rates_of(price),
+            "context_window": row.context_window,
+            "max_output_tokens": row.max_output_tokens,
+            "fallbacks": list(row.fallbacks),
+        }
+
+
+def price_of(row: Model, deployment: Deployment | None = None) -> Price | None:
+    """What a deployment (default: the first one) costs now: its own price goes before its model's."""
+    first = deployment or min(row.deployments, key=lambda d: (d.priority, d.id or 0), default=None)
+    now, own = datetime.now(UTC), (None, first.id if first else None)
+    valid = [price for price in row.prices if price.deployment_id in own and price.valid_from_at <= now]
+    return max(valid, key=lambda price: (price.deployment_id is not None, price.valid_from_at, price.id), default=None)
+
+
+def _offer(form: ModelForm) -> ModelForm:
+    providers = db.session.execute(select(Provider.id, Provider.name).order_by(Provider.name)).tuples().all()
+    for entry in form.deployments:
+        entry.provider_id.choices = options(dict(providers))
+    return form
+
+
+def _check_names(row: Model, form: Any) -> None:
+    names = set(db.session.scalars(select(Model.name)))
+    if form.name.data in names and form.name.data != row.name:
+        raise InvalidRequest(N_("There is a model of that name already."), param="name")
+    unknown = [name for name in form.fallback_names() if name not in names or name == form.name.data]
+    if unknown:
+        raise InvalidRequest(N_("A fallback must be the name of another model."), param="fallbacks")
+
+
+def _set_deployments(row: Model, form: Any) -> None:
+    """The deployments of the form; those that stay keep their row and what is known of them."""
+    wanted = {(entry.provider_id.data, entry.upstream_model.data): entry for entry in form.deployments}
+    wanted = {key: entry for key, entry in wanted.items() if key[1]}
+    gone = [d.id for d in row.deployments if (d.provider_id, d.upstream_model) not in wanted]
+    if gone:  # their own prices go first: Postgres would take them along, and the session would miss them
+        row.prices = [price for price in row.prices if price.deployment_id not in gone]
+        db.session.flush()
+    row.deployments = [d for d in row.deployments if d.id not in gone]
+    present = {(d.provider_id, d.upstream_model): d for d in row.deployments}
+    for (provider_id, upstream_model), entry in wanted.items():
+        deployment = present.get((provider_id, upstream_model))
+        if deployment is None:
+            deployment = Deployment(provider_id=provider_id, upstream_model=upstream_model)
+            row.deployments.append(deployment)
+        deployment.priority = 1 if entry.priority.data is None else entry.priority.data
+        deployment.weight = entry.weight.data or 1
+
+
+def _wanted_price(form: Any) -> PriceRecord | None:
+    if form.price_kind.data == "free":
+        return PriceRecord(FREE.input_rate, FREE.output_rate, is_free=True, source=SOURCE)
+    if form.price_kind.data == "catalogue":
+        return _catalogue_price(form)
+    if form.price_kind.data == "none":
+        return None
+    return PriceRecord(
+        form.input_rate.data,
+        form.output_rate.data,
+        form.cache_read_rate.data,
+        form.cache_creation_rate.data,
+        source=SOURCE,
+    )
+
+
+def _catalogue_price(form: Any) -> PriceRecord:
+    """The catalogue's price of the first deployment.
+
+    Raises:
+        InvalidRequest: the catalogue has none.
+    """
+    first = next(entry for entry in form.deployments if entry.upstream_model.data)
+    provider = db.session.get_one(Provider, first.provider_id.data)
+    found = native.run(prices.find_entry, provider.kind, provider.base_url, first.upstream_model.data)
+    if found is None or found.price is None:
+        raise InvalidRequest(N_("The catalogue does not know this model at this address."), param="price_kind")
+    return found.price
+
+
+def _price_row(price: PriceRecord) -> Price:
+    return Price(
+        is_free=price.is_free,
+        input_rate=price.input_rate,
+        output_rate=price.output_rate,
+        cache_read_rate=price.cache_read_rate,
+        cache_creation_rate=price.cache_creation_rate,
+        source=price.source,
+    )
+
+
+def _rates_of(price: Price | PriceRecord | None) -> dict[str, Any] | None:
+    """A price without where it came from."""
+    if price is None:
+        return None
+    names = ("is_free", "input_rate", "output_rate", "cache_read_rate", "cache_creation_rate")
+    return {name: getattr(price, name) for name in names}

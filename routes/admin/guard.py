@@ -1,0 +1,166 @@
+"""What every page of the panel inherits: who may see it, what its answers carry, where its forms may come from."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+import flask_admin
+from flask import Response, abort, redirect, render_template, request, url_for
+from flask_admin import Admin, BaseView
+from flask_admin.contrib.sqla import ModelView
+from flask_login import UserMixin, current_user
+from werkzeug.wrappers import Response as AnyResponse
+
+from routes import auth
+from routes.admin.texts import gettext
+from services.accounts import Person
+from services.audit import Actor
+from utils import ids
+from utils.extensions import LOCALE
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NONCE: Final = "tollhouse.nonce"  # in the WSGI environment
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",  # not no-referrer: the CSRF check compares it under https
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITE: Final = frozenset({"same-origin", "none"})
+
+
+class SignedIn(UserMixin):  # type: ignore[misc, unused-ignore]
+    """Flask-Login's user: a person, known by the token of the browser session."""
+
+    def __init__(self, person: Person, token: str) -> None:
+        self.person, self.token = person, token
+
+    def get_id(self) -> str:
+        """What the cookie carries: the token, never the user's id."""
+        return self.token
+
+
+def person() -> Person | None:
+    """Who is signed in with this browser."""
+    return current_user.person if current_user.is_authenticated else None
+
+
+def admin() -> Person:
+    """The admin whose request this is; only for views that `Guarded` lets through."""
+    found = person()
+    if found is None:
+        abort(403)
+    return found
+
+
+def actor() -> Actor:
+    """The same for the audit log."""
+    return auth.actor(admin().username, admin().user_id)
+
+
+def expose(url: str = "/", methods: Iterable[str] = ("GET",)) -> Callable[[F], F]:
+    """Flask-Admin's decorator, with a type."""
+    return cast("Callable[[F], F]", flask_admin.expose(url, methods=tuple(methods)))
+
+
+class Guarded:
+    """Lets admins in and nobody else. Comes first among the bases, and nothing may override it."""
+
+    def is_accessible(self) -> bool:
+        """Whether the browser's user may see the view."""
+        found = person()
+        return found is not None and found.role == "admin" and not found.must_change_password
+
+    def inaccessible_callback(self, name: str, **kwargs: object) -> Any:
+        """What everybody else gets: the sign-in page, a word that this is not for them, or a password to change."""
+        found = person()
+        if found is None:
+            target = request.full_path.rstrip("?") if request.method == "GET" else None
+            return redirect(url_for("signin.login", next=target))
+        if found.role != "admin":
+            return render_template("admin/not_admin.html", person=found), 403
+        return redirect(url_for("signin.password"))
+
+    def _run_view(self, view: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+        # Flask-Admin calls a view again, differently, when it raises TypeError. That would hide the error.
+        return view(self, *args, **kwargs)
+
+
+class SecureView(Guarded, BaseView):  # type: ignore[misc, unused-ignore]
+    """A page that is not about one table."""
+
+
+class SecureModelView(Guarded, ModelView):  # type: ignore[misc, unused-ignore]
+    """A page about one table; routes/admin/tables.py says how ours look."""
+
+
+class UnguardedView(TypeError):
+    """A view would be open to anybody."""
+
+
+class Panel(Admin):  # type: ignore[misc, unused-ignore]
+    """Flask-Admin that takes only guarded views, whenever they are added."""
+
+    def add_view(self, view: Any) -> None:
+        """Add a view.
+
+        Raises:
+            UnguardedView: it does not inherit the guard, or replaces a part of it.
+        """
+        parts = ("is_accessible", "inaccessible_callback", "_handle_view")
+        guard = (Guarded.is_accessible, Guarded.inaccessible_callback, BaseView._handle_view)  # noqa: SLF001
+        if tuple(getattr(type(view), part) for part in parts) != guard:
+            raise UnguardedView(
+                f"{type(view).__name__} must inherit SecureView or SecureModelView and keep their guard"
+            )
+        super().add_view(view)
+
+
+def nonce() -> str:
+    """The number that lets this answer's own scripts and styles run, and no others."""
+    found: str | None = request.environ.get(NONCE)
+    if found is None:
+        found = request.environ[NONCE] = ids.random_base62(22)
+    return found
+
+
+def before() -> Response | None:
+    """Refuse what another site sends; then the answer is in the person's language.
+
+    The CSRF token already keeps strangers out. This holds even if one leaks.
+    """
+    if request.method not in SAFE_METHODS and not _is_own_site():
+        abort(403, gettext("This form came from another site."))
+    found = person()
+    if found is not None and found.locale:
+        request.environ[LOCALE] = found.locale
+    return None
+
+
+def after(response: Response) -> Response:
+    """The headers of every answer of the panel."""
+    response.headers.update(HEADERS)
+    response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY.format(nonce=nonce())
+    return response
+
+
+def go(endpoint: str, **values: object) -> AnyResponse:
+    """A redirect after a change, so that reloading repeats nothing."""
+    return redirect(url_for(endpoint, **values), 303)  # type: ignore[arg-type, unused-ignore]
+
+
+def _is_own_site() -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None and site not in OWN_SITE:
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin)[:2] == (request.scheme, request.host)

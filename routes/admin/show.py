@@ -1,0 +1,171 @@
+"""How values look: moments, money, numbers, icons. Filters and functions of the templates."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import flask_bootstrap
+from flask import Flask, url_for
+from flask_babel import format_decimal, format_percent, format_timedelta, get_locale
+from markupsafe import Markup
+
+from routes.admin import guard, signin
+from routes.admin.budgets import SCOPE_NAMES
+from routes.admin.catalog import MANAGERS, price_of
+from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
+from routes.admin.keys import STATES as KEY_STATES
+from routes.admin.keys import state_of
+from routes.admin.logs import STATES as USAGE_STATES
+from routes.admin.overview import change
+from routes.admin.texts import lazy_gettext as _
+from services.budgets import share
+from utils import money
+
+ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
+RELATIVE_FOR: Final = timedelta(days=30)
+DASH: Final = "–"  # noqa: RUF001 - it is meant
+TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
+KEY_TONES: Final = {"active": "good", "expired": "warn", "revoked": "quiet"}
+STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
+PRICE_LINES: Final = {
+    "input": _("Input"),
+    "cached input": _("Cached input"),
+    "cache write": _("Cache write"),
+    "output": _("Output"),
+}
+NANO_DIGITS: Final = 9
+CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
+FULL: Final = 0.9  # of a limit: from here on its bar warns
+
+
+def register(app: Flask, views: Sequence[Any]) -> None:
+    """Make them known to the templates: filters, and everything else as a member of `ui`."""
+    static = Path(app.static_folder or "")
+
+    def asset(name: str) -> str:
+        """The address of a file of ours; it changes with the file, so that browsers may keep it."""
+        return url_for("static", filename=name, v=_fingerprint(static / name))
+
+    def nav() -> list[tuple[str | None, list[Any]]]:
+        """The views of the sidebar by group."""
+        return [(group, list(found)) for group, found in itertools.groupby(views, lambda view: view.category)]
+
+    app.jinja_env.filters.update(ago=ago, utc=utc, usd=usd, cash=cash, num=num, percent=percent, ms=ms)
+    app.jinja_env.globals["ui"] = SimpleNamespace(
+        asset=asset,
+        nav=nav,
+        icon=icon,
+        nonce=guard.nonce,
+        person=guard.person,
+        theme=signin.theme,
+        themes=signin.THEMES,
+        languages=signin.LANGUAGES,
+        language=lambda: str(get_locale()),
+        state_of=state_of,
+        price_of=price_of,
+        share=share,
+        change=change,
+        tones=TONES,
+        key_tones=KEY_TONES,
+        state_tones=STATE_TONES,
+        key_states=KEY_STATES,
+        usage_states=USAGE_STATES,
+        managers=MANAGERS,
+        kinds=KIND_NAMES,
+        roles=ROLE_NAMES,
+        units=UNIT_NAMES,
+        periods=PERIOD_NAMES,
+        scopes=SCOPE_NAMES,
+        price_lines=PRICE_LINES,
+        full=FULL,
+    )
+
+
+def utc(moment: datetime | int | None) -> str:
+    """A moment to the second, in UTC; a number is taken as seconds since 1970."""
+    if moment is None:
+        return DASH
+    aware = datetime.fromtimestamp(moment, UTC) if isinstance(moment, int) else moment
+    return f"{aware:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(moment: datetime | int | None) -> str | Markup:
+    """How long ago, or in how long, with the exact moment in the title; a date when it is far away."""
+    if moment is None:
+        return DASH
+    aware = datetime.fromtimestamp(moment, UTC) if isinstance(moment, int) else moment
+    distance = aware - datetime.now(UTC)
+    is_near = abs(distance) < RELATIVE_FOR
+    text = format_timedelta(distance, add_direction=True, threshold=1.2) if is_near else f"{aware:%Y-%m-%d}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        aware.isoformat(timespec="seconds"), utc(aware), text
+    )
+
+
+def usd(nanousd: int | None) -> str:
+    """Money, exactly."""
+    return DASH if nanousd is None else money.show_usd(nanousd)
+
+
+def cash(nanousd: int | None) -> str | Markup:
+    """Money as one cares to read it in a list: cents, or more digits below a dollar; exactly in the title."""
+    if nanousd is None:
+        return DASH
+    digits = next(digits for least, digits in CASH_DIGITS if abs(nanousd) >= least)
+    step = 10 ** (NANO_DIGITS - digits)
+    rounded = (abs(nanousd) + step // 2) // step * step * (1 if nanousd >= 0 else -1)
+    if rounded == nanousd:
+        return money.show_usd(nanousd)
+    return Markup('<span title="{}">{}</span>').format(money.show_usd(nanousd), money.show_usd(rounded))
+
+
+def num(number: int | None) -> str:
+    """A count, with the separators of the language; a dash where nobody said."""
+    return DASH if number is None else str(format_decimal(number))
+
+
+def percent(part: float | None, *, signed: bool = False) -> str:
+    """A share as a percentage."""
+    if part is None:
+        return DASH
+    shown = str(format_percent(part, "#,##0.#%" if abs(part) < 0.1 else "#,##0%"))  # noqa: PLR2004 - small ones need a digit
+    return f"+{shown}" if signed and part > 0 else shown
+
+
+def ms(duration: int | None) -> str:
+    """A duration as people say it."""
+    if duration is None:
+        return DASH
+    return f"{format_decimal(duration)} ms" if duration < 1000 else f"{format_decimal(duration / 1000, '#,##0.00')} s"  # noqa: PLR2004
+
+
+@cache
+def icon(name: str, label: str = "") -> Markup:
+    """One of Bootstrap's icons, drawn in place; without a label it is decoration.
+
+    Raises:
+        KeyError: there is no such icon.
+    """
+    found = re.search(
+        rf'<symbol class="[^"]*" viewBox="([^"]*)" id="{re.escape(name)}">(.*?)</symbol>', _icons(), re.DOTALL
+    )
+    if found is None:
+        raise KeyError(name)
+    meaning = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+    drawing = Markup(found[2])  # noqa: S704 - from the installed package, not from anybody's input
+    return Markup('<svg class="icon" viewBox="{}" fill="currentColor" {}>{}</svg>').format(found[1], meaning, drawing)
+
+
+def _icons() -> str:
+    return ICONS.read_text(encoding="utf-8")
+
+
+@cache
+def _fingerprint(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,164 @@
+"""Signing in and out with a browser, one's own password, and how the panel looks to oneself.
+
+The cookie carries nothing but the token of a session that the database knows: signing out, a new password or a
+disabled account ends it at once, whoever keeps a copy of the cookie.
+"""
+
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, session, url_for
+from flask_login import login_user, logout_user
+from sqlalchemy import update
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from models import User
+from routes import auth
+from routes.admin import forms
+from routes.admin.guard import SignedIn, go, person
+from routes.admin.texts import gettext
+from services import audit
+from services.errors import AuthenticationFailed, GatewayError, TooManyAttempts
+from utils.extensions import db, gateway, login_manager
+
+bp = Blueprint("signin", __name__, url_prefix="/admin")
+
+HOME: Final = "admin.index"
+THEMES: Final = ("auto", "light", "dark")
+THEME_COOKIE: Final = "tollhouse_theme"
+LANGUAGES: Final = {"en": "English", "pt_BR": "Português"}
+YEAR_S: Final = 365 * 86_400
+
+
+@login_manager.user_loader  # type: ignore[untyped-decorator, unused-ignore]
+def load(token: str) -> SignedIn | None:
+    """Whose browser session that is."""
+    found = gateway().accounts.person_of_session(token)
+    return SignedIn(found, token) if found is not None else None
+
+
+@bp.route("/login", methods=["GET", "POST"])
+def login() -> Any:
+    """The sign-in page."""
+    target = local_path(request.values.get("next", ""))
+    if request.method == "GET":
+        return redirect(target) if person() is not None else render_template("admin/login.html", target=target)
+    name, password = request.form.get("username", "").strip(), request.form.get("password", "")
+    problem, status, wait_s = "", HTTPStatus.UNAUTHORIZED, None
+    try:
+        found = gateway().accounts.sign_in(name, password, auth.address())
+    except TooManyAttempts as exc:
+        wait_s = exc.retry_after_s or 1
+        status, problem = (
+            HTTPStatus.TOO_MANY_REQUESTS,
+            gettext("Too many tries. Please wait %(seconds)s s.", seconds=wait_s),
+        )
+    except GatewayError as exc:
+        problem = gettext(str(exc))
+    else:
+        gateway().audit.note(auth.actor(found.username, found.user_id), "login_success", "user", found.username)
+        _begin(found.user_id)
+        return redirect(target, 303)
+    gateway().audit.note(auth.actor(name), "login_failed", "user", None, {"reason": status.phrase})
+    headers = {"retry-after": str(wait_s)} if wait_s is not None else {}
+    page = render_template("admin/login.html", target=target, username=name, problem=problem)
+    return page, status, headers
+
+
+@bp.post("/logout")
+def logout() -> AnyResponse:
+    """Sign this browser out."""
+    found = person()
+    if found is not None:
+        gateway().audit.note(auth.actor(found.username, found.user_id), "logout", "user", found.username)
+        gateway().accounts.end_session(str(session.get("_user_id", "")))
+        logout_user()
+    session.clear()
+    return go("signin.login")
+
+
+@bp.route("/password", methods=["GET", "POST"])
+def password() -> Any:
+    """A new password for oneself; every other browser is signed out."""
+    found = person()
+    if found is None:
+        return redirect(url_for("signin.login"))
+    form = forms.PasswordChange(request.form if request.method == "POST" else None)
+    if request.method == "POST" and form.validate():
+        accounts = gateway().accounts
+        try:
+            accounts.sign_in(
+                found.username, form.current.data, auth.address()
+            )  # counts as a try, so it cannot be guessed
+            accounts.set_password(found.user_id, form.new.data)
+        except AuthenticationFailed:
+            form.current.errors.append(gettext("This is not your current password."))
+        except GatewayError as exc:
+            form.form_errors.append(gettext(str(exc)))
+        else:
+            gateway().audit.note(auth.actor(found.username, found.user_id), "password_change", "user", found.username)
+            _begin(found.user_id)
+            flash(gettext("Your password was changed. All other browsers were signed out."), "success")
+            return go(HOME)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if form.errors else HTTPStatus.OK
+    return render_template("admin/password.html", form=form, person=found), status
+
+
+@bp.post("/preferences")
+def preferences() -> AnyResponse:
+    """Colours (kept in this browser) or language (kept with the person)."""
+    found = person()
+    if found is None:
+        return go("signin.login")
+    answer = redirect(local_path(request.form.get("next", "")), 303)
+    language, theme = request.form.get("language"), request.form.get("theme")
+    if language in LANGUAGES:
+        note = auth.actor(found.username, found.user_id)
+        details = {"before": found.locale, "after": language}
+        audit.note(db.session(), note, "language_change", "user", found.username, details)
+        db.session.execute(update(User).where(User.id == found.user_id).values(locale=language))
+        db.session.commit()
+    if theme in THEMES:
+        answer.set_cookie(THEME_COOKIE, theme, max_age=YEAR_S, path="/admin", samesite="Lax", secure=request.is_secure)
+    return answer
+
+
+@bp.route("/<path:missing>", methods=["GET", "POST"])
+def nowhere(missing: str) -> Any:
+    """Whatever is no page: strangers learn nothing from it."""
+    return abort(404) if person() is not None else redirect(url_for("signin.login"))
+
+
+def theme() -> str:
+    """The colours that this browser asked for."""
+    chosen = request.cookies.get(THEME_COOKIE, "auto")
+    return chosen if chosen in THEMES else "auto"
+
+
+def local_path(target: str) -> str:
+    r"""The target if it is a page of this panel, else the overview.
+
+    Nothing else will do: browsers read `//host`, `/\host` and a tab after the slash as another site.
+    """
+    home = url_for(HOME)
+    if not target.startswith("/admin/") or "\\" in target or not target.isprintable():
+        return home
+    adapter = current_app.create_url_adapter(request)
+    try:
+        endpoint, _values = adapter.match(urlsplit(target).path, method="GET") if adapter else (HOME, {})
+    except HTTPException:
+        return home
+    is_page = not endpoint.startswith(f"{bp.name}.") or endpoint == f"{bp.name}.password"
+    return target if is_page else home
+
+
+def _begin(user_id: int) -> None:
+    """A fresh session in a fresh cookie: nothing from before signing in survives."""
+    session.clear()
+    token = gateway().accounts.begin_session(user_id, auth.address(), request.headers.get("user-agent", ""))
+    found = gateway().accounts.person_of_session(token)
+    if found is None:
+        abort(403)
+    login_user(SignedIn(found, token))

@@ -1,0 +1,52 @@
+"""Texts for people: the translating functions with types, and messages translated far from where they stand."""
+
+from typing import Any, Final
+
+import flask_babel
+
+
+def gettext(message: str, **values: object) -> str:
+    """The message in the language of the request."""
+    return str(flask_babel.gettext(message, **values))
+
+
+def lazy_gettext(message: str, **values: object) -> Any:
+    """The message in the language of whoever will read it."""
+    return flask_babel.lazy_gettext(message, **values)
+
+
+def N_(message: str) -> str:  # noqa: N802 - the name by which message extractors know it
+    """The message as it is; marks it for translation."""
+    return message
+
+
+# Services know no language. What they say is translated where it is answered, by the same words.
+OF_SERVICES: Final = (
+    N_("User registered successfully"),
+    N_("Username already exists."),
+    N_("Invalid registration data"),
+    N_("Invalid login data"),
+    N_("Invalid login data."),
+    N_("Login successful"),
+    N_("Incorrect username or password"),
+    N_("Invalid or missing API key"),
+    N_("Could not validate credentials"),
+    N_("A user name has 1 to 150 characters, without spaces, quotes, slashes or angle brackets."),
+    N_("A password needs 8 to 1024 characters."),
+    N_("Too many people are signing in; please try again in a few seconds."),
+    N_("the provider's kind cannot list models"),
+)
+
+# WTForms' own messages, as far as our forms can cause them.
+OF_FORMS: Final = (
+    N_("This field is required."),
+    N_("Not a valid choice."),
+    N_("Invalid Choice: could not coerce."),
+    N_("Not a valid integer value."),
+    N_("Not a valid datetime value."),
+    N_("Field must be between %(min)d and %(max)d characters long."),
+    N_("Number must be at least %(min)s."),
+    N_("Number must be at most %(max)s."),
+    N_("Number must be between %(min)s and %(max)s."),
+    N_("Invalid input."),
+)

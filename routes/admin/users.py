@@ -1,0 +1,240 @@
+"""People and service accounts: making them, their role, their password, and taking them away."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+from wtforms import BooleanField, RadioField, SelectField
+from wtforms.validators import InputRequired, Length, Regexp, ValidationError
+
+from models import ApiKey, Budget, User, WebSession
+from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, options
+from routes.admin.guard import actor, admin, expose, go
+from routes.admin.tables import Choice, Table
+from routes.admin.texts import gettext, lazy_gettext
+from services import audit, budgets, reports
+from services.accounts import NAME, RESERVED
+from services.bootstrap import SERVICE_ACCOUNT
+from services.passwords import MAX_CHARS, MIN_CHARS
+from utils import ids
+from utils.extensions import db, gateway
+
+_ = lazy_gettext
+
+GENERATED_CHARS: Final = 20
+LATEST_CALLS: Final = 10
+PASSWORD_MODES: Final = {"generate": _("Generate one and show it once"), "choose": _("Set it here")}
+
+
+class PasswordForm(PanelForm):
+    """A password that an admin gives to somebody."""
+
+    password_mode = RadioField(_("Password"), choices=options(PASSWORD_MODES), default="generate")
+    password = SecretField(_("The password"))
+    must_change = BooleanField(_("Must be changed at the first sign-in to this panel"), default=True)
+
+    def validate_password(self, field: Any) -> None:
+        """Only a chosen password is looked at."""
+        if self.password_mode.data == "choose":
+            Length(MIN_CHARS, MAX_CHARS)(self, field)
+
+    def chosen(self) -> str:
+        """The password to set."""
+        return self.password.data if self.password_mode.data == "choose" else ids.random_base62(GENERATED_CHARS)
+
+
+class NewUser(PasswordForm):
+    """A new account."""
+
+    username = TextField(
+        _("User name"),
+        [
+            InputRequired(),
+            Length(1, 150),
+            Regexp(NAME, message=_("No spaces, quotes, slashes or angle brackets, please.")),
+        ],
+    )
+    role = SelectField(_("Role"), choices=options(ROLE_NAMES), default="user")
+    password_mode = RadioField(
+        _("Password"),
+        choices=options(PASSWORD_MODES | {"none": _("None: a service account that only has API keys")}),
+        default="generate",
+    )
+
+    def validate_username(self, field: Any) -> None:
+        """Some names are paths or accounts of ours."""
+        if field.data.lower() in RESERVED:
+            raise ValidationError(gettext("This name is reserved."))
+
+
+class EditUser(PanelForm):
+    """What an admin may change of somebody else."""
+
+    role = SelectField(_("Role"), choices=options(ROLE_NAMES))
+    is_active = BooleanField(_("Active: may sign in and use API keys"))
+
+
+class Users(Table):
+    """The accounts."""
+
+    model_class = User
+    icon, singular, resource = "people", "User", "user"
+    column_list = ("username", "role", "is_active", "keys", "tokens_used", "spent_nanousd", "created_at")
+    column_labels: ClassVar[dict[str, Any]] = {
+        "username": _("User"),
+        "role": _("Role"),
+        "is_active": _("State"),
+        "keys": _("API keys"),
+        "tokens_used": _("Tokens used"),
+        "spent_nanousd": _("Spent"),
+        "created_at": _("Created"),
+    }
+    column_sortable_list: ClassVar[list[Any]] = ["username", ("created_at", "id")]
+    column_default_sort = "username"
+    column_searchable_list = ("username",)
+    list_template = "admin/users/list.html"
+    create_template = "admin/users/create.html"
+    edit_template = "admin/users/edit.html"
+    details_template = "admin/users/details.html"
+    choices = (
+        Choice("role", _("Role"), list(ROLE_NAMES.items())),
+        Choice("state", _("State"), [("active", _("Active")), ("disabled", _("Disabled"))]),
+    )
+
+    def get_query(self) -> Any:
+        """The rows of the list, narrowed."""
+        return self._narrowed(super().get_query())
+
+    def get_count_query(self) -> Any:
+        """How many they are."""
+        return self._narrowed(super().get_count_query())
+
+    def _narrowed(self, query: Any) -> Any:
+        if role := self.chosen("role"):
+            query = query.filter(User.role == role)
+        if state := self.chosen("state"):
+            query = query.filter(User.is_active == (state == "active"))
+        return query
+
+    def extras(self, rows: list[Any]) -> Mapping[str, Any]:
+        """How many working keys each of them has."""
+        counted = (
+            select(ApiKey.user_id, func.count())
+            .where(ApiKey.user_id.in_([row.id for row in rows]), ApiKey.revoked_at.is_(None))
+            .group_by(ApiKey.user_id)
+        )
+        return {"key_counts": dict(db.session.execute(counted).tuples().all())}
+
+    def details(self, row: User) -> Mapping[str, Any]:
+        """Keys, budgets and the latest calls."""
+        engine = gateway().engine
+        keys = db.session.scalars(select(ApiKey).where(ApiKey.user_id == row.id).order_by(ApiKey.id.desc()).limit(100))
+        ceilings = db.session.scalars(select(Budget).where(Budget.scope == "user", Budget.scope_id == row.id)).all()
+        latest = reports.latest_calls(engine, LATEST_CALLS, user_id=row.id)
+        return {
+            "keys": keys.all(),
+            "budgets": budgets.states(engine, ceilings),
+            "calls": latest,
+            "names": reports.names(engine, [row.id], [call.key_id for call in latest]),
+            "why_kept": self.why_kept(row),
+        }
+
+    def create_form(self, obj: Any = None) -> NewUser:
+        """See Flask-Admin."""
+        return NewUser(self.given())
+
+    def edit_form(self, obj: Any = None) -> EditUser:
+        """See Flask-Admin."""
+        form = EditUser(self.given(), obj=obj)
+        if obj.username == SERVICE_ACCOUNT:
+            del form.role
+        return form
+
+    def create(self, form: Any) -> Any:
+        """Make the account; a password made up here is on this answer and nowhere else."""
+        password = None if form.password_mode.data == "none" else form.chosen()
+        must_change = bool(password) and form.must_change.data
+        made = gateway().accounts.create(
+            form.username.data, password, role=form.role.data, must_change_password=must_change
+        )
+        row = db.session.get_one(User, made)
+        self.store("user_create", row, None)
+        return self._shown_once(row, password if form.password_mode.data == "generate" else None, is_new=True)
+
+    def update(self, form: Any, row: User) -> Any:
+        """Store role and state."""
+        before = self.describe(row)
+        if "role" in form:
+            row.role = form.role.data
+        row.is_active = form.is_active.data
+        self.store("user_update", row, before)
+        return go(".details_view", id=row.id)
+
+    @expose("/password/", methods=("GET", "POST"))
+    def password_view(self) -> Any:
+        """A new password for somebody who forgot theirs; it ends all their sessions and tokens."""
+        row = self.row()
+        self.refuse(self._why_no_password(row))
+        form = PasswordForm(self.given())
+        return self.answer_form(form, lambda: self._reset(form, row), "admin/users/password.html", row=row)
+
+    def _reset(self, form: PasswordForm, row: User) -> Any:
+        password = form.chosen()
+        gateway().accounts.set_password(row.id, password)
+        if form.must_change.data:
+            db.session.execute(update(User).where(User.id == row.id).values(must_change_password=True))
+        audit.note(db.session(), actor(), "password_reset", "user", row.id, {"must_change": form.must_change.data})
+        db.session.commit()
+        return self._shown_once(row, password if form.password_mode.data == "generate" else None, is_new=False)
+
+    def _shown_once(self, row: User, password: str | None, *, is_new: bool) -> Any:
+        return self.render("admin/users/done.html", row=row, password=password, is_new=is_new)
+
+    def why_fixed(self, row: User) -> str | None:
+        """Nobody changes their own role or state: the last admin could lock everybody out."""
+        if row.id == admin().user_id:
+            return gettext("You cannot change your own role or state; another admin can.")
+        return None
+
+    def why_kept(self, row: User) -> str | None:
+        """Neither oneself nor the account of the fixed tokens is deleted."""
+        if row.username == SERVICE_ACCOUNT:
+            return gettext("This account belongs to the fixed tokens of the setting API_AUTH_TOKENS.")
+        if row.id == admin().user_id:
+            return gettext("You cannot delete yourself.")
+        return None
+
+    def _why_no_password(self, row: User) -> str | None:
+        if row.username == SERVICE_ACCOUNT:
+            return gettext("This account belongs to the fixed tokens of the setting API_AUTH_TOKENS.")
+        if row.id == admin().user_id:
+            return gettext("Change your own password in the menu at the top right.")
+        return None
+
+    def consequences(self, row: User) -> list[str]:
+        """What goes with the account."""
+        keys = db.session.scalar(select(func.count()).where(ApiKey.user_id == row.id, ApiKey.revoked_at.is_(None)))
+        return [
+            gettext("Working API keys that stop at once: %(count)s.", count=keys),
+            gettext("Its budgets are removed."),
+            gettext("Its usage and ledger entries stay, under the number of the account."),
+        ]
+
+    def delete(self, session: Session, row: User) -> None:
+        """The account with its keys, budgets and sessions; SQLite does not cascade by itself."""
+        keys = select(ApiKey.id).where(ApiKey.user_id == row.id).scalar_subquery()
+        session.execute(delete(Budget).where(Budget.scope == "key", Budget.scope_id.in_(keys)))
+        session.execute(delete(Budget).where(Budget.scope == "user", Budget.scope_id == row.id))
+        session.execute(delete(WebSession).where(WebSession.user_id == row.id))
+        session.execute(delete(ApiKey).where(ApiKey.user_id == row.id))
+        session.execute(delete(User).where(User.id == row.id))
+
+    def describe(self, row: User) -> dict[str, Any]:
+        """See Table."""
+        return {
+            "username": row.username,
+            "role": row.role,
+            "is_active": row.is_active,
+            "can_sign_in": row.password_hash is not None,
+        }

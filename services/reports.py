@@ -1,0 +1,307 @@
+"""What the panel shows of the books: sums for the overview, log tables page by page, names for numbers.
+
+Read-only. Log tables are never counted and never skipped into: a page starts at a key, and a condition without an
+index looks at a bounded number of rows, so that every page costs the same on ten rows and on ten million.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnCollection,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    case,
+    func,
+    select,
+    true,
+    type_coerce,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from models import ApiKey, AuditEntry, LedgerEntry, UsageRecord, User
+from services.pricing import round_half_up
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+WALK: Final = 20_000  # rows that one page may look at for a condition without an index
+FINE: Final = ("ok", "client_gone")  # outcomes that are no failure of a provider or of the gateway
+
+Condition = ColumnElement[bool]
+Also = Callable[[ColumnCollection[str, Any]], Condition]
+Cursor = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A way through a log table: newest first by a unique, indexed column.
+
+    `where` holds what the index of that column (or one that starts with it) can answer; `also` the rest.
+    """
+
+    key: InstrumentedAttribute[Any]
+    where: tuple[Condition, ...] = ()
+    also: tuple[Also, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        """Where the rows are."""
+        table: Table = self.key.class_.__table__
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, newest first. A cursor is None when there is nothing on that side."""
+
+    rows: list[Row[Any]]
+    newer: Cursor | None = None
+    older: Cursor | None = None
+    is_cut: bool = False  # the walk ended before the page was full; older rows may still match
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What calls add up to."""
+
+    calls: int = 0
+    failed: int = 0
+    tokens: int = 0
+    cost_nanousd: int = 0
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.calls + other.calls,
+            self.failed + other.failed,
+            self.tokens + other.tokens,
+            self.cost_nanousd + other.cost_nanousd,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Two days of calls. `hours` are 24 pairs of start (milliseconds) and sums, the current hour last."""
+
+    day: Sums
+    day_before: Sums
+    hours: tuple[tuple[int, Sums], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What ids stand for; one that is missing was deleted."""
+
+    users: Mapping[int, str] = field(default_factory=dict)
+    keys: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # name and hint
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which calls; None or empty = any."""
+
+    user_id: int | None = None
+    key_id: int | None = None
+    model: str = ""
+    outcome: str = ""
+    state: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceLine:
+    """One line of a call's bill."""
+
+    kind: str
+    tokens: int
+    rate: int
+    cost_nanousd: int
+
+
+def request_ids_from(moment_ms: int) -> str:
+    """The smallest request id that can have been given at that moment: ids begin with their milliseconds."""
+    return f"req_{max(0, moment_ms):012x}"
+
+
+def read_page(
+    engine: Engine, walk: Walk, *, before: Cursor | None = None, after: Cursor | None = None, size: int = 20
+) -> Page:
+    """The rows next to a cursor: older than `before`, or newer than `after`, or the newest ones."""
+    is_back = after is not None
+    limits = (
+        walk.key > after if after is not None else walk.key < before if before is not None else true(),
+        *walk.where,
+    )
+    with engine.connect() as connection:
+        rows = list(connection.execute(_found(walk, limits, size + 1, is_back=is_back)))
+        has_more, rows = len(rows) > size, rows[:size]
+        end = None if has_more or not walk.also else _end_of_walk(connection, walk, limits, is_back=is_back)
+    edge = getattr(rows[-1], walk.key.key) if has_more else end
+    if is_back:
+        rows.reverse()
+        return Page(
+            rows, newer=edge, older=after if not rows else getattr(rows[-1], walk.key.key), is_cut=end is not None
+        )
+    newer = getattr(rows[0], walk.key.key) if rows and before is not None else None
+    return Page(rows, newer=newer, older=edge, is_cut=end is not None)
+
+
+def read_all(engine: Engine, walk: Walk, *, size: int = 1000) -> Iterator[Row[Any]]:
+    """Every row of a walk, newest first; holds no more than one page and no connection in between."""
+    before: Cursor | None = None
+    while True:
+        page = read_page(engine, walk, before=before, size=size)
+        yield from page.rows
+        if page.older is None:
+            return
+        before = page.older
+
+
+def activity(engine: Engine, now_ms: int) -> Activity:
+    """The last 24 hours against the 24 before, in one statement over the calls of two days."""
+    usage, day_ago = UsageRecord, now_ms - DAY_MS
+    began = type_coerce(usage.created_at, BigInteger)
+    hour, is_recent = began // HOUR_MS, began >= day_ago
+    query = (
+        select(
+            hour,
+            is_recent,
+            func.count(),
+            func.sum(case((usage.outcome.in_(FINE), 0), else_=1)),
+            func.sum(func.coalesce(usage.input_tokens, 0) + func.coalesce(usage.output_tokens, 0)),
+            func.sum(usage.cost_nanousd),
+        )
+        .where(usage.request_id >= request_ids_from(day_ago - DAY_MS), usage.request_id < request_ids_from(now_ms + 1))
+        .group_by(hour, is_recent)
+    )
+    with engine.connect() as connection:
+        rows = [tuple(int(value) for value in row) for row in connection.execute(query)]
+    this_hour = now_ms // HOUR_MS
+    by_hour = {start: Sums() for start in range(this_hour - 23, this_hour + 1)}
+    sums = {True: Sums(), False: Sums()}
+    for start, recent, *figures in rows:
+        sums[bool(recent)] += Sums(*figures)
+        if start in by_hour:
+            by_hour[start] += Sums(*figures)
+    return Activity(sums[True], sums[False], tuple((start * HOUR_MS, found) for start, found in by_hour.items()))
+
+
+def usage_walk(wanted: UsageFilter) -> Walk:
+    """The way through the usage table for a filter.
+
+    Of one user or key there is an index in the order of settling; anything else goes by request id, that is by the
+    moment the call began. A span with an end goes by request id too, or the walk would have to find its end first.
+    """
+    usage = UsageRecord
+    span: list[Condition] = []
+    if wanted.since_ms is not None:
+        span.append(usage.request_id >= request_ids_from(wanted.since_ms))
+    if wanted.until_ms is not None:
+        span.append(usage.request_id < request_ids_from(wanted.until_ms))
+    owner = [
+        column == value
+        for column, value in ((usage.key_id, wanted.key_id), (usage.user_id, wanted.user_id))
+        if value is not None
+    ]
+    by_owner = bool(owner) and wanted.until_ms is None
+    texts = {"model": wanted.model, "outcome": wanted.outcome, "state": wanted.state}
+    also = [_equals(name, value) for name, value in texts.items() if value]
+    if by_owner and wanted.since_ms is not None:
+        since = request_ids_from(wanted.since_ms)
+        also.append(lambda columns: columns.request_id >= since)
+    if owner and not by_owner:
+        also += [
+            _equals(name, value) for name, value in (("key_id", wanted.key_id), ("user_id", wanted.user_id)) if value
+        ]
+    return Walk(usage.id, tuple(owner), tuple(also)) if by_owner else Walk(usage.request_id, tuple(span), tuple(also))
+
+
+def ledger_walk(request_id: str, accounts: Sequence[tuple[str, int]], kind: str) -> Walk:
+    """The way through the ledger. Only a request id has an index of its own."""
+    entry = LedgerEntry
+    also: list[Also] = [_is_account(account, number) for account, number in accounts]
+    if kind:
+        also.append(_equals("kind", kind))
+    return Walk(entry.id, (entry.request_id == request_id,) if request_id else (), tuple(also))
+
+
+def audit_walk(wanted: Mapping[str, str]) -> Walk:
+    """The way through the audit log; `wanted` is column and value."""
+    return Walk(AuditEntry.id, also=tuple(_equals(name, value) for name, value in wanted.items()))
+
+
+def latest_calls(engine: Engine, size: int, *, user_id: int | None = None, key_id: int | None = None) -> list[Row[Any]]:
+    """The latest calls of everybody, or of one user or key."""
+    return read_page(engine, usage_walk(UsageFilter(user_id=user_id, key_id=key_id)), size=size).rows
+
+
+def names(engine: Engine, users: Iterable[int], keys: Iterable[int | None]) -> Names:
+    """The names of these users and keys, in two statements."""
+    user_ids, key_ids = set(users), {key for key in keys if key is not None}
+    with engine.connect() as connection:
+        found_users = (
+            connection.execute(select(User.id, User.username).where(User.id.in_(user_ids))).all() if user_ids else []
+        )
+        found_keys = (
+            connection.execute(select(ApiKey.id, ApiKey.name, ApiKey.hint).where(ApiKey.id.in_(key_ids))).all()
+            if key_ids
+            else []
+        )
+    return Names({row.id: row.username for row in found_users}, {row.id: (row.name, row.hint) for row in found_keys})
+
+
+def bill(row: Any) -> tuple[PriceLine, ...]:
+    """How the cost of a usage row came about; empty when it had no price.
+
+    Each line is rounded for itself, the row's cost once for all: their sum may differ by a nano-USD or two.
+    """
+    if row.input_rate is None or row.output_rate is None:
+        return ()
+    read, written = row.cache_read_input_tokens or 0, row.cache_creation_input_tokens or 0
+    fresh = max(0, (row.input_tokens or 0) - read - written)
+    lines = [("input", fresh, row.input_rate)]
+    if read:
+        lines.append(("cached input", read, _or(row.cache_read_rate, row.input_rate)))
+    if written:
+        lines.append(("cache write", written, _or(row.cache_creation_rate, row.input_rate)))
+    lines.append(("output", row.output_tokens or 0, row.output_rate))
+    return tuple(PriceLine(kind, tokens, rate, round_half_up(tokens * rate)) for kind, tokens, rate in lines)
+
+
+def _equals(name: str, value: object) -> Also:
+    return lambda columns: columns[name] == value
+
+
+def _is_account(account: str, number: int) -> Also:
+    return lambda columns: (columns.account == account) & (columns.account_id == number)
+
+
+def _or(rate: int | None, otherwise: int) -> int:
+    return otherwise if rate is None else rate
+
+
+def _ordered(column: Any, *, is_back: bool) -> Any:
+    return column.asc() if is_back else column.desc()
+
+
+def _found(walk: Walk, limits: tuple[Condition, ...], size: int, *, is_back: bool) -> Select[Any]:
+    """The rows of a page; with `also`, picked among the first WALK rows of the walk."""
+    rows = select(walk.table).where(*limits).order_by(_ordered(walk.key, is_back=is_back))
+    if not walk.also:
+        return rows.limit(size)
+    seen = rows.limit(WALK).subquery()
+    picked = select(seen).where(*(condition(seen.c) for condition in walk.also))
+    return picked.order_by(_ordered(seen.c[walk.key.key], is_back=is_back)).limit(size)
+
+
+def _end_of_walk(connection: Connection, walk: Walk, limits: tuple[Condition, ...], *, is_back: bool) -> Cursor | None:
+    """Where a walk had to stop; None = it saw everything there is."""
+    query = select(walk.key).where(*limits).order_by(_ordered(walk.key, is_back=is_back)).offset(WALK - 1).limit(1)
+    found: Cursor | None = connection.execute(query).scalar()
+    return found

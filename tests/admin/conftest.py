@@ -1,0 +1,270 @@
+"""What the tests of the panel share: an app with an admin, browsers that are signed in, rows to look at."""
+
+import hashlib
+import itertools
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bcrypt
+import pytest
+from flask import Flask
+from sqlalchemy import event, insert, select, update
+from sqlalchemy.orm import Session
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
+
+from models import ApiKey, Budget, Deployment, LedgerEntry, Model, Price, Provider, UsageRecord, User
+from services import Gateway
+from tests.conftest import PASSWORD
+
+# As BCRYPT_HANDLE_LONG_PASSWORDS makes it, but quickly: a real one takes a quarter of a second.
+CHEAP_HASH = bcrypt.hashpw(hashlib.sha256(PASSWORD.encode()).hexdigest().encode(), bcrypt.gensalt(4)).decode()
+TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+CANARY = "sk-provider-canary-0123456789abcdef"
+SERIAL = itertools.count()
+
+
+class Browser:
+    """A browser with its cookies, on one app. `post` sends the CSRF token as a form would."""
+
+    def __init__(self, app: Flask, username: str | None = None) -> None:
+        self.app, self.client = app, app.test_client()
+        self._token = ""
+        if username is not None:
+            self.enter(username)
+
+    @property
+    def gateway(self) -> Gateway:
+        here: Gateway = self.app.extensions["gateway"]
+        return here
+
+    def enter(self, username: str) -> None:
+        """Be signed in, without the cost of a password."""
+        with Session(self.gateway.engine) as session:
+            user_id = session.scalars(select(User.id).where(User.username == username)).one()
+        token = self.gateway.accounts.begin_session(user_id, "127.0.0.1", "tests")
+        with self.client.session_transaction("/admin/") as cookie:
+            cookie["_user_id"], cookie["_fresh"] = token, True
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.client.get(path, **options)
+
+    def post(self, path: str, data: dict[str, Any] | None = None, **options: Any) -> TestResponse:
+        if not self._token:
+            self._token = self.token()
+        return self.client.post(path, data={"csrf_token": self._token, **(data or {})}, **options)
+
+    def token(self) -> str:
+        """A token for forms: of the sign-in page, or of the password page once signed in."""
+        for path in ("/admin/login", "/admin/password"):
+            found = TOKEN.search(self.client.get(path).text)
+            if found:
+                return found[1]
+        raise AssertionError("no page had a CSRF token")
+
+    def sign_in(self, username: str, password: str, **data: Any) -> TestResponse:
+        self._token = ""
+        answer = self.post("/admin/login", {"username": username, "password": password, **data})
+        self._token = ""
+        return answer
+
+
+def add_user(app: Flask, username: str = "ana", **columns: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        row = User(username=username, **{"password_hash": CHEAP_HASH} | columns)
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def add_key(app: Flask, user_id: int, name: str = "prod", **options: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        return here.keys.issue(session, user_id, name, **options).id
+
+
+def add_budget(app: Flask, scope: str, scope_id: int, limit: int = 20_000_000_000, **columns: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        row = Budget(scope=scope, scope_id=scope_id, limit_amount=limit, **{"unit": "usd", "period": "month"} | columns)
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def add_provider(app: Flask, name: str = "acme", **columns: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    values = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "settings": {}, **columns}
+    with Session(here.engine) as session, session.begin():
+        row = Provider(name=name, credential=here.sealer.seal(CANARY), **values)
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def add_model(app: Flask, provider_ids: list[int], name: str = "fast", **columns: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        row = Model(name=name, **{"fallbacks": []} | columns)
+        row.deployments = [Deployment(provider_id=number, upstream_model=f"up-{name}") for number in provider_ids]
+        row.prices = [Price(input_rate=150_000_000, output_rate=600_000_000, source="test")]
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def add_calls(app: Flask, count: int, **columns: Any) -> list[str]:
+    """Settled calls, one a second until now, with their ledger entries; returns their request ids, oldest first."""
+    here: Gateway = app.extensions["gateway"]
+    now = datetime.now(UTC).replace(microsecond=0)
+    rows = []
+    for place in range(count):
+        began = columns.get("created_at", now - timedelta(seconds=count - place))
+        rows.append(
+            {
+                "request_id": f"req_{round(began.timestamp() * 1000):012x}{next(SERIAL):020x}",
+                "created_at": began,
+                "user_id": 1,
+                "key_id": None,
+                "model": "fast",
+                "provider": "acme",
+                "upstream_model": "up-fast",
+                "operation": "chat",
+                "is_stream": False,
+                "status": 200,
+                "outcome": "ok",
+                "state": "measured",
+                "is_overrun": False,
+                "input_tokens": 100,
+                "output_tokens": 20,
+                "cost_nanousd": 27_000,
+                "input_rate": 150_000_000,
+                "output_rate": 600_000_000,
+                "price_source": "test",
+                "duration_ms": 1234,
+                "attempts": json.dumps([["acme", "ok"]]),
+                "error": None,
+                **columns,
+            }
+        )
+    entries = [
+        {"created_at": row["created_at"], "kind": "charge", "account": "user", "account_id": row["user_id"],
+         "amount_nanousd": row["cost_nanousd"], "amount_tokens": 120, "request_id": row["request_id"]}
+        for row in rows
+    ]  # fmt: skip
+    with Session(here.engine) as session, session.begin():
+        session.execute(insert(UsageRecord), rows)
+        session.execute(insert(LedgerEntry), entries)
+    return [row["request_id"] for row in rows]
+
+
+def rows_of(app: Flask, model: type[Any]) -> list[Any]:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session:
+        return list(session.scalars(select(model).order_by(model.id)))
+
+
+def user_of(app: Flask, username: str) -> User | None:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session:
+        return session.scalar(select(User).where(User.username == username))
+
+
+def row_of(app: Flask, model: type[Any], number: int) -> Any:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session:
+        return session.get(model, number)
+
+
+def columns_of(model: type[Any]) -> set[str]:
+    return {column.name for column in model.__table__.columns}
+
+
+def key_row(app: Flask, name: str) -> ApiKey:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session:
+        return session.scalars(select(ApiKey).where(ApiKey.name == name)).one()
+
+
+@contextmanager
+def statements(app: Flask) -> Iterator[list[str]]:
+    """The SQL that runs meanwhile."""
+    here: Gateway = app.extensions["gateway"]
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(here.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(here.engine, "before_cursor_execute", note)
+
+
+def _quickly(app: Flask) -> Flask:
+    """With an admin whose password is checked quickly."""
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        session.execute(update(User).where(User.username == "admin").values(password_hash=CHEAP_HASH))
+    return app
+
+
+@pytest.fixture
+def panel_app(sqlite_database: str, make_app: Callable[..., Flask]) -> Flask:
+    """An app with the admin `admin`, on SQLite."""
+    return _quickly(make_app(sqlite_database))
+
+
+@pytest.fixture
+def panel_anywhere(database: str, make_app: Callable[..., Flask]) -> Flask:
+    """The same on SQLite and on Postgres."""
+    return _quickly(make_app(database))
+
+
+@pytest.fixture
+def panel_admin(panel_app: Flask) -> Browser:
+    """The admin's browser, on SQLite."""
+    return Browser(panel_app, "admin")
+
+
+@pytest.fixture
+def panel_anywhere_admin(panel_anywhere: Flask) -> Browser:
+    """The admin's browser, on SQLite and on Postgres."""
+    return Browser(panel_anywhere, "admin")
+
+
+@pytest.fixture
+def panel_served(panel_app: Flask) -> Iterator[str]:
+    """The address of the app on loopback, for a real browser."""
+    server = make_server("127.0.0.1", 0, panel_app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def panel_chromium() -> Iterator[Any]:
+    """A real browser; skipped where none is installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
+    if path is None:
+        pytest.skip("no chromium is installed (Debian: apt-get install chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

@@ -1,0 +1,253 @@
+"""In a real browser: planted scripts do not run, the policy is never broken, and the pages work."""
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+from sqlalchemy.orm import Session
+
+from models import ApiKey, Model, Provider, User
+from tests.admin.conftest import PASSWORD, Browser, add_model, add_provider, add_user, key_row, row_of, rows_of
+from tests.admin.pages import furnish
+
+PAYLOADS = [
+    "<script>window.__xss=1</script>",
+    "<img src=x onerror=window.__xss=1>",
+    "<svg/onload=window.__xss=1>",
+    "'><script>window.__xss=1</script>",
+    '"><img src=x onerror=window.__xss=1>',
+    '" autofocus onfocus=window.__xss=1 x="',
+    "' onmouseover=window.__xss=1 x='",
+    "</title><script>window.__xss=1</script>",
+    "</textarea><script>window.__xss=1</script>",
+    "</code></pre><script>window.__xss=1</script>",
+    "</option></select><script>window.__xss=1</script>",
+    "javascript:window.__xss=1",
+    "{{ config }}{{ 7*7 }}{% for x in y %}",
+    "${window.__xss=1}`",
+    "&lt;script&gt;window.__xss=1&lt;/script&gt;",
+    "<iframe srcdoc='<script>parent.__xss=1</script>'>",
+    "<a href=javascript:window.__xss=1>x</a>",
+    "<style>@import url(//evil.test)</style>",
+    "<base href=//evil.test/>",
+    "<meta http-equiv=refresh content=0;url=//evil.test>",
+    "\\u003cscript\\u003ewindow.__xss=1",
+    "%(name)s %s %d 100%",
+]
+WATCH = """
+window.__reports = [];
+document.addEventListener(
+  "securitypolicyviolation", (e) => window.__reports.push(`${e.violatedDirective} ${e.blockedURI}`));
+"""
+
+
+@pytest.fixture
+def page(panel_chromium: Any, panel_served: str, panel_app: Flask) -> Iterator[Any]:
+    """A page of the admin, watched for broken policy and errors."""
+    context = panel_chromium.new_context(base_url=panel_served, viewport={"width": 1440, "height": 900})
+    browser = Browser(panel_app, "admin")
+    browser.get("/admin/")
+    cookie = browser.client.get_cookie("tollhouse")
+    assert cookie is not None
+    context.add_cookies([{"name": "tollhouse", "value": cookie.value, "url": panel_served}])
+    context.add_init_script(WATCH)
+    opened = context.new_page()
+    opened.problems = []
+    opened.on("pageerror", lambda error: opened.problems.append(str(error)))
+    yield opened
+    assert opened.problems == []
+    context.close()
+
+
+def check(page: Any, path: str) -> None:
+    page.goto(path)
+    assert page.evaluate("window.__xss") is None, path
+    assert page.evaluate("window.__reports") == [], path
+
+
+@pytest.mark.timeout(300)
+def test_planted_scripts_do_not_run_and_the_policy_is_kept(page: Any, panel_app: Flask) -> None:
+    for start in (0, len(PAYLOADS) // 2):
+        planted = [furnish(panel_app, text) for text in PAYLOADS[start : start + len(PAYLOADS) // 2]]
+        for path in planted[0]:
+            check(page, path)
+    for text in PAYLOADS:
+        check(page, f"/admin/users/?search={quote(text)}&next={quote(text)}&before={quote(text)}")
+
+
+class Markup(HTMLParser):
+    """Notes every element that could do something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        is_ours = tag != "script" or (given.get("src") or "").startswith("/static/tollhouse.js?")
+        links = [given.get(name) or "" for name in ("href", "src", "action", "formaction")]
+        if (
+            tag in ("iframe", "base", "object", "embed", "style", "img")
+            or not is_ours
+            or any(name.startswith("on") or name in ("style", "srcdoc", "http-equiv") for name in given)
+            or any(link and not link.startswith(("/", "#")) for link in links)
+        ):
+            self.found.append(f"{tag} {attrs}")
+
+
+def test_payloads_become_text(panel_app: Flask) -> None:
+    browser = Browser(panel_app, "admin")
+    for text in PAYLOADS[:12]:
+        for path in furnish(panel_app, text):
+            markup = Markup()
+            markup.feed(browser.get(path).text)
+            assert markup.found == [], path
+
+
+def test_every_page_fits_a_phone_and_has_one_heading(page: Any, panel_app: Flask) -> None:
+    pages = furnish(panel_app, "a-rather-long-name-without-any-place-to-break-it-" * 3)
+    for width, height in ((1440, 900), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        for path in pages:
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+            assert page.locator("h1:visible").count() == 1, path
+            assert page.locator("html").get_attribute("lang") == "en"
+            assert page.locator("main").count() == 1
+            unnamed = page.evaluate(
+                "[...document.querySelectorAll('a, button, input:not([type=hidden]), select')].filter((e) =>"
+                " !(e.textContent.trim() || e.labels?.length || e.ariaLabel || e.title)).map((e) => e.outerHTML)"
+            )
+            assert unnamed == [], path
+
+
+def test_deleting_asks_in_a_dialog(page: Any, panel_app: Flask) -> None:
+    number = add_user(panel_app, "ana")
+    page.goto("/admin/users/")
+    page.get_by_role("link", name="Delete ana").click()
+    dialog = page.get_by_role("dialog")
+    assert dialog.get_by_role("heading").inner_text() == "Delete ana?"
+    page.keyboard.press("Escape")
+    assert row_of(panel_app, User, number) is not None
+    page.get_by_role("link", name="Delete ana").click()
+    dialog.get_by_role("link", name="Keep it").click()
+    assert not dialog.is_visible()
+    page.get_by_role("link", name="Delete ana").click()
+    dialog.get_by_role("button", name="Delete").click()
+    page.get_by_text("ana was deleted.").wait_for()
+    assert row_of(panel_app, User, number) is None
+
+
+def test_without_javascript_there_is_a_page_that_asks(panel_chromium: Any, panel_served: str, panel_app: Flask) -> None:
+    number = add_user(panel_app, "ana")
+    context = panel_chromium.new_context(base_url=panel_served, java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto("/admin/")
+    opened.fill("#username", "admin")
+    opened.fill("#password", PASSWORD)
+    opened.get_by_role("button", name="Sign in").click()
+    opened.goto("/admin/users/")
+    opened.get_by_role("link", name="Delete ana").click()
+    assert "/admin/users/delete/" in opened.url
+    opened.get_by_role("button", name="Delete").click()
+    assert row_of(panel_app, User, number) is None
+    context.close()
+
+
+def test_a_key_is_made_copied_and_gone_with_the_page(page: Any, panel_app: Flask) -> None:
+    add_user(panel_app, "ana")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/admin/keys/new/")
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_label("Owner").fill("ana")
+    page.get_by_label("Only these:").check()
+    page.get_by_placeholder("Narrow the list").fill("slow")
+    assert page.locator(".ticks .form-check:visible").count() == 1
+    page.get_by_label("echo-slow").check()
+    page.get_by_role("button", name="Create key").click()
+    secret = page.locator("#secret").inner_text()
+    page.get_by_role("button", name="Copy").first.click()
+    page.get_by_text("Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == secret
+    page.get_by_text("Python", exact=True).click()
+    assert "from openai import OpenAI" in page.locator(".tab-body:visible").inner_text()
+    assert page.evaluate("window.__reports") == []
+    row = key_row(panel_app, "laptop")
+    assert row.allowed_models == ["echo-slow"]
+    page.get_by_role("link", name="I have stored it").click()
+    assert secret not in page.content()
+    assert isinstance(row, ApiKey)
+
+
+def test_a_model_with_two_deployments_is_made_by_keyboard_and_mouse(page: Any, panel_app: Flask) -> None:
+    for name in ("first", "second"):
+        add_provider(panel_app, name)
+    page.goto("/admin/models/new/")
+    page.get_by_label("Public name").fill("fast")
+    page.get_by_label("Model at the provider").fill("up-1")
+    page.get_by_role("button", name="Another deployment").click()
+    assert page.evaluate("document.activeElement.name") == "deployments-1-upstream_model"
+    page.keyboard.type("up-2")
+    page.get_by_label("Provider", exact=True).nth(1).select_option(label="second")
+    page.get_by_label("Free").check()
+    assert not page.get_by_label("Output", exact=True).is_visible()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/admin/models/details/**")
+    model = next(row for row in rows_of(panel_app, Model) if row.name == "fast")
+    assert model.managed_by == "admin"
+    assert "up-2" in page.content()
+
+
+def test_an_edited_model_shows_no_spare_row(page: Any, panel_app: Flask) -> None:
+    number = add_model(panel_app, [add_provider(panel_app)])
+    page.goto(f"/admin/models/edit/?id={number}")
+    assert page.locator("[data-row]").count() == 1
+    page.get_by_role("button", name="Another deployment").click()
+    assert page.locator("[data-row]").count() == 2
+    page.get_by_role("button", name="Remove this deployment").nth(1).click()
+    page.get_by_label("Input", exact=True).fill("0.2")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/admin/models/details/**")
+
+
+def test_colours_change_at_once_and_last(page: Any) -> None:
+    page.goto("/admin/")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Account and appearance").click()
+    page.get_by_role("button", name="Dark").click()
+    assert page.url.endswith("/admin/")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark != light
+    page.goto("/admin/users/")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_the_keyboard_reaches_the_content_and_the_search(page: Any) -> None:
+    page.goto("/admin/users/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "search"
+
+
+def test_the_menu_opens_on_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/admin/users/")
+    assert not page.get_by_role("link", name="Models").is_visible()
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("link", name="Models").click()
+    page.wait_for_url("**/admin/models/")
+
+
+def test_a_provider_of_the_file_offers_no_change(page: Any, panel_app: Flask) -> None:
+    add_provider(panel_app, "mine", managed_by="file")
+    with Session(panel_app.extensions["gateway"].engine) as session:
+        assert session.query(Provider).count() == 2
+    page.goto("/admin/providers/")
+    assert page.get_by_role("link", name="Edit mine").count() == 0
+    assert page.get_by_text("Configuration file").is_visible()

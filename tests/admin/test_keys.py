@@ -1,0 +1,188 @@
+"""The pages about API keys: the secret on one page only, what a key may do, revoking."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import MetaData, select
+from sqlalchemy.orm import Session
+
+from models import ApiKey, AuditEntry, Budget, User
+from tests.admin.conftest import Browser, add_budget, add_key, add_user, columns_of, key_row, row_of, rows_of
+
+SECRET = re.compile(r"sk-th-[0-9A-Za-z]{49}")
+
+
+def make(browser: Browser, **data: Any) -> Any:
+    return browser.post("/admin/keys/new/", {"name": "prod", "owner": "ana", "scope": "all", "period": "month", **data})
+
+
+def use(app: Flask, secret: str, model: str = "echo") -> Any:
+    app.extensions["gateway"].catalog.refresh()
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+    return app.test_client().post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {secret}"})
+
+
+def everything_stored(app: Flask) -> str:
+    """All rows of all tables as text."""
+    engine = app.extensions["gateway"].engine
+    metadata = MetaData()
+    metadata.reflect(engine)
+    with engine.connect() as connection:
+        return "".join(repr(connection.execute(select(table)).all()) for table in metadata.sorted_tables)
+
+
+def test_the_secret_is_on_one_answer_only(panel_anywhere: Flask) -> None:
+    add_user(panel_anywhere, "ana")
+    browser = Browser(panel_anywhere, "admin")
+    answer = make(browser)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    secrets = set(SECRET.findall(answer.text))
+    assert len(secrets) == 1
+    secret = secrets.pop()
+    assert answer.text.count(secret) == 1
+    assert use(panel_anywhere, secret).status_code == 200
+    number = key_row(panel_anywhere, "prod").id
+    for path in ("/admin/", "/admin/keys/", f"/admin/keys/details/?id={number}", f"/admin/keys/edit/?id={number}",
+                 "/admin/audit/", "/admin/users/details/?id=1"):  # fmt: skip
+        assert secret not in browser.get(path).text, path
+    assert secret not in everything_stored(panel_anywhere)
+    with browser.client.session_transaction("/admin/") as cookie:
+        assert secret not in repr(dict(cookie))
+
+
+def test_the_answer_has_snippets_that_name_no_secret(panel_app: Flask) -> None:
+    add_user(panel_app, "ana")
+    text = make(Browser(panel_app, "admin"), scope="some", allowed_models=["echo-slow"]).text
+    assert "http://localhost/v1" in text
+    for piece in ("curl http://localhost/v1/chat/completions", "from openai import OpenAI", "import OpenAI from"):
+        assert piece in text.replace("&#34;", '"')
+    assert text.count("echo-slow") >= 3
+
+
+def test_a_key_with_models_expiry_and_budget(panel_anywhere: Flask) -> None:
+    add_user(panel_anywhere, "ana")
+    later = datetime.now(UTC) + timedelta(days=30)
+    answer = make(
+        Browser(panel_anywhere, "admin"),
+        scope="some",
+        allowed_models=["echo-slow", "echo"],
+        expires_at=f"{later:%Y-%m-%dT%H:%M}",
+        budget="12.50",
+        period="day",
+    )
+    assert answer.status_code == 200
+    row = key_row(panel_anywhere, "prod")
+    assert row.allowed_models == ["echo", "echo-slow"]
+    assert row.expires_at == later.replace(second=0, microsecond=0)
+    (budget,) = rows_of(panel_anywhere, Budget)
+    assert (budget.scope, budget.scope_id, budget.unit, budget.period) == ("key", row.id, "usd", "day")
+    assert budget.limit_amount == 12_500_000_000
+    actions = [entry.action for entry in rows_of(panel_anywhere, AuditEntry)]
+    assert actions.count("key_create") == actions.count("limit_set") == 1
+    secret = SECRET.search(answer.text)
+    assert secret is not None
+    assert use(panel_anywhere, secret[0], "echo-json").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param({"name": ""}, id="no name"),
+        pytest.param({"owner": "nobody"}, id="no such owner"),
+        pytest.param({"scope": "some", "allowed_models": ["no-such-model"]}, id="a model there is not"),
+        pytest.param({"scope": "none"}, id="a scope there is not"),
+        pytest.param({"expires_at": "2020-01-01T00:00"}, id="dead at birth"),
+        pytest.param({"expires_at": "tomorrow"}, id="no date"),
+        pytest.param({"budget": "a lot"}, id="no amount"),
+        pytest.param({"budget": "-1"}, id="a negative amount"),
+        pytest.param({"budget": "NaN"}, id="not a number"),
+        pytest.param({"budget": "1e30"}, id="more than there is"),
+        pytest.param({"budget": "5", "period": "fortnight"}, id="a period there is not"),
+    ],
+)
+def test_a_key_is_not_made(panel_app: Flask, data: dict[str, Any]) -> None:
+    add_user(panel_app, "ana")
+    before = len(rows_of(panel_app, ApiKey)), len(rows_of(panel_app, Budget))
+    answer = make(Browser(panel_app, "admin"), **data)
+    assert answer.status_code == 422
+    assert not SECRET.search(answer.text)
+    assert (len(rows_of(panel_app, ApiKey)), len(rows_of(panel_app, Budget))) == before
+
+
+def test_name_models_and_expiry_change_and_nothing_else(panel_anywhere: Flask) -> None:
+    number = add_key(panel_anywhere, add_user(panel_anywhere, "ana"), allowed_models=["gone-model", "echo"])
+    browser = Browser(panel_anywhere, "admin")
+    before = row_of(panel_anywhere, ApiKey, number)
+    every = dict.fromkeys(columns_of(ApiKey), "7") | {"id": str(number), "expires_at": ""}
+    form = {**every, "name": "renamed", "scope": "some", "allowed_models": ["gone-model"]}
+    assert browser.post(f"/admin/keys/edit/?id={number}", form).status_code == 303
+    after = row_of(panel_anywhere, ApiKey, number)
+    assert (after.name, after.allowed_models) == ("renamed", ["gone-model"])
+    for column in columns_of(ApiKey) - {"name", "allowed_models", "updated_at"}:
+        assert getattr(after, column) == getattr(before, column), column
+    entry = rows_of(panel_anywhere, AuditEntry)[-1]
+    assert entry.action == "key_update"
+    assert entry.details["before"] == {"name": "prod", "allowed_models": ["gone-model", "echo"]}
+
+
+def test_revoking_asks_for_a_reason_and_stops_the_key(panel_anywhere: Flask) -> None:
+    add_user(panel_anywhere, "ana")
+    browser = Browser(panel_anywhere, "admin")
+    secret = SECRET.search(make(browser).text)
+    assert secret is not None
+    number = key_row(panel_anywhere, "prod").id
+    assert "for good" in browser.get(f"/admin/keys/revoke/?id={number}").text
+    assert use(panel_anywhere, secret[0]).status_code == 200
+    answer = browser.post("/admin/keys/revoke/", {"id": number, "reason": "left the team"})
+    assert answer.status_code == 303
+    refused = use(panel_anywhere, secret[0])
+    assert refused.status_code == 401
+    assert "left the team" in refused.text
+    for path in ("revoke", "edit"):
+        assert browser.post(f"/admin/keys/{path}/?id={number}", {"id": number, "name": "x"}).status_code == 403
+    assert rows_of(panel_anywhere, AuditEntry)[-1].details["after"]["revoked_reason"] == "left the team"
+
+
+def test_keys_of_the_setting_follow_the_setting(panel_app: Flask) -> None:
+    number = next(row.id for row in rows_of(panel_app, ApiKey) if row.kind == "environment")
+    browser = Browser(panel_app, "admin")
+    for path in (f"/admin/keys/edit/?id={number}", "/admin/keys/revoke/"):
+        assert browser.post(path, {"id": number, "name": "mine", "scope": "all"}).status_code == 403
+    row = row_of(panel_app, ApiKey, number)
+    assert (row.name, row.revoked_at) == ("API_AUTH_TOKENS", None)
+    assert "API_AUTH_TOKENS" in browser.get(f"/admin/keys/details/?id={number}").text
+
+
+def test_no_key_can_be_deleted(panel_admin: Browser) -> None:
+    number = add_key(panel_admin.app, 1)
+    assert panel_admin.post("/admin/keys/delete/", {"id": number}).status_code == 404
+    assert row_of(panel_admin.app, ApiKey, number) is not None
+
+
+def test_the_list_shows_state_owner_and_budget(panel_anywhere: Flask) -> None:
+    user = add_user(panel_anywhere, "ana")
+    past = datetime.now(UTC) - timedelta(days=1)
+    old, new = add_key(panel_anywhere, user, "old", expires_at=past), add_key(panel_anywhere, user, "new")
+    add_budget(panel_anywhere, "key", new)
+    with Session(panel_anywhere.extensions["gateway"].engine) as session, session.begin():
+        panel_anywhere.extensions["gateway"].keys.revoke(session, add_key(panel_anywhere, user, "void"), "")
+    browser = Browser(panel_anywhere, "admin")
+
+    def names(state: str) -> set[str]:
+        page = browser.get(f"/admin/keys/?state={state}").text
+        return {name for name in ("old", "new", "void") if f">{name}</a>" in page}
+
+    assert [names(state) for state in ("", "active", "expired", "revoked")] == [
+        {"old", "new", "void"},
+        {"new"},
+        {"old"},
+        {"void"},
+    ]
+    page = browser.get("/admin/keys/").text
+    assert "$20.00" in page
+    assert row_of(panel_anywhere, User, user).username in page
+    assert row_of(panel_anywhere, ApiKey, old).hint in page

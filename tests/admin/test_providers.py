@@ -1,0 +1,177 @@
+"""The pages about providers: credentials that go in and never out, their models, rows that are managed elsewhere."""
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from models import AuditEntry, Deployment, Model, Price, Provider
+from tests.admin.conftest import CANARY, Browser, add_model, add_provider, columns_of, row_of, rows_of
+from tests.fakes.upstream import Upstream
+
+SECRET = "sk-typed-canary-9876543210zyxwvu"
+
+
+def make(browser: Browser, **data: Any) -> Any:
+    form = {"kind": "openai", "name": "acme", "base_url": "https://api.acme.test/v1", "is_enabled": "y", **data}
+    return browser.post("/admin/providers/new/", form)
+
+
+def named(app: Flask, name: str) -> Provider | None:
+    return next((row for row in rows_of(app, Provider) if row.name == name), None)
+
+
+def test_a_provider_is_stored_with_its_credential_sealed(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    answer = make(panel_anywhere_admin, credential=SECRET, organization="org-7")
+    row = named(app, "acme")
+    assert row is not None
+    assert answer.location == f"/admin/providers/details/?id={row.id}"
+    assert (row.kind, row.base_url, row.settings) == ("openai", "https://api.acme.test/v1", {"organization": "org-7"})
+    assert (row.managed_by, row.discover, row.is_enabled) == ("admin", False, True)
+    assert row.credential is not None
+    assert SECRET.encode() not in row.credential
+    assert app.extensions["gateway"].sealer.open(row.credential) == SECRET
+    entry = rows_of(app, AuditEntry)[-1]
+    assert entry.action == "provider_create"
+    assert entry.details["after"]["has_credential"] is True
+    assert SECRET not in repr(entry.details)
+
+
+def test_a_credential_is_shown_by_its_last_four_characters(panel_admin: Browser) -> None:
+    make(panel_admin, credential=SECRET)
+    row = named(panel_admin.app, "acme")
+    assert row is not None
+    for page in ("details", "edit"):
+        text = panel_admin.get(f"/admin/providers/{page}/?id={row.id}").text
+        assert "••••wvu" not in text
+        assert "••••xwvu" in text
+        assert SECRET not in text
+
+
+def edit(browser: Browser, number: int, **data: Any) -> Any:
+    form = {"kind": "openai", "name": "acme", "base_url": "http://127.0.0.1:9/v1", "is_enabled": "y", **data}
+    return browser.post(f"/admin/providers/edit/?id={number}", form)
+
+
+def test_a_credential_left_blank_stays(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app)
+    before = row_of(panel_admin.app, Provider, number).credential
+    assert edit(panel_admin, number, name="renamed").status_code == 303
+    after = row_of(panel_admin.app, Provider, number)
+    assert (after.name, after.credential) == ("renamed", before)
+
+
+def test_a_credential_is_replaced_or_removed_and_the_log_says_only_that(panel_admin: Browser) -> None:
+    app, number = panel_admin.app, add_provider(panel_admin.app)
+    edit(panel_admin, number, credential=SECRET)
+    assert app.extensions["gateway"].sealer.open(row_of(app, Provider, number).credential) == SECRET
+    assert rows_of(app, AuditEntry)[-1].details["credential"] == "changed"
+    edit(panel_admin, number, no_credential="y")
+    assert row_of(app, Provider, number).credential is None
+    assert rows_of(app, AuditEntry)[-1].details["credential"] == "removed"
+    assert SECRET not in repr([entry.details for entry in rows_of(app, AuditEntry)])
+
+
+def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app, settings={"ca_file": "/etc/ca.pem", "organization": "old"})
+    edit(panel_admin, number, organization="new")
+    assert row_of(panel_admin.app, Provider, number).settings == {"ca_file": "/etc/ca.pem", "organization": "new"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param({"name": ""}, id="no name"),
+        pytest.param({"name": "echo"}, id="a taken name"),
+        pytest.param({"kind": "fax"}, id="a kind there is not"),
+        pytest.param({"base_url": ""}, id="no address"),
+        pytest.param({"base_url": "ftp://acme.test"}, id="another scheme"),
+        pytest.param({"base_url": "https://user:pass@acme.test"}, id="a password in the address"),
+        pytest.param({"base_url": "https://acme.test/v1?key=1"}, id="a query in the address"),
+        pytest.param({"base_url": "https://acme.test/ v1"}, id="a space in the address"),
+        pytest.param({"base_url": "file:///etc/passwd"}, id="a file"),
+        pytest.param({"base_url": "https://"}, id="no host"),
+        pytest.param({"credential": "sk-\r\nx-evil: 1"}, id="a line break in the credential"),
+        pytest.param({"credential": "sk-ünicode"}, id="letters no header takes"),
+    ],
+)
+def test_a_provider_is_not_stored(panel_admin: Browser, data: dict[str, str]) -> None:
+    before = len(rows_of(panel_admin.app, Provider))
+    assert make(panel_admin, **data).status_code == 422
+    assert len(rows_of(panel_admin.app, Provider)) == before
+
+
+def test_no_other_column_can_be_set(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app)
+    before = row_of(panel_admin.app, Provider, number)
+    every = {column: "7" for column in columns_of(Provider) if column not in ("discover", "credential")}
+    form = {**every, "managed_by": "file", "kind": "openai", "name": "acme", "base_url": before.base_url}
+    assert edit(panel_admin, number, **form).status_code == 303
+    after = row_of(panel_admin.app, Provider, number)
+    for column in columns_of(Provider) - {"updated_at"}:
+        assert getattr(after, column) == getattr(before, column), column
+
+
+def test_refreshing_shows_what_the_provider_lists(panel_anywhere_admin: Browser, upstream: Upstream) -> None:
+    app = panel_anywhere_admin.app
+    number = add_provider(app, base_url=upstream.base_url)
+    answer = panel_anywhere_admin.post("/admin/providers/refresh/", {"id": number}, follow_redirects=True)
+    assert "It now serves 2 models; before: 0." in answer.text
+    assert {row.name for row in rows_of(app, Model) if row.managed_by == "discovery"} == set(upstream.models)
+    assert row_of(app, Provider, number).discovered_at is not None
+    assert rows_of(app, AuditEntry)[-1].action == "provider_refresh"
+
+
+def test_refreshing_says_what_went_wrong(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app)
+    answer = panel_admin.post("/admin/providers/refresh/", {"id": number}, follow_redirects=True)
+    assert "could not be listed" in answer.text
+    assert row_of(panel_admin.app, Provider, number).discovery_error
+    assert "no connection" in panel_admin.get("/admin/providers/").text
+
+
+def test_a_provider_that_offers_everything_is_asked_when_it_is_saved(panel_admin: Browser, upstream: Upstream) -> None:
+    make(panel_admin, base_url=upstream.base_url, discover="y")
+    assert set(upstream.models) <= {row.name for row in rows_of(panel_admin.app, Model)}
+
+
+@pytest.mark.parametrize("manager", ["file", "environment"])
+def test_rows_managed_elsewhere_are_refused_on_post_too(panel_admin: Browser, manager: str) -> None:
+    number = add_provider(panel_admin.app, managed_by=manager)
+    before = row_of(panel_admin.app, Provider, number)
+    page = panel_admin.get(f"/admin/providers/details/?id={number}").text
+    assert "change it there" in page
+    assert f"/admin/providers/edit/?id={number}" not in page
+    assert panel_admin.get(f"/admin/providers/edit/?id={number}").status_code == 403
+    assert edit(panel_admin, number, name="mine").status_code == 403
+    assert panel_admin.post("/admin/providers/delete/", {"id": number}).status_code == 403
+    after = row_of(panel_admin.app, Provider, number)
+    assert (after.name, after.managed_by, after.credential) == ("acme", manager, before.credential)
+
+
+def test_deleting_names_the_models_that_lose_a_deployment(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    first, second = add_provider(app, "first"), add_provider(app, "second")
+    add_model(app, [first, second], "shared")
+    add_model(app, [first], "stranded")
+    add_model(app, [first], "found", managed_by="discovery")
+    add_model(app, [second], "other")
+    text = panel_anywhere_admin.get(f"/admin/providers/delete/?id={first}").text
+    assert "lose a deployment and keep others: shared." in text
+    assert "lose their only deployment and answer no more: stranded." in text
+    assert "go with it: found." in text
+    assert "other" not in text.replace("keep others", "").replace("another", "")
+    assert panel_anywhere_admin.post("/admin/providers/delete/", {"id": first}).status_code == 303
+    assert row_of(app, Provider, first) is None
+    assert {row.name for row in rows_of(app, Model)} >= {"shared", "stranded", "other"}
+    assert "found" not in {row.name for row in rows_of(app, Model)}
+    assert [row.provider_id for row in rows_of(app, Deployment) if row.provider_id == first] == []
+    models = {row.id for row in rows_of(app, Model)}
+    assert {row.model_id for row in rows_of(app, Price)} <= models
+
+
+def test_no_page_shows_a_credential(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app)
+    for path in ("/", f"/details/?id={number}", f"/edit/?id={number}", f"/delete/?id={number}"):
+        assert CANARY not in panel_admin.get(f"/admin/providers{path}").text
