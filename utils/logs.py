@@ -58,6 +58,7 @@ def configure(level: str, *, as_json: bool, secrets: tuple[str, ...]) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # names each of its own at every start
 
 
 class GunicornLogger(glogging.Logger):
