@@ -30,31 +30,9 @@ OPTIONS: Final = {  # ours: Ollama's
     "max_completion_tokens": "num_predict",
     "repetition_penalty": "repeat_penalty",
 }
-UNDERSTOOD: Final = frozenset(
-    {
-        *OPTIONS,
-        "model",
-        "messages",
-        "prompt",
-        "input",
-        "stream",
-        "stream_options",
-        "tools",
-        "tool_choice",
-        "response_format",
-        "reasoning_effort",
-        "encoding_format",
-        "dimensions",
-        "n",
-        "options",
-        "keep_alive",
-        "think",
-        "logprobs",
-        "top_logprobs",
-        "suffix",
-        "echo",
-        "best_of",
-    }
+UNDERSTOOD: Final = frozenset(OPTIONS) | frozenset(
+    """model messages prompt input suffix stream stream_options tools tool_choice response_format reasoning_effort
+    encoding_format dimensions n best_of echo logprobs top_logprobs options keep_alive think""".split()  # noqa: SIM905
 )
 FINISH: Final = {"stop": "stop", "length": "length", "load": "stop", "unload": "stop"}
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
