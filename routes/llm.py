@@ -8,8 +8,7 @@ from routes import render
 from services.dialects import openai
 from services.errors import NotFound
 from services.stream import Stream
-from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, PublicModel
-from utils import clock
+from services.types import CHAT, COMPLETION, EMBEDDING, Caller, PublicModel
 from utils.decorators import require_api_key
 from utils.extensions import gateway
 
@@ -71,20 +70,8 @@ def health() -> Response:
 
 
 def _serve(caller: Caller, operation: str) -> Response:
-    raw = request.get_data(cache=False)
-    body = openai.parse(operation, raw)
-    call = Call(
-        id=render.request_id(),
-        operation=operation,
-        body=body,
-        caller=caller,
-        started_ms=clock.now_ms(),
-        started_s=clock.monotonic_s(),
-        body_bytes=len(raw),
-        is_stream=operation != EMBEDDING and bool(body.get("stream")),
-        wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-    )
-    answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=render.openai_event)
+    call = openai.call(operation, request.get_data(cache=False), caller, render.request_id())
+    answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=openai.error_event)
     headers = {"x-request-id": call.id}
     if call.dropped:
         headers["x-gateway-dropped-params"] = ",".join(call.dropped)

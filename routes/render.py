@@ -7,8 +7,9 @@ from flask import Flask, Response, request
 from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
+from services.dialects import openai
 from services.errors import AuthenticationFailed, BodyTooLarge, GatewayError, InvalidRequest, NotFound
-from utils import ids, jsonx, sse
+from utils import ids, jsonx
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
 def error(exc: GatewayError) -> Response:
     """The answer to a failed request; logged here and nowhere else."""
     log.log(exc.level, "request failed request_id=%s status=%s code=%s", request_id(), exc.status, exc.code)
-    body = openai_body(exc) if is_openai() else _plain_body(exc)
+    body = openai.error_body(exc) if is_openai() else _plain_body(exc)
     headers = {}
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
@@ -58,16 +59,6 @@ def error(exc: GatewayError) -> Response:
     if exc.should_retry is not None:
         headers["x-should-retry"] = "true" if exc.should_retry else "false"
     return answer(body, exc.status, headers)
-
-
-def openai_body(exc: GatewayError) -> dict[str, Any]:
-    """OpenAI's error envelope."""
-    return {"error": {"message": str(exc), "type": exc.type, "param": exc.param, "code": exc.code}}
-
-
-def openai_event(exc: GatewayError) -> bytes:
-    """The same as an event in a stream."""
-    return sse.format_event(openai_body(exc))
 
 
 def is_openai() -> bool:

@@ -6,9 +6,9 @@ Members nobody knows here go upstream as they are: vendors add some every few mo
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.errors import InvalidRequest
-from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Demand, PublicModel
-from utils import jsonx
+from services.errors import GatewayError, InvalidRequest
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, Chat, Demand, PublicModel
+from utils import clock, jsonx, sse
 
 ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 MAX_CHOICES: Final = 128
@@ -26,6 +26,36 @@ BASE64_PER_AUDIO_TOKEN: Final = (
 )
 
 Check = Callable[[Any], str | None]
+
+
+def call(operation: str, raw: bytes, caller: Caller, request_id: str) -> Call:
+    """A call that begins now.
+
+    Raises:
+        InvalidRequest: see `parse`.
+    """
+    body = parse(operation, raw)
+    return Call(
+        id=request_id,
+        operation=operation,
+        body=body,
+        caller=caller,
+        started_ms=clock.now_ms(),
+        started_s=clock.monotonic_s(),
+        body_bytes=len(raw),
+        is_stream=operation != EMBEDDING and bool(body.get("stream")),
+        wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+    )
+
+
+def error_body(exc: GatewayError) -> dict[str, Any]:
+    """An error as OpenAI's clients expect it."""
+    return {"error": {"message": str(exc), "type": exc.type, "param": exc.param, "code": exc.code}}
+
+
+def error_event(exc: GatewayError) -> bytes:
+    """The same as an event in a stream."""
+    return sse.format_event(error_body(exc))
 
 
 def parse(operation: str, raw: bytes) -> Chat:
