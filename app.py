@@ -6,6 +6,7 @@
 import sys
 
 from flask import Flask
+from flask.cli import ScriptInfo
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import config as settings
@@ -88,7 +89,11 @@ def main() -> int:
         print("`python app.py` is for development; others run gunicorn -c gunicorn.conf.py", file=sys.stderr)  # noqa: T201
         return settings.EXIT_BAD_CONFIG
     port = config.port or DEVELOPMENT_PORT
-    app.test_cli_runner().invoke(args=["prepare", "--url", f"http://{config.host}:{port}"], standalone_mode=False)
+    app.cli.main(
+        ["prepare", "--url", f"http://{config.host}:{port}"],
+        standalone_mode=False,
+        obj=ScriptInfo(create_app=lambda: app),
+    )
     app.extensions["gateway"].start_worker()
     app.run(config.host, port, threaded=True, use_reloader=False)
     return 0

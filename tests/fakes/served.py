@@ -12,12 +12,13 @@ from pathlib import Path
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
+GUNICORN = ("-m", "gunicorn", "-c", "gunicorn.conf.py", "app:serving()")
 
 
 class Served:
     """Starts at once and answers when the constructor returns."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, environ: dict[str, str], command: tuple[str, ...] = GUNICORN) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -30,7 +31,7 @@ class Served:
         }
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:serving()"],
+                [sys.executable, *command],
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,
