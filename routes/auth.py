@@ -13,6 +13,7 @@ from utils.extensions import gateway
 
 bp = Blueprint("auth", __name__)
 
+MAX_BODY_BYTES = 65_536
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -66,6 +67,7 @@ def actor(name: str, user_id: int | None = None) -> Actor:
 
 def _fields() -> dict[str, Any]:
     """The members of a JSON object or the fields of a form."""
+    request.max_content_length = MAX_BODY_BYTES  # nobody has signed in yet
     if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
         return request.form.to_dict()
     try:

@@ -1,6 +1,7 @@
 """`/v1`: OpenAI's surface. Parse, call the pipeline, render; nothing else."""
 
 from typing import Final
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
@@ -74,7 +75,7 @@ def _serve(caller: Caller, operation: str) -> Response:
     answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=openai.error_event)
     headers = {"x-request-id": call.id}
     if call.dropped:
-        headers["x-gateway-dropped-params"] = ",".join(call.dropped)
+        headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
         headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
     if not isinstance(answered, Stream):

@@ -82,7 +82,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     spool = Spool(config.instance_path / "spool")
     accounting = Accounting(books, spool, hold_s=config.proxy_timeout_s + HOLD_MARGIN_S)
     discovery = Discovery(engine, sealer, transport, WIRES)
-    watch = Watch()
+    watch = Watch(config.proxy_timeout_s)
     policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
     accounts = Accounts(
         engine,
@@ -103,7 +103,8 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("replay", 1.0, accounting.replay),
             Job("sweep", 2.0, accounting.sweep),
             Job("last use", 10.0, keys.flush_used),
-            Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s)),
+            Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s), is_slow=True),
+            Job("idle connections", 15.0, transport.prune),
             Job("tidy", 300.0, accounts.tidy),
         ]
     )

@@ -24,6 +24,7 @@ PENDING_MAX: Final = 1000  # settlements that wait for the database; with more, 
 ROUNDS: Final = 8  # a call that fits may lose the race for its amount this often before it is refused
 
 
+MAX_AMOUNT: Final = 2**62  # no limit is larger, and the databases count to 2**63
 MAX_OUTPUT: Final = 2**31  # output tokens of a call whose model is free in this budget's unit
 
 
@@ -70,7 +71,7 @@ class Accounting:
         """Book the call, once, however often this is called. Never raises."""
         try:
             self._books.settle(settlement)
-        except BooksUnavailable as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the figures must not be lost
             log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400
             self._keep(settlement)
         else:
@@ -81,6 +82,9 @@ class Accounting:
         for settlement in list(self._pending.values()):
             try:
                 self._settle_late(settlement)
+            except BooksRefused as exc:  # the others must not wait for it
+                log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400
+                continue
             except BooksUnavailable:
                 break
             del self._pending[settlement.request_id]
@@ -104,9 +108,12 @@ class Accounting:
             BooksUnavailable: try again later; what was booked stays booked.
         """
         swept = 0
-        for owner in sorted({*self._books.owners(), *self._spool.owners()} - {self._spool.owner}):
-            if owner.startswith(self._spool.place + "."):  # others' workers can only be judged by the clock
+        # Workers without files here are judged by the clock alone: they may live on another host.
+        for owner in sorted(self._spool.owners()):
+            try:
                 swept += self._sweep_owner(owner)
+            except BooksRefused as exc:  # its files stay; the others must not wait for it
+                log.error("a settlement of %s was refused: %s", owner, exc)  # noqa: TRY400
         for hold in self._books.overdue(clock.now_ms()):
             swept += self._books.settle(recovered(hold, self._spool.peek(hold.owner)))
         if swept:
@@ -128,14 +135,14 @@ class Accounting:
         bound = Bound(demand.input_tokens, output * demand.choices)
         takes = _takes(budgets, bound, prices)
         try:
-            self._hold(call, takes)
+            self._hold(call, takes, bound)
         except BudgetRefused:
             return False
         call.bound, call.takes = bound, takes
         call.max_output_tokens = output if takes and demand.output_tokens is None else None
         return True
 
-    def _hold(self, call: Call, takes: tuple[Take, ...]) -> None:
+    def _hold(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> None:
         if self._is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
         try:
@@ -146,7 +153,7 @@ class Accounting:
                     created_ms=call.started_ms,
                     deadline_ms=call.started_ms + round(self._hold_s * 1000),
                     takes=jsonx.dumps([take_record(take) for take in takes]).decode(),
-                    call=jsonx.dumps(hold_note(call)).decode(),
+                    call=jsonx.dumps(hold_note(call, bound.input_tokens)).decode(),
                 ),
                 takes,
             )
@@ -209,10 +216,16 @@ class Accounting:
         with self._spool.adopt(owner) as notes:
             if notes is None:
                 return 0
+            refused: BooksRefused | None = None
             for record in notes.settlements.values():
-                self._settle_late(settlement_from(record))
+                try:
+                    self._settle_late(settlement_from(record))
+                except BooksRefused as exc:
+                    refused = exc
             while holds := self._books.owned_by(owner):
                 swept += sum(self._books.settle(recovered(hold, notes)) for hold in holds)
+            if refused is not None:
+                raise refused
         return swept
 
 
@@ -244,6 +257,7 @@ def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:
 def _takes(budgets: Sequence[BudgetRef], bound: Bound, prices: Sequence[Price]) -> tuple[Take, ...]:
     """What the bound takes from each budget, at the dearest price; nothing is taken where nothing is due."""
     amounts = {"usd": pricing.ceiling_nanousd(bound, prices), "tokens": bound.input_tokens + bound.output_tokens}
+    amounts = {unit: min(amount, MAX_AMOUNT) for unit, amount in amounts.items()}
     now_s = clock.now_s()
     return tuple(
         Take(budget, periods.start_s(budget.period, budget.timezone, now_s), amounts[budget.unit])

@@ -117,7 +117,8 @@ class Accounts:
             raise InvalidRequest("Invalid login data.", param="username", code="invalid_login_data")
         self._throttle.sign_in(username, address)
         with Session(self._engine) as session:
-            user = session.scalar(select(User).where(User.username == username))
+            is_name = username.isprintable()  # Postgres refuses to look for a NUL
+            user = session.scalar(select(User).where(User.username == username)) if is_name else None
         is_right = self._passwords.check(user.password_hash if user else None, password)
         if user is None or not is_right or not user.is_active:
             raise AuthenticationFailed("Incorrect username or password", code="invalid_credentials")

@@ -22,6 +22,7 @@ FORBIDDEN: Final = tuple(
         "fe80::/10",
         "ff00::/8",
         "fd00:ec2::254/128",
+        "fd20:ce::254/128",  # Google Cloud's metadata service
         "2001::/32",
         "100::/64",
     )
@@ -40,12 +41,16 @@ PRIVATE: Final = tuple(
         "198.51.100.0/24",
         "203.0.113.0/24",
         "::1/128",
+        "64:ff9b:1::/48",
         "fc00::/7",
         "fec0::/10",
         "2001:db8::/32",
     )
 )
-NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+CARRIERS: Final = tuple(  # an IPv4 address in their last 32 bits: NAT64, IPv4-compatible, IPv4-translated
+    ipaddress.IPv6Network(network) for network in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")
+)
+LOOPBACK: Final = ipaddress.IPv6Address("::1")
 SIX_TO_FOUR: Final = ipaddress.IPv6Network("2002::/16")
 
 
@@ -71,12 +76,12 @@ class AddressRules:
 
 
 def embedded(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one (mapped, NAT64, 6to4), else the address itself."""
-    if isinstance(address, ipaddress.IPv4Address):
+    """The IPv4 address inside an IPv6 one (mapped, NAT64, 6to4 and the like), else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address) or address == LOOPBACK:
         return address
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
-    if address in NAT64:
+    if any(address in carrier for carrier in CARRIERS):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if address in SIX_TO_FOUR:
         return ipaddress.IPv4Address((int(address) >> 80) & 0xFFFFFFFF)

@@ -139,10 +139,10 @@ def _model(session: Session, row: Model | None, entry: ModelEntry, providers: Ma
         d: prices.find_entry(by_id[d.provider_id].kind, by_id[d.provider_id].base_url, d.upstream_model)
         for d in row.deployments
     }
-    windows = [
-        found.context_window for found in entries.values() if found is not None and found.context_window is not None
-    ]
-    row.context_window = entry.context_window or min(windows, default=None)
+    windows = [found.context_window if found is not None else None for found in entries.values()]
+    known = [window for window in windows if window is not None]
+    # The window bounds what a call can cost, wherever it goes: the widest counts, and none if one is unknown.
+    row.context_window = entry.context_window or (max(known) if len(known) == len(windows) else None)
     if entry.price is not None:
         _set_prices(row, {None: _price(entry.price)})
     else:

@@ -20,6 +20,7 @@ from services.errors import UpstreamError
 from services.providers.base import Wire
 from services.settlement import clean
 from services.transport import Transport
+from services.types import Price as PriceRecord
 from services.types import Upstream
 from utils import clock
 
@@ -127,7 +128,20 @@ class Discovery:
                 if row is None:
                     session.add(_new_model(provider, name))
                 elif row.managed_by == "discovery" and all(d.provider_id != provider.id for d in row.deployments):
-                    row.deployments.append(Deployment(provider_id=provider.id, upstream_model=name))
+                    self._join(session, row, provider)
+
+    @staticmethod
+    def _join(session: Session, row: Model, provider: Provider) -> None:
+        """Another provider has the model too: at its own price, for the one that stands there is the first one's."""
+        entry = prices.find_entry(provider.kind, provider.base_url, row.name)
+        own = entry.price if entry is not None else None
+        if own is None and row.prices:
+            log.info("model %s of provider %s not offered: nobody knows its price there", row.name, provider.name)
+            return
+        row.deployments.append(deployment := Deployment(provider_id=provider.id, upstream_model=row.name))
+        if own is not None:
+            session.flush()
+            row.prices.append(_price_row(own, deployment.id))
 
 
 def _new_model(provider: Provider, name: str) -> Model:
@@ -141,15 +155,17 @@ def _new_model(provider: Provider, name: str) -> Model:
         deployments=[Deployment(provider_id=provider.id, upstream_model=name)],
     )
     if entry is not None and entry.price is not None:
-        price = entry.price
-        model.prices.append(
-            Price(
-                is_free=price.is_free,
-                input_rate=price.input_rate,
-                output_rate=price.output_rate,
-                cache_read_rate=price.cache_read_rate,
-                cache_creation_rate=price.cache_creation_rate,
-                source=price.source,
-            )
-        )
+        model.prices.append(_price_row(entry.price, None))
     return model
+
+
+def _price_row(price: PriceRecord, deployment_id: int | None) -> Price:
+    return Price(
+        deployment_id=deployment_id,
+        is_free=price.is_free,
+        input_rate=price.input_rate,
+        output_rate=price.output_rate,
+        cache_read_rate=price.cache_read_rate,
+        cache_creation_rate=price.cache_creation_rate,
+        source=price.source,
+    )

@@ -47,6 +47,11 @@ class GatewayError(Exception):
         if code is not None:
             self.code = code
 
+    def hide(self, secret: str) -> None:
+        """Take a secret out of the message: an upstream may repeat the credential it was sent."""
+        if secret and secret in str(self):
+            self.args = (str(self).replace(secret, "***"),)
+
 
 class InvalidRequest(GatewayError):
     """The request itself is wrong; sending it again changes nothing."""

@@ -7,6 +7,7 @@ we ask for `identity` and refuse anything else, so a small answer cannot become 
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -49,6 +50,7 @@ class Exchange:
         self._received = self._head_bytes = 0
         self._has_head = self._is_whole = self._is_closed = self._is_dirty = False
         self._body: list[bytes] = []
+        self._closing = threading.Lock()
 
     def send(self, head: bytes, body: bytes) -> None:
         """Send the request.
@@ -150,16 +152,18 @@ class Exchange:
 
     def shutdown(self) -> None:
         """End the exchange now, from whatever thread; the reader wakes up with an error or an early end."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(
-                self._sock, socket.SHUT_RDWR
-            )  # not the TLS socket's own, which is not for two threads
+        with self._closing, contextlib.suppress(OSError):
+            if not self._is_closed:  # else the socket is in the pool, or another call's
+                socket.socket.shutdown(
+                    self._sock, socket.SHUT_RDWR
+                )  # not the TLS socket's own, which is not for two threads
 
     def close(self) -> None:
         """Leave the connection to the next call if it is clean, else close it. May be called twice."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
         if self._is_whole and not self._is_dirty:
             self._give_back(self._sock)
         else:
@@ -199,7 +203,7 @@ class Exchange:
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as exc:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             if not self._is_whole:
                 raise UpstreamError("the upstream's answer is not valid HTTP") from exc
             self._is_dirty = True

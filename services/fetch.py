@@ -11,12 +11,15 @@ import requests
 import requests.adapters
 import urllib3.connection
 import urllib3.connectionpool
+import urllib3.response
 
 from services.addresses import AddressRules
 from services.errors import UpstreamError, UpstreamUnreachable
 from services.transport import PORTS, Origin, dial
+from utils import clock
 
 MAX_BYTES: Final = 8 * 1024 * 1024
+PIECE_BYTES: Final = 65_536
 MAX_CAUSES: Final = 10  # a circle of causes must end
 
 
@@ -41,7 +44,7 @@ class Fetcher:
         options["verify"] = origin.ca_file or True
         try:
             with self._session.get(url, headers=dict(headers), **options) as response:
-                body = bytes(response.raw.read(MAX_BYTES + 1, decode_content=False))
+                body = _read(response.raw, clock.monotonic_s() + timeout_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
             ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
             raise UpstreamUnreachable(f"`{url}` could not be read: {ours or type(exc).__name__}") from exc
@@ -54,6 +57,20 @@ class Fetcher:
     def close(self) -> None:
         """Close its connections."""
         self._session.close()
+
+
+def _read(raw: urllib3.response.BaseHTTPResponse, end_s: float) -> bytes:
+    """The body, or a little more than MAX_BYTES of it.
+
+    Raises:
+        OSError: it is not there in time; a timeout alone would begin again with every byte.
+    """
+    body = bytearray()
+    while len(body) <= MAX_BYTES and (piece := raw.read1(PIECE_BYTES, decode_content=False)):
+        body += piece
+        if clock.monotonic_s() > end_s:
+            raise TimeoutError("the answer took too long")
+    return bytes(body)
 
 
 class _GuardedAdapter(requests.adapters.HTTPAdapter):

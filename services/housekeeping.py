@@ -1,8 +1,11 @@
-"""What each worker does beside its calls: one thread (under gevent: greenlet) with a table of small jobs."""
+"""What each worker does beside its calls: a thread (under gevent: greenlet) with a table of small jobs.
+
+Jobs that wait for others' servers have a thread of their own, so that settlements do not wait with them.
+"""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +23,7 @@ class Job:
     name: str
     every_s: float
     work: Callable[[], Any]
+    is_slow: bool = False
     due_s: float = 0.0
 
 
@@ -31,16 +35,18 @@ class Housekeeper:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin, in a thread of this process."""
-        threading.Thread(target=self._run, name="housekeeper", daemon=True).start()
+        """Begin, in threads of this process."""
+        quick = [job for job in self._jobs if not job.is_slow]
+        for jobs in (quick, *([job] for job in self._jobs if job.is_slow)):
+            threading.Thread(target=self._run, args=(jobs,), name="housekeeper", daemon=True).start()
 
     def stop(self) -> None:
         """Begin no further job."""
         self._stopped.set()
 
-    def do_due(self) -> None:
-        """Do once whatever is due now."""
-        for job in self._jobs:
+    def do_due(self, jobs: Iterable[Job] | None = None) -> None:
+        """Do once whatever is due now, of these jobs or of all."""
+        for job in self._jobs if jobs is None else jobs:
             now_s = clock.monotonic_s()
             if now_s < job.due_s or self._stopped.is_set():
                 continue
@@ -50,7 +56,7 @@ class Housekeeper:
             except Exception as exc:  # noqa: BLE001 - the database may be away; the other jobs must go on
                 log.warning("job %s failed: %s: %s", job.name, type(exc).__name__, exc)
 
-    def _run(self) -> None:
+    def _run(self, jobs: list[Job]) -> None:
         while not self._stopped.is_set():
-            self.do_due()
+            self.do_due(jobs)
             clock.sleep(TICK_S)

@@ -35,7 +35,7 @@ def end_s(period: str, timezone: str, now_s: float) -> int | None:
     """When the next period begins, unix seconds; None for a budget without periods."""
     if period == TOTAL:
         return None
-    floor = _floor(period, _local(timezone, now_s)).astimezone(UTC)
+    floor = _floor(period, _local(timezone, int(now_s))).astimezone(UTC)  # a fraction could round up into the next
     return int(_floor(period, (floor + _NEXT[period]).astimezone(ZoneInfo(timezone))).timestamp())
 
 

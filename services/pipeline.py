@@ -7,7 +7,7 @@ event in its stream; whatever was reserved is settled once.
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,8 +84,8 @@ class Pipeline:
         self._resolve(call)
         assert call.model is not None  # noqa: S101 - _resolve found one or raised
         self._accounting.reserve(call, demand(call, call.model, self._policy.default_output_tokens))
-        self._watch.add(call, socket)
         try:
+            self._watch.add(call, socket)
             answer = self._first_answer(call, render_error)
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
             self._fail(call, exc)
@@ -126,7 +126,7 @@ class Pipeline:
             raise ModelNotAvailable(
                 f"Model '{name}' is not available: none of its providers is enabled.", param="model"
             )
-        call.model, call.candidates = model, tuple(priced)
+        call.model, call.candidates = _widest(model, models, priced), tuple(priced)
 
     def _operations(self, deployment: Deployment) -> frozenset[str]:
         wire = self._wires.get(deployment.upstream.kind)
@@ -140,6 +140,7 @@ class Pipeline:
             try:
                 return self._attempt(call, deployment, render_error)
             except UpstreamError as exc:
+                exc.hide(deployment.upstream.credential)
                 call.attempts[-1].happened = exc.code or "upstream_error"
                 failure = exc
                 if not exc.is_retryable:
@@ -201,6 +202,14 @@ class Pipeline:
         call.is_finished = True
         self._watch.remove(call)
         self._accounting.settle(settlement_of(call, token_counter.estimate))
+
+
+def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:
+    """The model with the window that bounds the input wherever the call may go; None where one window is unknown."""
+    ids, used = {one.id for one in chosen}, [model, *(models[name] for name in model.fallbacks if name in models)]
+    windows = [one.context_window for one in used if any(deployment.id in ids for deployment in one.deployments)]
+    known = [window for window in windows if window is not None]
+    return replace(model, context_window=max(known) if known and len(known) == len(windows) else None)
 
 
 def _attach(call: Call, answer: Answer) -> None:

@@ -60,16 +60,17 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     )
 
 
-def hold_note(call: Call) -> dict[str, Any]:
-    """What must be known of a call should its worker die; stored with the hold."""
+def hold_note(call: Call, most_input: int) -> dict[str, Any]:
+    """What must be known of a call should its worker die; stored with the hold. `most_input`: its bound, in tokens."""
     assert call.model is not None  # noqa: S101 - a call is held after its model was found
+    rough = max(1, call.body_bytes // BYTES_PER_TOKEN)
     return {
         "user": call.caller.user_id,
         "key": call.caller.key_id,
         "model": call.model.name,
         "op": call.operation,
         "stream": call.is_stream,
-        "in": max(1, call.body_bytes // BYTES_PER_TOKEN),
+        "in": min(rough, most_input),  # a picture has many bytes and few tokens
     }
 
 
@@ -148,7 +149,13 @@ def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
     if call.operation == EMBEDDING and reported.input_tokens is not None:
         reported.output_tokens = 0
     if reported.input_tokens is not None and reported.output_tokens is not None:
-        return reported, "measured"
+        if not (call.is_stream and call.outcome != "ok" and call.pieces):
+            return reported, "measured"
+        delivered = estimate(call).output_tokens or 0  # the stream broke off: the report may be one from on the way
+        if delivered <= reported.output_tokens:
+            return reported, "measured"
+        reported.output_tokens = delivered
+        return reported, "estimated"
     has_begun = call.is_answered or reported.input_tokens is not None or reported.output_tokens is not None
     if not call.attempts or not (has_begun or call.outcome == CLIENT_GONE):
         return Usage(), "void"

@@ -6,6 +6,7 @@ file survives `kill -9`; settlements are also synced to the disk. Each worker ho
 life, so that others can see it is dead.
 """
 
+import errno
 import fcntl
 import os
 import threading
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from utils import ids, jsonx
 
-COMPACT_BYTES: Final = 256 * 1024  # about 2,500 calls; then only the lines of open calls are kept
+COMPACT_BYTES: Final = 256 * 1024  # about 2,500 calls; then, and at twice what was left, only open calls are kept
 
 
 class SpoolUnavailable(Exception):
@@ -41,7 +42,7 @@ class Spool:
         self._guard = threading.Lock()
         self._pid = 0
         self._file = self._life = -1
-        self._size = 0
+        self._size, self._compact_at = 0, COMPACT_BYTES
         self._lines: dict[str, dict[str, bytes]] = {}  # of open calls and unbooked settlements: the last of each kind
         self._owner = ""
 
@@ -87,7 +88,7 @@ class Spool:
         """The database has all there is to know of this call."""
         with self._guard:
             self._lines.pop(request_id, None)
-            if self._size > COMPACT_BYTES and self._pid == os.getpid():
+            if self._size > self._compact_at and self._pid == os.getpid():
                 with suppress(OSError):
                     self._compact()
 
@@ -165,6 +166,7 @@ class Spool:
         except OSError as exc:
             raise SpoolUnavailable(f"the spool in `{self._folder}` cannot be made: {exc.strerror}") from exc
         self._life, self._owner, self._lines, self._size = life, owner, {}, 0
+        self._compact_at = COMPACT_BYTES
         self._pid = os.getpid()
 
     def _place_id(self) -> str:
@@ -185,12 +187,18 @@ class Spool:
         path = self._folder / f"{self._owner}.jsonl"
         fresh = path.with_suffix(".fresh")
         new = os.open(fresh, _WRITE | os.O_TRUNC, 0o600)
-        if os.write(new, kept) != len(kept):
+        try:
+            if os.write(new, kept) != len(kept):
+                raise OSError(errno.ENOSPC, "the disk is full")  # noqa: TRY301 - handled like one that was raised
+            os.fdatasync(new)
+            fresh.rename(path)
+        except OSError:
             os.close(new)
-            return
-        fresh.rename(path)
+            self._compact_at = self._size + COMPACT_BYTES  # not again at once
+            raise
         os.close(self._file)
         self._file, self._size = new, len(kept)
+        self._compact_at = max(COMPACT_BYTES, 2 * self._size)
 
 
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

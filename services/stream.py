@@ -89,10 +89,12 @@ class Stream:
         self._is_closed = True
         if self._call.outcome == "pending":
             self._call.outcome = outcome_of(self._call.abort_reason, CLIENT_GONE)
-        self._book()
-        if self._call.outcome == "ok":
-            self._answer.drain()
-        self._answer.close()
+        try:
+            self._book()
+        finally:
+            if self._call.outcome == "ok":
+                self._answer.drain()
+            self._answer.close()
 
     def _decode(self, data: bytes) -> tuple[bytes, UpstreamError | None]:
         """The events in the bytes; those before a failure still go to the caller."""
@@ -105,6 +107,8 @@ class Stream:
         return b"".join(events), None
 
     def _failed(self, exc: GatewayError, name: str | None = None) -> Iterator[bytes]:
+        if (deployment := self._call.deployment) is not None:
+            exc.hide(deployment.upstream.credential)
         self._call.outcome = outcome_of(exc, "internal_error" if name else "upstream_cut")
         self._call.error = name or str(exc)
         self._book()

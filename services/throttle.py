@@ -5,6 +5,7 @@ from anywhere, so that an attacker cannot lock its owner out.
 """
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,13 +56,13 @@ class Throttle:
         Raises:
             TooManyAttempts: with the seconds to wait; the password must not be looked at.
         """
-        self._count(_subject("sign-in", account, address), PER_ADDRESS)
+        self._count(_subject("sign-in", account, network_of(address)), PER_ADDRESS)
         self._count(_subject("sign-in", account), ANYWHERE)
 
     def signed_in(self, account: str, address: str) -> None:
         """The try was good: forget the ones before it."""
         with self._engine.begin() as connection:
-            for subject in (_subject("sign-in", account, address), _subject("sign-in", account)):
+            for subject in (_subject("sign-in", account, network_of(address)), _subject("sign-in", account)):
                 connection.execute(FORGIVE, {"subject": subject})
 
     def registration(self, address: str) -> None:
@@ -70,7 +71,7 @@ class Throttle:
         Raises:
             TooManyAttempts: with the seconds to wait.
         """
-        self._count(_subject("register", address), REGISTRATION)
+        self._count(_subject("register", network_of(address)), REGISTRATION)
 
     def forget_old(self) -> None:
         """Remove what has not been tried for a day."""
@@ -92,6 +93,15 @@ class Throttle:
             until_ms = connection.execute(BLOCKED, {"subject": subject}).scalar() or now_ms
         wait_s = max(1, -(-(until_ms - now_ms) // 1000))
         raise TooManyAttempts(f"Too many tries; please wait {wait_s} s.", retry_after_s=wait_s)
+
+
+def network_of(address: str) -> str:
+    """Who an address stands for: one IPv6 customer has 2**64 of them."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)  # noqa: PLR2004
 
 
 def _subject(*parts: str) -> str:

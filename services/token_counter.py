@@ -7,6 +7,7 @@ downloaded, ever. Loading one costs 0.2 s and tens of megabytes, so it happens a
 import base64
 import gzip
 import hashlib
+import logging
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +17,19 @@ import tiktoken.load
 import tiktoken_ext.openai_public
 
 from services.accounting import Accounting
-from services.types import Call, Chat, Usage
+from services.types import CHAT, COMPLETION, Call, Chat, Usage
 from utils import native
 
+log = logging.getLogger(__name__)
+
+SHIPPED: Final = frozenset({"cl100k_base", "o200k_base", "o200k_harmony"})  # others would be downloaded
+PIECE_CHARS: Final = 100_000  # tiktoken's regular expression fails on a million blanks in a row
 FALLBACK: Final = "o200k_base"  # for models tiktoken does not know; such counts are estimates anyway
 PER_MESSAGE: Final = 3  # tokens around each chat message …
 PER_NAME: Final = 1  # … one more where it has a name …
+PER_PICTURE: Final = 1000  # roughly, by the rules of the large vendors for a picture of a megapixel
+CHARS_PER_SOUND_TOKEN: Final = 16  # base64; also roughly what a page of a PDF has
+BYTES_PER_TOKEN: Final = 4
 PER_REPLY: Final = 3  # … and the priming of the answer (OpenAI's rule for current chat models)
 DATA: Final = Path(__file__).resolve().parent / "data"
 SHA256: Final = {
@@ -36,24 +44,27 @@ def get_tokenizer(model_name: str) -> tiktoken.Encoding:
     _prepare()
     try:
         name = tiktoken.encoding_name_for_model(model_name)
-        return tiktoken.get_encoding(name)
     except KeyError:
-        return tiktoken.get_encoding(FALLBACK)
+        name = FALLBACK
+    return tiktoken.get_encoding(name if name in SHIPPED else FALLBACK)
 
 
 def count_tokens(text: str, model_name: str) -> int:
     """Tokens of a text. Special tokens in it, such as `<|endoftext|>`, count as the plain text they are."""
-    return len(get_tokenizer(model_name).encode(text, disallowed_special=()))
+    encoding, starts = get_tokenizer(model_name), range(0, len(text), PIECE_CHARS)
+    return sum(len(encoding.encode(text[start : start + PIECE_CHARS], disallowed_special=())) for start in starts)
 
 
-def count_request(body: Chat, model_name: str) -> int:
+def count_request(operation: str, body: Chat, model_name: str) -> int:
     """Tokens of a chat, completion or embedding request: an estimate, tools and pictures roughly."""
-    if "messages" not in body:
-        return sum(_count_input(part, model_name) for part in _as_list(body.get("prompt", body.get("input", ""))))
+    if operation != CHAT:
+        given = body.get("prompt" if operation == COMPLETION else "input", "")
+        return sum(_count_input(part, model_name) for part in _as_list(given))
     total = PER_REPLY
     for message in body["messages"]:
         total += PER_MESSAGE + (PER_NAME if message.get("name") else 0)
-        total += sum(count_tokens(text, model_name) for text in _texts(message))
+        total += sum(count_tokens(text, model_name) for text in _texts({**message, "content": None}))
+        total += _count_content(message.get("content"), model_name)
     for extra in ("tools", "functions", "response_format"):
         if body.get(extra):
             total += sum(count_tokens(text, model_name) for text in _texts(body[extra]))
@@ -61,9 +72,13 @@ def count_request(body: Chat, model_name: str) -> int:
 
 
 def estimate(call: Call) -> Usage:
-    """Tokens of the request, and of the text that was handed on; counted off the event loop."""
+    """Tokens of the request, and of the text that was handed on; counted off the event loop, roughly if need be."""
     model = call.deployment.model if call.deployment else call.body["model"]
-    return native.run(_estimate, call, model)
+    try:
+        return native.run(_estimate, call, model)
+    except Exception:  # a call must be booked whatever its text does to the tokenizer
+        log.exception("tokens could not be counted request_id=%s", call.id)
+        return Usage(max(1, call.body_bytes // BYTES_PER_TOKEN), sum(map(len, call.pieces)) // BYTES_PER_TOKEN)
 
 
 def update_token_usage(accounting: Accounting, user_id: int, token_count: int) -> None:
@@ -76,7 +91,8 @@ def update_token_usage(accounting: Accounting, user_id: int, token_count: int) -
 
 
 def _estimate(call: Call, model: str) -> Usage:
-    return Usage(count_request(call.body, model), count_tokens("".join(call.pieces), model) if call.pieces else 0)
+    request = count_request(call.operation, call.body, model)
+    return Usage(request, count_tokens("".join(call.pieces), model) if call.pieces else 0)
 
 
 def _count_input(part: Any, model_name: str) -> int:
@@ -90,10 +106,25 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _count_content(content: Any, model_name: str) -> int:
+    """A text, or parts of which pictures, sounds and files count by rule: their bytes are no text."""
+    total = 0
+    for part in content if isinstance(content, list) else [content]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "image_url":
+            total += PER_PICTURE
+        elif kind in ("input_audio", "file"):
+            carried = sum(map(len, _texts(part.get(kind))))
+            total += carried // CHARS_PER_SOUND_TOKEN + 1
+        else:
+            total += sum(count_tokens(text, model_name) for text in _texts(part))
+    return total
+
+
 def _texts(value: Any) -> list[str]:
-    """Every text in a JSON value, data URIs (pictures, sounds) apart."""
+    """Every text in a JSON value."""
     if isinstance(value, str):
-        return [] if value.startswith("data:") else [value]
+        return [value]
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [text for member in members for text in _texts(member)]
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from services.fetch import Fetcher
 
 IDLE_S: Final = 55.0  # a pooled connection older than this is not used again; servers close theirs after 60
+GOODBYE_S: Final = 0.5  # an idle connection that was closed says so at once
 IDLE_MAX: Final = 1024  # pooled connections per origin
 REDIRECT: Final = range(300, 400)
 PORTS: Final = {"http": 80, "https": 443}
@@ -121,8 +122,9 @@ class Transport:
             attach(local)
             return local
         origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
+        pooled = self._pooled(origin)
         while True:
-            pooled = self._pooled(origin)
+            sent_s = clock.monotonic_s()
             exchange = Exchange(
                 pooled or self._dial(origin), self._patience, lambda sock: self._give_back(origin, sock)
             )
@@ -132,8 +134,9 @@ class Transport:
                 exchange.read_head()
             except ConnectionLost:
                 exchange.close()
-                if pooled is None:
-                    raise
+                if pooled is None or clock.monotonic_s() - sent_s > GOODBYE_S:
+                    raise  # it had the request for a while and may have worked on it: a second one may be billed twice
+                pooled = None
                 # The upstream closed the idle connection as we took it: nothing was answered, so a new one is tried.
             except BaseException:
                 exchange.close()
@@ -159,6 +162,19 @@ class Transport:
         origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
         return self._fetcher.get(origin, path, headers, timeout_s)
 
+    def prune(self) -> None:
+        """Close the idle connections that are old or that their upstream closed; calls only look at the last ones."""
+        for idle in list(self._idle.values()):
+            for _ in range(len(idle)):
+                try:
+                    sock, since_s = idle.pop(0)
+                except IndexError:  # calls took the others meanwhile
+                    break
+                if _is_good(sock, since_s):
+                    idle.append((sock, since_s))
+                else:
+                    sock.close()
+
     def close(self) -> None:
         """Close every idle connection."""
         if self._fetcher is not None:
@@ -175,7 +191,7 @@ class Transport:
                 sock, since_s = idle.pop()
             except IndexError:  # also when another thread was faster
                 return None
-            if clock.monotonic_s() - since_s < IDLE_S and not _is_stale(sock):
+            if _is_good(sock, since_s):
                 return sock
             sock.close()
 
@@ -246,10 +262,12 @@ def _head(origin: Origin, request: Request) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
 
-def _is_stale(sock: socket.socket) -> bool:
+def _is_good(sock: socket.socket, idle_since_s: float) -> bool:
+    if clock.monotonic_s() - idle_since_s >= IDLE_S:
+        return False
     poll = native.poll()
     poll.register(sock.fileno(), select.POLLIN | select.POLLRDHUP)
-    return bool(poll.poll(0))
+    return not poll.poll(0)
 
 
 @lru_cache(maxsize=64)

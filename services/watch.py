@@ -1,4 +1,4 @@
-"""Watches the calls under way: ends those whose caller has left, and all of them when the worker must go.
+"""Watches the calls under way: ends those whose caller has left or takes no more, all when the worker must go.
 
 A server learns of a closed connection only when it writes to it, so a silent upstream would hide a caller's
 leaving for as long as it is silent. One thread (under gevent: greenlet) per worker looks at the callers' sockets.
@@ -8,21 +8,27 @@ import logging
 import os
 import select
 import threading
+from contextlib import closing, suppress
+from socket import SHUT_RDWR
+from socket import socket as Socket  # noqa: N812 - `socket` is the word for its number here
 from typing import Any, Final
 
+from services.errors import CallerGone
 from services.types import Call
 from utils import clock, native
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.4  # a caller's leaving must reach the upstream within a second
+STALL_S: Final = 5.0  # what a caller may take of its answer later than the upstream may send it
 LEFT: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class Watch:
     """The calls of this worker, by the socket of their caller."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s + STALL_S
         self._pid = 0
         self._guard = threading.Lock()
         self._poll: Any = None
@@ -43,7 +49,8 @@ class Watch:
 
     def remove(self, call: Call) -> None:
         """The call has ended; its caller's socket is no longer ours to look at. May be called twice."""
-        _call, socket = self._calls.pop(call.id, (call, None))
+        with self._guard:
+            _call, socket = self._calls.pop(call.id, (call, None))
         if socket is not None and self._by_socket.get(socket) is call:
             del self._by_socket[socket]
             self._poll.unregister(socket)
@@ -53,14 +60,26 @@ class Watch:
         self._drain_at_s = clock.monotonic_s() + within_s
 
     def look(self) -> None:
-        """End the calls whose caller has left, or all when it is late."""
+        """End the calls whose caller has left or takes nothing more, or all when it is late."""
         for socket, event in self._poll.poll(0):
             call = self._by_socket.get(socket)
             if call is not None and event & LEFT:
                 call.abort_gone()
-        if self._is_late():
-            for call, _socket in list(self._calls.values()):
+        is_late, begun_s = self._is_late(), clock.monotonic_s() - self._longest_s
+        for call, socket in list(self._calls.values()):
+            if is_late:
                 call.abort_draining()
+            if call.started_s < begun_s:
+                call.abort(CallerGone("the caller did not take the answer in time"))
+                self._hang_up(call, socket)
+
+    def _hang_up(self, call: Call, socket: int | None) -> None:
+        """Close the caller's connection under whoever is waiting to write to it."""
+        with self._guard:  # as long as the call is here, the number is that of its caller's connection
+            if socket is None or call.id not in self._calls:
+                return
+            with closing(Socket(fileno=os.dup(socket))) as line, suppress(OSError):
+                line.shutdown(SHUT_RDWR)
 
     def _is_late(self) -> bool:
         return self._drain_at_s is not None and clock.monotonic_s() > self._drain_at_s

@@ -4,10 +4,14 @@ orjson itself refuses NaN, 1e999, lone surrogates, invalid UTF-8 and a byte orde
 collapse to the last one here, before anything is decided, and only the collapsed form is ever sent on.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
 
+LARGE_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 100  # orjson writes at most 254 levels; no real request comes near either
 
 
@@ -22,12 +26,26 @@ def loads(raw: bytes | bytearray | memoryview | str) -> Any:
         BadJson: not JSON, or nested deeper than MAX_DEPTH.
     """
     try:
-        value = orjson.loads(raw)
+        with _no_collection(len(raw)):
+            value = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         raise BadJson(str(exc)) from exc
     if raw_brackets(raw) > MAX_DEPTH and depth(value) > MAX_DEPTH:
         raise BadJson(f"nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+@contextmanager
+def _no_collection(size: int) -> Iterator[None]:
+    """Millions of small lists would set off the garbage collector again and again: seconds instead of tenths."""
+    if size < LARGE_BYTES or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def peek(raw: bytes) -> Any:

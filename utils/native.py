@@ -3,14 +3,16 @@
 gevent is asked only when the server has already loaded it: with thread workers it is never imported.
 """
 
+import os
 import select
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from utils import clock
 
+MAX_THREADS: Final = 8
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,10 +28,16 @@ def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do the work in a native thread under gevent, right here otherwise; returns or raises as it does."""
     if not is_cooperative():
         return work(*args, **kwargs)
-    import gevent  # noqa: PLC0415 - only where the server already runs on it
-
-    result: T = gevent.get_hub().threadpool.apply(work, args, kwargs)
+    result: T = _threads(os.getpid()).apply(work, args, kwargs)
     return result
+
+
+@cache
+def _threads(pid: int) -> Any:
+    """Threads of this process for our own work: those of gevent's hub may all be waiting for a name server."""
+    from gevent.threadpool import ThreadPool  # noqa: PLC0415 - only where the server already runs on it
+
+    return ThreadPool(MAX_THREADS)
 
 
 def give_way() -> None:

@@ -141,10 +141,6 @@ class Books:
         rows = self.read(sql.STANDING, (take.period_start, take.budget.id))
         return Standing(*rows[0]) if rows else None
 
-    def owners(self) -> list[str]:
-        """Everyone with open holds."""
-        return [owner for (owner,) in self.read(sql.OWNERS)]
-
     def overdue(self, now_ms: int) -> list[HoldRow]:
         """Holds past their deadline, at most 500."""
         return [HoldRow(*row) for row in self.read(sql.OVERDUE, (now_ms,))]

@@ -109,7 +109,7 @@ class PostgresBooks(Books):
                 return work(_Translated(connection))
         except (psycopg.IntegrityError, psycopg.DataError) as exc:
             raise BooksRefused(f"the database refuses a value: {exc}") from exc
-        except psycopg.OperationalError as exc:
+        except psycopg.Error as exc:
             raise BooksUnavailable(f"the database does not take a transaction: {exc}") from exc
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -137,7 +137,9 @@ class PostgresBooks(Books):
             except (errors.DeadlockDetected, _Broken) as exc:
                 if attempt == ATTEMPTS - 1:
                     raise BooksUnsure(f"the database does not answer: {exc}") from exc
-            except psycopg.OperationalError as exc:
+            except (psycopg.IntegrityError, psycopg.DataError):
+                raise
+            except psycopg.Error as exc:  # also InternalError: a standby after a failover is read-only
                 raise BooksUnavailable(f"the database does not take the statement: {exc}") from exc
         raise AssertionError  # the last round returned or raised
 

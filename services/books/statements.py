@@ -26,7 +26,6 @@ HOLD: Final = """
 INSERT INTO holds (request_id, owner, created_at, deadline_at, budgets_wanted, budgets_taken, takes, call)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 UNHOLD: Final = "DELETE FROM holds WHERE request_id = ? RETURNING takes"
-OWNERS: Final = "SELECT DISTINCT owner FROM holds"
 OWNED: Final = "SELECT request_id, owner, created_at, deadline_at, takes, call FROM holds WHERE owner = ? LIMIT 500"
 OVERDUE: Final = (
     "SELECT request_id, owner, created_at, deadline_at, takes, call FROM holds WHERE deadline_at < ? LIMIT 500"

@@ -150,14 +150,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def refused(
     status: int, headers: Mapping[str, str], detail: Mapping[str, Any], deployment: Deployment
 ) -> UpstreamError:
-    """An upstream's own error, in our tree. What it says of our credential stays here.
+    """An upstream's own error, in our tree.
 
     `detail` may hold message, type, code and param as the upstream gave them.
     """
     name = deployment.upstream.name
-    message = str(detail.get("message") or f"the upstream answered {status}").replace(
-        deployment.upstream.credential or "\0", "***"
-    )
+    message = str(detail.get("message") or f"the upstream answered {status}")
     if status in PASSED_ON:
         return UpstreamRefused(
             message,
@@ -186,7 +184,7 @@ def refused(
 def retry_after_s(headers: Mapping[str, str]) -> int | None:
     """The Retry-After header in seconds, where it is a number; a date is left to the caller's own back-off."""
     value = headers.get("retry-after", "").strip()
-    return min(int(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+    return min(int(value[:9]), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
 
 
 def _text(value: Any) -> str | None:

@@ -132,11 +132,21 @@ def usage_of(raw: Any) -> Usage | None:
     completion = raw.get("completion_tokens_details") or {}
     return Usage(
         input_tokens=tokens(raw.get("prompt_tokens")),
-        output_tokens=tokens(raw.get("completion_tokens")),
+        output_tokens=_output(raw, completion),
         cache_read_input_tokens=tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
         cache_creation_input_tokens=tokens(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else None,
         reasoning_output_tokens=tokens(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
     )
+
+
+def _output(raw: dict[str, Any], details: Any) -> int | None:
+    """Output with reasoning. Some servers leave it out of `completion_tokens`, but not out of the total."""
+    output, total, given = (tokens(raw.get(name)) for name in ("completion_tokens", "total_tokens", "prompt_tokens"))
+    if output is None or total is None or given is None:
+        return output
+    missing = total - given - output
+    reasoning = tokens(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return output + missing if missing > 0 and (reasoning or missing) == missing else output
 
 
 def collect(choice: Any, member: str, pieces: list[str]) -> None:

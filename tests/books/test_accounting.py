@@ -208,18 +208,7 @@ def test_calls_of_a_dead_worker_are_booked_from_what_it_left(gateway, accounting
     os.close(dead._file)
 
 
-def test_a_dead_worker_whose_files_are_gone_is_booked_as_never_sent(gateway, accounting):
-    dead = Spool(gateway.config.instance_path / "spool")
-    Accounting(gateway.books, dead, hold_s=3600).reserve(call(gateway), DEMAND)
-    for path in dead._folder.glob(f"{dead._owner}.*"):
-        path.unlink()
-    assert accounting.sweep() == 1
-    assert last(gateway.engine).state == "void"
-    os.close(dead._file)
-    os.close(dead._life)
-
-
-def test_the_dead_of_another_host_are_judged_by_the_clock(gateway, accounting, tmp_path, monkeypatch):
+def test_a_worker_without_files_here_is_judged_by_the_clock(gateway, accounting, tmp_path, monkeypatch):
     elsewhere = Spool(tmp_path / "elsewhere")
     Accounting(gateway.books, elsewhere, hold_s=60).reserve(call(gateway), DEMAND)
     assert accounting.sweep() == 0
@@ -425,7 +414,7 @@ def test_a_postgres_that_is_away_or_slow(request, make_app, templates, upstream,
                 lambda books: books.execute("DELETE FROM holds WHERE request_id = ? RETURNING takes", ("x",))
             )
     with gateway.books._connected(), pytest.raises(BooksUnavailable, match="busy"):
-        gateway.books.owners()
+        gateway.books.overdue(0)
     assert client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 200
     gateway.books.close()
     gateway.books._connect = lambda: psycopg.connect("postgresql://postgres@127.0.0.1:1/x", connect_timeout=1)
@@ -448,7 +437,7 @@ def test_a_line_that_keeps_breaking_is_unsure(request, make_app, templates, post
 
     gateway.books._connect = doomed
     with pytest.raises(BooksUnsure):
-        gateway.books.owners()
+        gateway.books.overdue(0)
 
 
 def test_a_reservation_whose_answer_was_lost_counts_as_made(gateway, session):
@@ -510,7 +499,7 @@ def test_an_ending_worker_leaves_nobody_waiting(lite):
     with pytest.raises(KeyboardInterrupt):
         books._do([item])
     assert (item.is_done, str(item.error)) == (True, "the worker is ending")
-    assert books.owners() == []
+    assert books.overdue(0) == []
 
 
 def test_a_file_that_is_no_database(tmp_path):
@@ -520,8 +509,8 @@ def test_a_file_that_is_no_database(tmp_path):
     path.write_bytes(b"not a database at all" * 100)
     books = SqliteBooks(str(path))
     with pytest.raises((BooksUnavailable, sqlite3.DatabaseError)):
-        books.owners()
+        books.overdue(0)
     books.close()
     missing = SqliteBooks(str(tmp_path / "no" / "such.db"))
     with pytest.raises(BooksUnavailable):
-        missing.owners()
+        missing.overdue(0)
