@@ -17,9 +17,7 @@ check: .venv/.installed-dev      ## Everything a change must pass: format, lint,
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/flask --app app config docs --check
-	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine -q
+	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 	$(BIN)/coverage report -q --fail-under=100 --include="$(EXACT)"
 

@@ -5,6 +5,7 @@
 
 import sys
 
+import click
 from flask import Flask
 from flask.cli import ScriptInfo
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -18,6 +19,12 @@ from utils import extensions, logs
 DEVELOPMENT_PORT = 5000
 
 
+class _Unusable(click.ClickException):
+    """A command cannot do anything with these settings."""
+
+    exit_code = settings.EXIT_BAD_CONFIG
+
+
 def serving() -> Flask:
     """The application as a server loads it: without the commands of an operator, which take 12 MB."""
     return create_app(with_commands=False)
@@ -29,7 +36,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
     Raises:
         ConfigError: the settings cannot be used.
     """
-    config = config or settings.load_prepared()
+    config = config or _settings()
     settings.project()
     logs.configure(config.log_level, as_json=config.is_strict, secrets=config.secrets)
     app = Flask("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
@@ -63,6 +70,16 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
 
         cli.register(app)
     return app
+
+
+def _settings() -> Config:
+    """Those of the environment. Under `flask …` a mistake in them ends the command with its words, not with a trace."""
+    try:
+        return settings.load_prepared()
+    except ConfigError as exc:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise _Unusable(str(exc)) from exc
 
 
 def _engine_options(config: Config, url: str) -> dict[str, object]:

@@ -53,7 +53,13 @@ def post_worker_init(worker):
         gateway.drain()
         ends(number, frame)
 
+    def quit_now(number, frame):  # gunicorn's own way out of gevent ends in a traceback, and settles nothing
+        gateway.drain(within_s=0)
+        ends(number, frame)
+
     signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGQUIT, quit_now)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the master too, which sends SIGQUIT
 
 
 def worker_exit(server, worker):

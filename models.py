@@ -8,79 +8,26 @@ Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` a
 change that a worker's snapshot depends on raises `catalog_version`.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    Index,
-    Integer,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy import LargeBinary as Sealed
-from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
 
+from utils.columns import Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
-
-Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only in INTEGER columns
 
 # The books know users, keys and budgets by number for ever. SQLite would give the number of a deleted one to the
 # next, which would then start with the other's usage; Postgres never does.
 NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
 
 
-class UtcMs(TypeDecorator[datetime]):
-    """A moment: aware datetime in Python, milliseconds since 1970 in the database."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """Datetime to milliseconds; a naive one is taken as UTC."""
-        if value is None:
-            return None
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return round(aware.timestamp() * 1000)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Milliseconds to datetime."""
-        return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _created() -> Mapped[datetime]:
-    return mapped_column(UtcMs, default=_now)
-
-
-def _updated() -> Mapped[datetime]:
-    return mapped_column(UtcMs, default=_now, onupdate=_now)
-
-
-def _one_of(column: str, *values: str) -> CheckConstraint:
-    allowed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_known")
-
-
-def _not_negative(*columns: str) -> tuple[CheckConstraint, ...]:
-    return tuple(CheckConstraint(f"{column} >= 0", name=f"{column}_not_negative") for column in columns)
-
-
 class User(Base):
     """A person or service that owns keys. The two counters are sums of the ledger."""
 
     __tablename__ = "users"
-    __table_args__ = (_one_of("role", "admin", "user"), NEVER_AGAIN)
+    __table_args__ = (one_of("role", "admin", "user"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     username: Mapped[str] = mapped_column(String(150), unique=True)
@@ -92,8 +39,8 @@ class User(Base):
     locale: Mapped[str | None] = mapped_column(String(10))
     tokens_used: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     spent_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    created_at: Mapped[datetime] = _created()
-    updated_at: Mapped[datetime] = _updated()
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
 
     keys: Mapped[list["ApiKey"]] = relationship(
         back_populates="user", cascade="all, delete-orphan", passive_deletes=True
@@ -108,7 +55,7 @@ class ApiKey(Base):
 
     __tablename__ = "api_keys"
     __table_args__ = (
-        _one_of("kind", "standard", "default", "environment"),
+        one_of("kind", "standard", "default", "environment"),
         Index(
             "uq_api_keys_one_default",
             "user_id",
@@ -131,8 +78,8 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcMs)
     revoked_reason: Mapped[str | None] = mapped_column(String(255))
     last_used_at: Mapped[datetime | None] = mapped_column(UtcMs)
-    created_at: Mapped[datetime] = _created()
-    updated_at: Mapped[datetime] = _updated()
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
 
     user: Mapped[User] = relationship(back_populates="keys")
 
@@ -144,7 +91,7 @@ class Provider(Base):
     """An upstream account: which wire, which address, which credential."""
 
     __tablename__ = "providers"
-    __table_args__ = (_one_of("managed_by", "admin", "file", "environment"),)
+    __table_args__ = (one_of("managed_by", "admin", "file", "environment"),)
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
@@ -157,8 +104,8 @@ class Provider(Base):
     managed_by: Mapped[str] = mapped_column(String(20), default="admin")
     discovered_at: Mapped[datetime | None] = mapped_column(UtcMs)
     discovery_error: Mapped[str | None] = mapped_column(String(300))
-    created_at: Mapped[datetime] = _created()
-    updated_at: Mapped[datetime] = _updated()
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
 
     def __str__(self) -> str:
         return self.name
@@ -168,7 +115,7 @@ class Model(Base):
     """A public model name that callers may use."""
 
     __tablename__ = "models"
-    __table_args__ = (_one_of("managed_by", "admin", "file", "environment", "discovery"),)
+    __table_args__ = (one_of("managed_by", "admin", "file", "environment", "discovery"),)
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
@@ -178,8 +125,8 @@ class Model(Base):
     max_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     fallbacks: Mapped[list[str]] = mapped_column(JSON, default=list)  # public names, tried in order
     managed_by: Mapped[str] = mapped_column(String(20), default="admin")
-    created_at: Mapped[datetime] = _created()
-    updated_at: Mapped[datetime] = _updated()
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
 
     deployments: Mapped[list["Deployment"]] = relationship(
         back_populates="model", cascade="all, delete-orphan", order_by="Deployment.id"
@@ -221,7 +168,7 @@ class Price(Base):
 
     __tablename__ = "prices"
     __table_args__ = (
-        *_not_negative("input_rate", "output_rate", "cache_read_rate", "cache_creation_rate"),
+        *not_negative("input_rate", "output_rate", "cache_read_rate", "cache_creation_rate"),
         CheckConstraint("NOT is_free OR (input_rate = 0 AND output_rate = 0)", name="free_is_zero"),
         Index("ix_prices_model", "model_id", "deployment_id", "valid_from_at"),
     )
@@ -235,7 +182,7 @@ class Price(Base):
     cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
     cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
     source: Mapped[str] = mapped_column(String(60))
-    valid_from_at: Mapped[datetime] = _created()
+    valid_from_at: Mapped[datetime] = created()
 
     model: Mapped[Model] = relationship(back_populates="prices")
 
@@ -245,10 +192,10 @@ class Budget(Base):
 
     __tablename__ = "budgets"
     __table_args__ = (
-        _one_of("scope", "user", "key"),
-        _one_of("unit", "usd", "tokens"),
-        _one_of("period", "total", "second", "minute", "hour", "day", "week", "month"),
-        *_not_negative("limit_amount"),
+        one_of("scope", "user", "key"),
+        one_of("unit", "usd", "tokens"),
+        one_of("period", "total", "second", "minute", "hour", "day", "week", "month"),
+        *not_negative("limit_amount"),
         CheckConstraint("NOT is_prepaid OR (unit = 'tokens' AND period = 'total')", name="prepaid_is_total_tokens"),
         UniqueConstraint("scope", "scope_id", "unit", "period", "is_prepaid"),
         NEVER_AGAIN,
@@ -262,15 +209,15 @@ class Budget(Base):
     timezone: Mapped[str] = mapped_column(String(60), default="UTC")
     limit_amount: Mapped[int] = mapped_column(BigInteger)
     is_prepaid: Mapped[bool] = mapped_column(default=False)  # a balance: free models do not consume it
-    created_at: Mapped[datetime] = _created()
-    updated_at: Mapped[datetime] = _updated()
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
 
 
 class BudgetWindow(Base):
     """What is spent and held of a budget in one period. The period is part of the key: nothing is ever reset."""
 
     __tablename__ = "budget_windows"
-    __table_args__ = (*_not_negative("spent_amount", "held_amount"), {"sqlite_with_rowid": False})
+    __table_args__ = (*not_negative("spent_amount", "held_amount"), {"sqlite_with_rowid": False})
 
     budget_id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
     period_start: Mapped[int] = mapped_column(
@@ -304,8 +251,8 @@ class UsageRecord(Base):
 
     __tablename__ = "usage"
     __table_args__ = (
-        _one_of("state", "measured", "estimated", "void"),
-        *_not_negative("input_tokens", "output_tokens", "cost_nanousd"),
+        one_of("state", "measured", "estimated", "void"),
+        *not_negative("input_tokens", "output_tokens", "cost_nanousd"),
         Index("ix_usage_user_id_id", "user_id", "id"),
         Index("ix_usage_key_id_id", "key_id", "id"),
     )
@@ -346,8 +293,8 @@ class LedgerEntry(Base):
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
-        _one_of("kind", "charge", "correction", "top_up", "deduct"),
-        _one_of("account", "user", "budget"),
+        one_of("kind", "charge", "correction", "top_up", "deduct"),
+        one_of("account", "user", "budget"),
         UniqueConstraint("request_id", "kind", "account", "account_id"),  # a request is charged once
     )
 
@@ -370,7 +317,7 @@ class AuditEntry(Base):
     __tablename__ = "audit_log"
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    created_at: Mapped[datetime] = _created()
+    created_at: Mapped[datetime] = created()
     user_id: Mapped[int | None] = mapped_column(BigInteger)
     actor: Mapped[str] = mapped_column(String(150))
     action: Mapped[str] = mapped_column(String(40))
@@ -388,7 +335,7 @@ class Setting(Base):
 
     key: Mapped[str] = mapped_column(String(100), primary_key=True)
     value: Mapped[str] = mapped_column(Text)
-    updated_at: Mapped[datetime] = _updated()
+    updated_at: Mapped[datetime] = updated()
 
 
 class CatalogVersion(Base):
@@ -408,8 +355,8 @@ class WebSession(Base):
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    created_at: Mapped[datetime] = _created()
-    seen_at: Mapped[datetime] = _created()
+    created_at: Mapped[datetime] = created()
+    seen_at: Mapped[datetime] = created()
     ip_address: Mapped[str | None] = mapped_column(String(45))
     user_agent: Mapped[str | None] = mapped_column(String(255))
 

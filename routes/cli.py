@@ -11,13 +11,14 @@ from flask.cli import AppGroup, with_appcontext
 
 import config as settings
 from routes import screen
-from services import audit, bootstrap, budgets, configapply, docs, ledger
+from services import audit, bootstrap, budgets, configapply, docs, ledger, passwords
 from services.configfile import ConfigFileError
 from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
 from utils import ids
 from utils.extensions import db, gateway
+from utils.settings import is_weak
 
 OPERATOR = audit.Actor("operator")
 
@@ -55,8 +56,10 @@ def prepare(url: str) -> None:
 @with_appcontext
 def create_admin(username: str, password: str) -> None:
     """Make an admin; asks for the password."""
+    if gateway().config.is_strict and is_weak(password, settings.MIN_PASSWORD):
+        _fail(f"The password is well-known or shorter than {settings.MIN_PASSWORD} characters.")
     try:
-        gateway().accounts.create(username, password, role="admin")
+        gateway().accounts.create(username, passwords.check_new(password), role="admin")
     except GatewayError as exc:
         _fail(str(exc))
     gateway().audit.note(OPERATOR, "user_create", "user", username, {"role": "admin"})

@@ -55,9 +55,10 @@ class Gateway:
         """Begin what goes on beside the calls; once in each process that serves."""
         self.housekeeper.start()
 
-    def drain(self) -> None:
-        """The worker was told to end: streams may go on until shortly before it is killed."""
-        self.watch.drain(max(0.0, self.config.graceful_timeout_s - DRAIN_MARGIN_S))
+    def drain(self, within_s: float | None = None) -> None:
+        """The worker was told to end: streams may go on that long, by default until shortly before it is killed."""
+        longest_s = max(0.0, self.config.graceful_timeout_s - DRAIN_MARGIN_S)
+        self.watch.drain(longest_s if within_s is None else within_s)
 
     def close(self) -> None:
         """Leave nothing open; after the last call."""

@@ -58,13 +58,13 @@ class Accounting:
                 param="messages",
             )
         output = demand.most_output_tokens if demand.output_tokens is None else demand.output_tokens
-        for round_ in range(ROUNDS):
-            if self._try(call, demand, output, budgets, prices):
-                return
+        rounds = 0
+        while not self._try(call, demand, output, budgets, prices):
+            rounds += 1
             bound = Bound(demand.input_tokens, output * demand.choices)
             standings = self._standings(_takes(budgets, bound, prices))
             if standings:
-                output = self._next_output(call, demand, standings, prices, is_last=round_ == ROUNDS - 1)
+                output = self._next_output(call, demand, standings, prices, is_last=rounds == ROUNDS)
             budgets = [take.budget for take, _standing in standings]
 
     def settle(self, settlement: Settlement) -> None:

@@ -44,19 +44,7 @@ def apply(engine: Engine, sealer: Sealer, path: Path, environ: Mapping[str, str]
         changes = _watch_changes(session)
         providers = {row.name: row for row in session.scalars(select(Provider))}
         models = {row.name: row for row in session.scalars(select(Model))}
-        problems = [
-            *(
-                f"provider `{entry.name}` was made in the admin panel; rename one of the two"
-                for entry in file.providers
-                if entry.name in providers and providers[entry.name].managed_by != SOURCE
-            ),
-            *(
-                f"model `{entry.name}` was made in the admin panel; rename one of the two"
-                for entry in file.models
-                if entry.name in models and models[entry.name].managed_by not in (SOURCE, "discovery", "environment")
-            ),
-            *_unknown_providers(file, providers),
-        ]
+        problems = [*_taken_names(file, providers, models), *_unknown_providers(file, providers)]
         if problems:
             raise ConfigFileError(str(path), problems)
         for provider_entry in file.providers:
@@ -84,6 +72,21 @@ def apply(engine: Engine, sealer: Sealer, path: Path, environ: Mapping[str, str]
                 {"added": changes.added, "changed": changes.changed, "switched_off": changes.switched_off},
             )
     return changes
+
+
+def _taken_names(file: ConfigFile, providers: Mapping[str, Provider], models: Mapping[str, Model]) -> list[str]:
+    """What people made has its name for good; what was only found, a file may take over."""
+    taken = [
+        f"provider `{entry.name}`"
+        for entry in file.providers
+        if entry.name in providers and providers[entry.name].managed_by != SOURCE
+    ]
+    taken += [
+        f"model `{entry.name}`"
+        for entry in file.models
+        if entry.name in models and models[entry.name].managed_by not in (SOURCE, "discovery", "environment")
+    ]
+    return [f"{what} was made in the admin panel; rename one of the two" for what in taken]
 
 
 def _unknown_providers(file: ConfigFile, providers: Mapping[str, Provider]) -> list[str]:

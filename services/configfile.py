@@ -17,6 +17,8 @@ from services.errors import UpstreamError
 from services.transport import origin_of
 
 MAX_VALUES: Final = 100_000  # anchors that refer to each other could unfold to billions
+MAX_DEPTH: Final = 50  # an anchor that refers to itself has no bottom
+NOT_PLAIN: Final = (yaml.YAMLError, ValueError, KeyError, AttributeError)  # PyYAML's, of texts that are not their type
 VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/][^\r\n]*$")]
@@ -118,9 +120,13 @@ def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as exc:
         raise ConfigFileError(str(path), [str(exc).replace("\n", " ")]) from exc
+    except RecursionError as exc:
+        raise ConfigFileError(str(path), ["it is nested too deep"]) from exc
     reader = _Reader(environ)
     content = reader.value(node, ()) if node is not None else {}
     problems = reader.problems
+    if reader.has_given_up:
+        raise ConfigFileError(str(path), problems[-1:])
     try:
         file = ConfigFile.model_validate(content if content is not None else {})
     except ValidationError as exc:
@@ -142,6 +148,7 @@ class _Reader:
         self._lines: dict[Path_, int] = {}
         self._seen = 0
         self.problems: list[str] = []
+        self.has_given_up = False  # the last problem says why
 
     def line(self, place: Path_) -> int:
         """The line of a place, or of the nearest one around it that the file has."""
@@ -154,12 +161,21 @@ class _Reader:
         self._lines.setdefault(place, node.start_mark.line + 1)
         self._seen += 1
         if self._seen > MAX_VALUES:
+            self._give_up(node, f"more than {MAX_VALUES:,} values")
+        elif len(place) > MAX_DEPTH:
+            self._give_up(node, "nested too deep")
+        if self.has_given_up:
             return None
         if isinstance(node, yaml.MappingNode):
             return dict(self._pairs(node, place))
         if isinstance(node, yaml.SequenceNode):
             return [self.value(entry, (*place, index)) for index, entry in enumerate(node.value)]
         return self._scalar(node)
+
+    def _give_up(self, node: yaml.Node, why: str) -> None:
+        if not self.has_given_up:
+            self.problems.append(f"line {node.start_mark.line + 1}: {why}")
+            self.has_given_up = True
 
     def _pairs(self, node: yaml.MappingNode, place: Path_) -> Iterator[tuple[str, Any]]:
         seen = set()
@@ -175,7 +191,7 @@ class _Reader:
         constructor = yaml.SafeLoader("")
         try:
             value = constructor.construct_object(node)
-        except yaml.YAMLError:
+        except NOT_PLAIN:
             self.problems.append(f"line {node.start_mark.line + 1}: `{node.tag}` is not plain data")
             return None
         finally:

@@ -78,7 +78,7 @@ class Watch:
         with self._guard:  # as long as the call is here, the number is that of its caller's connection
             if socket is None or call.id not in self._calls:
                 return
-            with closing(Socket(fileno=os.dup(socket))) as line, suppress(OSError):
+            with suppress(OSError), closing(Socket(fileno=os.dup(socket))) as line:
                 line.shutdown(SHUT_RDWR)
 
     def _is_late(self) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.types import CHAT, Attempt, Call, Caller, Deployment, Price, PublicModel, Upstream
+from utils import clock
 
 UPSTREAM = Upstream(1, "fake", "openai", "http://127.0.0.1:1/v1", "sk-upstream-secret")
 PRICE = Price(150_000_000, 600_000_000, source="test")
@@ -18,7 +19,7 @@ def make_call(body: dict[str, Any] | None = None, **fields: Any) -> Call:
         "body": body or {"model": "fast", "messages": [{"role": "user", "content": "hi"}]},
         "caller": Caller(1, "ana", "user", 1, "sk-th-AbCd…wxyz"),
         "started_ms": 1_790_000_000_000,
-        "started_s": 0.0,
+        "started_s": clock.monotonic_s(),
         "model": MODEL,
         "candidates": (DEPLOYMENT,),
     }

@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -52,14 +52,10 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         """The address of a file of ours; it changes with the file, so that browsers may keep it."""
         return url_for("static", filename=name, v=_fingerprint(static / name))
 
-    def nav() -> list[tuple[str | None, list[Any]]]:
-        """The views of the sidebar by group."""
-        return [(group, list(found)) for group, found in itertools.groupby(views, lambda view: view.category)]
-
     app.jinja_env.filters.update(ago=ago, utc=utc, usd=usd, cash=cash, num=num, percent=percent, ms=ms)
     app.jinja_env.globals["ui"] = SimpleNamespace(
         asset=asset,
-        nav=nav,
+        nav=partial(_sidebar, views),
         icon=icon,
         nonce=guard.nonce,
         person=guard.person,
@@ -85,6 +81,11 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         price_lines=PRICE_LINES,
         full=FULL,
     )
+
+
+def _sidebar(views: Sequence[Any]) -> list[tuple[str | None, list[Any]]]:
+    """The views by group."""
+    return [(group, list(found)) for group, found in itertools.groupby(views, lambda view: view.category)]
 
 
 def utc(moment: datetime | int | None) -> str:

@@ -129,19 +129,20 @@ class PostgresBooks(Books):
             psycopg.IntegrityError, psycopg.DataError: a constraint or a value, as Postgres says.
             BooksUnavailable: anything else; BooksUnsure when the last connection broke under way.
         """
-        for attempt in range(ATTEMPTS):
+        attempt = 1
+        while True:
             try:
                 with self._connected() as connection:
                     cursor = connection.execute(_OWN[statement], values)
                     return cursor.fetchall() if cursor.description else []
             except (errors.DeadlockDetected, _Broken) as exc:
-                if attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS:
                     raise BooksUnsure(f"the database does not answer: {exc}") from exc
+                attempt += 1
             except (psycopg.IntegrityError, psycopg.DataError):
                 raise
             except psycopg.Error as exc:  # also InternalError: a standby after a failover is read-only
                 raise BooksUnavailable(f"the database does not take the statement: {exc}") from exc
-        raise AssertionError  # the last round returned or raised
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -30,10 +30,13 @@ OPTIONS: Final = {  # ours: Ollama's
     "max_completion_tokens": "num_predict",
     "repetition_penalty": "repeat_penalty",
 }
-UNDERSTOOD: Final = frozenset(OPTIONS) | frozenset(
-    """model messages prompt input suffix stream stream_options tools tool_choice response_format reasoning_effort
-    encoding_format dimensions n best_of echo logprobs top_logprobs options keep_alive think""".split()  # noqa: SIM905
+TRANSLATED: Final = frozenset(
+    {"model", "messages", "prompt", "suffix", "input", "stream", "stream_options", "tools", "tool_choice", "dimensions"}
 )
+SHAPES: Final = frozenset({"response_format", "reasoning_effort", "encoding_format", "logprobs", "top_logprobs"})
+OLLAMAS_OWN: Final = frozenset({"options", "keep_alive", "think"})
+COUNTED: Final = frozenset({"n", "best_of", "echo"})  # refused where they ask for more than the one answer that comes
+UNDERSTOOD: Final = TRANSLATED | SHAPES | OLLAMAS_OWN | COUNTED | OPTIONS.keys()
 FINISH: Final = {"stop": "stop", "length": "length", "load": "stop", "unload": "stop"}
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 

@@ -179,13 +179,33 @@ def error_event(error: Any) -> UpstreamRefused:
 
 
 def error_detail(body: bytes) -> dict[str, Any]:
-    """Message, type, code and param of an error body, as far as it has them."""
+    """Message, type, code and param of an error body, as far as it has them.
+
+    Servers made with FastAPI, as many are, say it in `detail`: a text, or a list of what is wrong where
+    (fastapi.tiangolo.com/tutorial/handling-errors, read 2026-11-21).
+    """
     try:
         raw = jsonx.loads(body)
     except jsonx.BadJson:
         return {}
-    error = raw.get("error", raw) if isinstance(raw, dict) else {}
+    if not isinstance(raw, dict):
+        return {}
+    error = raw.get("error") or (raw if "message" in raw else raw.get("detail")) or raw
+    if isinstance(error, list):
+        return _faults(error)
     return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def _faults(listed: list[Any]) -> dict[str, Any]:
+    """FastAPI's list as one message; the first place that it names is the param."""
+    texts, param = [], None
+    for fault in listed:
+        text, place = (fault.get("msg"), fault.get("loc")) if isinstance(fault, dict) else (fault, None)
+        if isinstance(text, str):
+            where = ".".join(map(str, place[1:])) if isinstance(place, list) else ""  # the first says `body`
+            texts.append(f"{where}: {text}" if where else text)
+            param = param or where or None
+    return {"message": "; ".join(texts), "param": param}
 
 
 def _limit_field(call: Call, deployment: Deployment) -> str:

@@ -354,7 +354,7 @@ def test_a_lock_that_comes_while_a_call_is_under_way(lite, upstream, tmp_path, m
     with_upstream(lite, upstream)
     monkeypatch.setattr("services.books.sqlite.BUSY_WAIT_S", 0.2)
     outsider = sqlite3.connect(tmp_path / "tollhouse.db", isolation_level=None)
-    upstream.will(words=3)
+    upstream.will(words=3, every_s=0.1)  # its end must not come with its beginning
     response = lite.test_client().post("/v1/chat/completions", json=chat(stream=True), headers=AUTH, buffered=False)
     outsider.execute("BEGIN IMMEDIATE")
     assert b"[DONE]" in response.get_data()

@@ -24,11 +24,7 @@ class Served:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START")
-        }
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *command],

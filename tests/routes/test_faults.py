@@ -76,6 +76,34 @@ def test_before_the_first_byte(lite, upstream, plan, status, code, is_stream):
     assert_books_agree(engine(lite))
 
 
+@pytest.mark.parametrize(
+    ("status", "detail", "message", "param"),
+    [
+        pytest.param(404, "Not Found", "Not Found", None, id="a text"),
+        pytest.param(
+            422,
+            [
+                {"type": "missing", "loc": ["body", "messages", 0, "content"], "msg": "Field required", "input": "x"},
+                {"type": "int_type", "loc": ["body", "n"], "msg": "Input should be a valid integer"},
+            ],
+            "messages.0.content: Field required; n: Input should be a valid integer",
+            "messages.0.content",
+            id="what is wrong where",
+        ),
+        pytest.param(422, [{"loc": ["body"], "msg": "Not JSON"}, 7, {"loc": 7}], "Not JSON", None, id="of the whole"),
+        pytest.param(422, [], "the upstream answered 422", None, id="nothing"),
+        pytest.param(400, {"message": "bad", "param": "n"}, "bad", "n", id="an object"),
+        pytest.param(400, ["bad", "worse"], "bad; worse", None, id="texts"),
+    ],
+)
+def test_the_caller_reads_why_a_fastapi_server_refused(lite, upstream, status, detail, message, param):
+    with_upstream(lite, upstream)
+    upstream.will(status=status, body=json.dumps({"detail": detail}))
+    response = post(lite, chat())
+    told = error(response)
+    assert (response.status_code, told["message"], told["param"]) == (status, message, param)
+
+
 def test_the_caller_is_told_when_to_come_back(lite, upstream):
     with_upstream(lite, upstream)
     upstream.will(status=429, headers={"retry-after": "17"})

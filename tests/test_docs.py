@@ -1,0 +1,144 @@
+"""The pages agree with the code: generated ones to the letter, the others as far as a program can tell."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from config import Config, marks
+from services import configfile, docs, errors
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?[^`]*`")
+
+
+def test_the_generated_pages_are_what_the_code_says():
+    assert docs.write(DOCS, check_only=True) == [], "run `make docs`"
+
+
+def test_a_page_that_differs_is_named_and_written_again(tmp_path):
+    assert docs.write(tmp_path, check_only=True) == ["configuration.md", "errors.md"]
+    assert list(tmp_path.iterdir()) == []
+    assert docs.write(tmp_path, check_only=False) == ["configuration.md", "errors.md"]
+    (tmp_path / "errors.md").write_text("# Errors\n", encoding="utf-8")
+    assert docs.write(tmp_path, check_only=False) == ["errors.md"]
+    assert docs.write(tmp_path, check_only=True) == []
+
+
+def test_every_setting_is_documented_in_a_row_of_its_own():
+    rows = table(docs.configuration())
+    wanted = [marks(field)["env"] for field in Config.model_fields.values()]
+    assert [row[0].strip("`") for row in rows] == wanted
+    assert all(len(row) == 3 and row[2] for row in rows), "a bar in a description would break the table"
+
+
+def test_every_error_is_documented_with_its_status():
+    found = {row[0]: (row[1], row[3]) for row in table(docs.error_table())}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.GatewayError)]
+    assert found == {kind.__name__: (str(kind.status), f"`{kind.code}`") for kind in kinds}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("[a](#here) [b](https://x.test/) [c](page.md#there) [d](gone.md)\n# Here\n", encoding="utf-8")
+    assert broken_links(page) == ["page.md#there", "gone.md"]
+
+
+@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in"])
+def test_every_direct_dependency_has_its_reason(name):
+    wanted = {
+        re.split(r"[\[<>=~ #]", line)[0]
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith(("#", "-r"))
+    }
+    serving, developing = (DOCS / "dependencies.md").read_text(encoding="utf-8").split("## To develop")
+    reasons = {row[0]: row[2] for row in table(serving if name == "requirements.in" else developing)}
+    assert reasons.keys() == wanted
+    assert all(reasons.values())
+
+
+def test_rows_of_the_compatibility_page_name_tests_that_exist():
+    page = DOCS / "compatibility.md"
+    if not page.exists():
+        pytest.skip("there is no such page yet")
+    rows = table(page.read_text(encoding="utf-8"))
+    assert rows
+    assert unproven(rows) == []
+
+
+def test_a_row_without_its_test_is_seen():
+    good = ["row", "what", "`tests/test_docs.py::test_a_row_without_its_test_is_seen`, `tests/test_docs.py`"]
+    bad = [
+        ["no test", "what", ""],
+        ["no file", "what", "`tests/test_gone.py::test_x`"],
+        ["no function", "what", "`tests/test_docs.py::test_x`"],
+    ]
+    assert unproven([good, *bad]) == ["no test", "no file", "no function"]
+
+
+def test_the_example_of_the_configuration_file_is_one(tmp_path):
+    text = (DOCS / "config-file.md").read_text(encoding="utf-8")
+    file = tmp_path / "example.yaml"
+    file.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    found = configfile.read(file, {"OPENAI_API_KEY": "sk-x"})
+    used = {name for entry in (*found.providers, *found.models) for name in entry.model_fields_set}
+    fields = configfile.ProviderEntry.model_fields | configfile.ModelEntry.model_fields
+    assert fields.keys() - used == {"settings"}, "the example shows every key but the rare one"
+
+
+def table(text: str) -> list[list[str]]:
+    """The rows of all tables of a page, without their heads."""
+    lines = text.splitlines()
+    heads = {number - 1 for number, line in enumerate(lines) if re.fullmatch(r"\|[-:| ]+\|", line)}
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for number, line in enumerate(lines)
+        if line.startswith("|") and number not in heads and number - 1 not in heads
+    ]
+
+
+def broken_links(page: Path) -> list[str]:
+    """The links of a page that lead to no file or heading of ours; other addresses are nobody's promise."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = []
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (heading and target.suffix == ".md" and heading not in headings(target)):
+            found.append(link)
+    return found
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def unproven(rows: list[list[str]]) -> list[str]:
+    """The rows whose last cell names no test, or one that does not exist."""
+    found = []
+    for row in rows:
+        named = TEST.findall(row[-1])
+        if not named or not all(exists(path, function) for path, function in named):
+            found.append(row[0])
+    return found
+
+
+def exists(path: str, function: str) -> bool:
+    """Whether there is such a test; without a function, such a file."""
+    if not (ROOT / path).exists():
+        return False
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return not function or function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
