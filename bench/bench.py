@@ -17,6 +17,7 @@ from suite import Figures, Suite, write_bodies
 
 WORKERS = ("gevent", "gthread")
 DATABASES = ("sqlite", "postgres")
+FLOOR = "bare relay"
 
 
 @dataclass
@@ -93,17 +94,32 @@ def run_round(options: argparse.Namespace, suite: Suite, title: str) -> dict[str
 
 
 def measure(options: argparse.Namespace, work: Path, worker: str, database: str, port: int) -> Variant:
-    """Runs all rounds against one gateway."""
-    name, variant = f"{worker}-{database}", Variant()
+    """Measures the gateway with that worker class and database."""
+    name = f"{worker}-{database}"
     with (
         start_database(database, options.repo, work / f"{name}-database") as running,
         servers.gateway(options.repo, work / name, worker, port, running) as gateway,
     ):
-        suite = Suite(gateway, running, port, work / "bodies", options.duration, 2 if options.quick else 5)
-        variant.errors = suite.errors
-        variant.idle = suite.warm_up()
-        for i in range(options.rounds):
-            variant.rounds.append(run_round(options, suite, f"{name}, round {i + 1} of {options.rounds}"))
+        return run_rounds(options, Suite(gateway, running, port, work / "bodies", **lengths(options)), name)
+
+
+def measure_floor(options: argparse.Namespace, work: Path, port: int) -> Variant:
+    """Measures the bare relay."""
+    with servers.floor(options.repo, work / "floor", port) as relay:
+        suite = Suite(relay, servers.Database(), port, work / "bodies", **lengths(options))
+        return run_rounds(options, suite, FLOOR)
+
+
+def lengths(options: argparse.Namespace) -> dict[str, int]:
+    """How long the cells take: seconds of load, and streams that run alone."""
+    return {"seconds": options.duration, "single_streams": 2 if options.quick else 5}
+
+
+def run_rounds(options: argparse.Namespace, suite: Suite, name: str) -> Variant:
+    """Runs all rounds against one server."""
+    variant = Variant(errors=suite.errors, idle=suite.warm_up())
+    for i in range(options.rounds):
+        variant.rounds.append(run_round(options, suite, f"{name}, round {i + 1} of {options.rounds}"))
     return variant
 
 
@@ -119,6 +135,7 @@ def run(options: argparse.Namespace, work: Path) -> dict[str, Variant]:
     write_bodies(work / "bodies")
     variants = {}
     with servers.upstream() as port:
+        variants[FLOOR] = measure_floor(options, work, port)
         for database in databases:
             for worker in options.worker:
                 variants[f"{worker}, {database}"] = measure(options, work, worker, database, port)

@@ -26,6 +26,7 @@ models:
     deployments: [{{provider: fake, model: gpt-4o-mini, priority: 1, weight: 1}}]
     price: {{input_per_million: 0.15, output_per_million: 0.60}}
 """
+BASE_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 BUDGETS = ("--unit usd --limit 1000000 --period total", "--unit tokens --limit 1000000000000 --period day")
 
 
@@ -47,7 +48,7 @@ class Gateway:
 
     pid: int
     port: int
-    token: str
+    token: str = ""  # none: it knows no keys
 
 
 def free_port() -> int:
@@ -130,24 +131,42 @@ def _set_budgets(repo: Path, env: Mapping[str, str]) -> None:
 
 
 @contextmanager
+def floor(repo: Path, folder: Path, provider: int) -> Iterator[Gateway]:
+    """Runs the bare relay in one gevent worker."""
+    folder.mkdir(parents=True)
+    port, log = free_port(), folder / "floor.log"
+    env = BASE_ENV | {"HOME": str(folder), "UPSTREAM_PORT": str(provider)}
+    command = [str(repo / ".venv/bin/gunicorn"), "-k", "gevent", "-b", f"127.0.0.1:{port}", "floor:app"]
+    command += ["--worker-connections", "2000", "--log-level", "warning"]
+    with _serving(command, HERE, env, "the bare relay", log, port) as pid:
+        yield Gateway(pid, port)
+
+
+@contextmanager
 def gateway(repo: Path, folder: Path, worker: str, provider: int, database: Database) -> Iterator[Gateway]:
     """Runs the gateway in a fresh instance folder, with budgets set."""
     folder.mkdir(parents=True)
     config, log = folder / "bench.yaml", folder / "gateway.log"
     port, token = free_port(), secrets.token_hex(16)
     config.write_text(CONFIG.format(port=provider))
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8"}
-    env |= {"ENVIRONMENT": "development", "HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": "1"}
-    env |= {"WORKER_CLASS": worker, "INSTANCE_PATH": str(folder), "API_AUTH_TOKENS": token}
-    env |= {"TOLLHOUSE_CONFIG": str(config)} | ({"DATABASE_URL": database.url} if database.url else {})
+    env = BASE_ENV | {"HOME": str(folder), "WORKER_CLASS": worker, "WEB_CONCURRENCY": "1"}
+    env |= {"ENVIRONMENT": "development", "HOST": "127.0.0.1", "PORT": str(port)}
+    env |= {"INSTANCE_PATH": str(folder), "API_AUTH_TOKENS": token, "TOLLHOUSE_CONFIG": str(config)}
+    env |= {"DATABASE_URL": database.url} if database.url else {}
     command = [str(repo / ".venv/bin/gunicorn"), "-c", "gunicorn.conf.py", "app:serving()"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=repo, env=env, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: _healthy(port), process, "the gateway", log)
+    with _serving(command, repo, env, "the gateway", log, port) as pid:
         _set_budgets(repo, env)
-        yield Gateway(process.pid, port, token)
+        yield Gateway(pid, port, token)
+
+
+@contextmanager
+def _serving(command: list[str], cwd: Path, env: Mapping[str, str], name: str, log: Path, port: int) -> Iterator[int]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: _healthy(port), process, name, log)
+        yield process.pid
         if process.poll() is not None:
-            raise BenchError(f"the gateway ended with code {process.returncode} under load:\n{tail(log)}")
+            raise BenchError(f"{name} ended with code {process.returncode} under load:\n{tail(log)}")
     finally:
         end(process, signal.SIGTERM)

@@ -93,6 +93,7 @@ class Suite:
         """The cells in the order in which they run; what may upset the gateway comes last."""
         plain = {f"Non-streamed, connections: {n}": partial(self._plain, n) for n in (1, 16, 64, 256)}
         paced = {f"{n:,} paced streams": partial(self._paced, n) for n in (200, 1000)}
+        refusals = {"Wrong keys, connections: 64": self._wrong_keys} if self.gateway.token else {}
         return {
             "Direct to the fake provider, connections: 64": self._direct,
             **plain,
@@ -100,7 +101,7 @@ class Suite:
             "One paced stream alone": self._single,
             **paced,
             "50 paced streams beside 2 clients posting 1 MB": self._beside_large,
-            "Wrong keys, connections: 64": self._wrong_keys,
+            **refusals,
             "Memory after load": self._memory,
         }
 
