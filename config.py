@@ -1,12 +1,14 @@
 """Every setting of the gateway; the only module that reads the environment and `.env`.
 
 `load()` collects all mistakes and raises them at once, each with what to do about it. Sources, strongest
-first: environment, `.env` in the root folder, `secrets.env` in the instance folder, the default.
+first: environment, `.env` in the root folder, `secrets.env` in the instance folder (not in staging and production),
+the default.
 `docs/configuration.md` is generated from the fields below (`flask config docs`).
 """
 
 import os
 import secrets
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,12 +43,9 @@ class ConfigError(Exception):
 
     def __init__(self, environment: str, problems: list[str]) -> None:
         self.environment, self.problems = environment, problems
-        weight = "FATAL" if environment in ("production", "staging") else "non-critical"
-        head = (
-            f"FATAL: Settings validation failed in '{environment}' environment:"
-            if weight == "FATAL"
-            else f"Settings validation failed (non-critical in '{environment}' environment, but start halts):"
-        )
+        head = f"Settings validation failed (non-critical in '{environment}' environment, but start halts):"
+        if environment in ("production", "staging"):
+            head = f"FATAL: Settings validation failed in '{environment}' environment:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in problems)]))
 
 
@@ -263,28 +262,26 @@ def load_prepared() -> Config:
         ConfigError: see `load`.
     """
     config = load()
-    if config.is_strict or (
-        config.secret_key and config.key_pepper and config.encryption_keys and config.api_auth_tokens
-    ):
-        return config
+    needed = (config.secret_key, config.key_pepper, config.encryption_keys, config.api_auth_tokens)
+    try:
+        config.instance_path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.instance_path).close()
+        return config if config.is_strict or all(needed) else _with_secrets(config)
+    except OSError as exc:
+        problem = (
+            f"INSTANCE_PATH: `{config.instance_path}` cannot be written ({exc.strerror}). Fix: name another folder"
+        )
+        raise ConfigError(config.environment, [problem]) from exc
+
+
+def _with_secrets(config: Config) -> Config:
     made = {
         "SECRET_KEY": config.secret_key or secrets.token_urlsafe(48),
         "KEY_PEPPER": config.key_pepper or secrets.token_urlsafe(48),
         "ENCRYPTION_KEYS": ",".join(config.encryption_keys) or Fernet.generate_key().decode(),
         "API_AUTH_TOKENS": ",".join(config.api_auth_tokens) or f"dev_{secrets.token_urlsafe(16)}",
     }
-    config.instance_path.mkdir(parents=True, exist_ok=True)
-    path = config.instance_path / SECRETS_FILE
-    fresh = path.with_name(f".{SECRETS_FILE}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write("# Made at the first start; keep it with the database, which is worth little without it.\n")
-        file.writelines(f"{name}='{value}'\n" for name, value in made.items())
-    try:
-        os.link(fresh, path)  # whoever comes first has made them
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
+    settings.keep_secrets(config.instance_path / SECRETS_FILE, made)
     return load()
 
 
@@ -312,11 +309,15 @@ def _merged(environ: Mapping[str, str], root: Path) -> dict[str, str]:
     """All sources as one mapping; an empty value counts as unset, so that `NAME=` in a file is harmless."""
     given = {**dotenv_values(root / ".env"), **environ}
     merged = {
-        name: value for name, value in given.items() if value or (name == "INITIAL_TOKEN_BALANCE" and value == "")
+        name: value for name, value in given.items() if value or (name == "INITIAL_TOKEN_BALANCE" and value is not None)
     }
     merged.setdefault("INSTANCE_PATH", str(root / "instance"))
-    generated = dotenv_values(Path(merged["INSTANCE_PATH"]) / SECRETS_FILE)
-    return {name: value for name, value in {**generated, **merged}.items() if value is not None}
+    if not _is_strict(merged):
+        also = {marks(field)["env"]: marks(field)["also"] for field in Config.model_fields.values()}
+        for name, value in dotenv_values(Path(merged["INSTANCE_PATH"]) / SECRETS_FILE).items():
+            if value and not any(given in merged for given in (name, f"{name}_FILE", *also.get(name, ()))):
+                merged[name] = value
+    return merged
 
 
 def _correct(merged: dict[str, str]) -> list[str]:
@@ -358,12 +359,15 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
+    problems += settings.url_problems(OPENAI_BASE_URL=config.openai_base_url, OLLAMA_BASE_URL=config.ollama_base_url)
+    if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
+        problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
         problems += _weak_secrets(config)
     elif (
         config.default_admin_password
         and settings.is_weak(config.default_admin_password, MIN_PASSWORD)
-        and not _is_loopback(config.host)
+        and not settings.is_loopback(config.host)
     ):
         problems.append(
             "DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one"
@@ -373,17 +377,16 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
 
 def _weak_secrets(config: Config) -> list[str]:
     """What staging and production refuse to start with."""
-    found = []
-    if settings.is_weak(config.secret_key):
-        found.append(
-            f"SECRET_KEY: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`"
-        )
-    if settings.is_weak(config.key_pepper):
-        found.append(
-            f"KEY_PEPPER: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`"
-        )
+    found = [
+        f"{name}: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`"
+        for name, value in (("SECRET_KEY", config.secret_key), ("KEY_PEPPER", config.key_pepper))
+        if settings.is_weak(value)
+    ]
     if not config.encryption_keys:
         found.append("ENCRYPTION_KEYS: missing. Fix: `flask config new-key`")
+    kept = config.instance_path / SECRETS_FILE
+    if found and kept.exists():
+        found.append(f"{kept} is for development alone. Fix: to go on with its database, set its values yourself")
     if any(settings.is_weak(token, MIN_TOKEN) for token in config.api_auth_tokens):
         found.append(f"API_AUTH_TOKENS: each token needs {MIN_TOKEN} characters or more. Fix: lengthen the short ones")
     if config.default_admin_password and settings.is_weak(config.default_admin_password, MIN_PASSWORD):
@@ -394,7 +397,3 @@ def _weak_secrets(config: Config) -> list[str]:
     if config.debug:
         found.append("DEBUG: must be off. Fix: remove it")
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,7 +1,10 @@
 """The `flask` commands of an operator."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any, Final
 
 import click
 import flask_migrate
@@ -17,9 +20,10 @@ from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
 from utils import ids
-from utils.extensions import db, gateway
+from utils.extensions import DATABASE_DOWN, db, gateway
 from utils.settings import is_weak
 
+EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 OPERATOR = audit.Actor("operator")
 
 config_group = AppGroup("config", help="Settings and the configuration file.")
@@ -32,7 +36,27 @@ def register(app: Flask) -> None:
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (config_group, ledger_group, budgets_group, prepare, create_admin):
+        for one in command.commands.values() if isinstance(command, click.Group) else [command]:
+            one.callback = _told(one.callback)
         app.cli.add_command(command)
+
+
+def _told(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """What is wrong with the database or a file, in a line and not in a trace."""
+    assert callback is not None  # noqa: S101 - every command does something
+
+    @wraps(callback)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return callback(*args, **kwargs)
+        except DATABASE_DOWN as exc:
+            source = gateway().config.database[1]
+            click.echo(f"The database ({source}) cannot be used: {getattr(exc, 'orig', None) or exc}", err=True)
+        except OSError as exc:
+            click.echo(str(exc), err=True)
+        sys.exit(EXIT_UNAVAILABLE)
+
+    return run
 
 
 @click.command()
@@ -75,10 +99,14 @@ def config_show() -> None:
 
 @config_group.command("new-key")
 def config_new_key() -> None:
-    """Fresh values for SECRET_KEY, KEY_PEPPER and ENCRYPTION_KEYS."""
-    click.echo(
-        f"SECRET_KEY={ids.random_base62(64)}\nKEY_PEPPER={ids.random_base62(64)}\nENCRYPTION_KEYS={Fernet.generate_key().decode()}"
-    )
+    """Fresh values for SECRET_KEY, KEY_PEPPER, ENCRYPTION_KEYS and API_AUTH_TOKENS."""
+    made = {
+        "SECRET_KEY": ids.random_base62(64),
+        "KEY_PEPPER": ids.random_base62(64),
+        "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+        "API_AUTH_TOKENS": f"tok_{ids.random_base62(40)}",
+    }
+    click.echo("\n".join(f"{name}={value}" for name, value in made.items()))
 
 
 @config_group.command("apply")

@@ -8,8 +8,16 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from services.dialects import openai
-from services.errors import AuthenticationFailed, BodyTooLarge, GatewayError, InvalidRequest, NotFound
+from services.errors import (
+    AccountingUnavailable,
+    AuthenticationFailed,
+    BodyTooLarge,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+)
 from utils import ids, jsonx
+from utils.extensions import DATABASE_DOWN
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +37,8 @@ def register(app: Flask) -> None:
     """Answer every error of the app in the dialect of its path."""
     app.register_error_handler(GatewayError, error)
     app.register_error_handler(HTTPException, _http_error)
+    for kind in DATABASE_DOWN:
+        app.register_error_handler(kind, _no_database)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -92,6 +102,15 @@ def _http_error(exc: HTTPException) -> Any:
         if name.lower() == "allow":
             rendered.headers[name] = value
     return rendered
+
+
+def _no_database(exc: Exception) -> Response:
+    """Nothing was stored, and trying again may help."""
+    log.error("request failed request_id=%s: %s", request_id(), str(exc).partition("\n")[0])
+    unavailable = AccountingUnavailable("The database does not take this at the moment; please try again.")
+    if request.path.startswith("/admin"):
+        return Response(f"{unavailable} ({request_id()})", unavailable.status, mimetype="text/plain")
+    return error(unavailable)
 
 
 def _unexpected(exc: Exception) -> Any:

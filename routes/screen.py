@@ -5,6 +5,7 @@ from services.bootstrap import Report
 from services.configapply import Changes
 
 GUNICORN_PORT = 8000
+NO_ADMIN = "none yet; make one with: .venv/bin/flask create-admin NAME"
 
 
 def started(config: Config, report: Report, url: str) -> str:
@@ -16,14 +17,14 @@ def started(config: Config, report: Report, url: str) -> str:
         f"  Tollhouse  {address}",
         "",
         f"  Admin panel   {address}/admin",
-        f"  Admin         {report.admin_name}",
+        f"  Admin         {report.admin_name or NO_ADMIN}",
     ]
     if report.admin_password:
         lines.append(f"  Password      {report.admin_password}   (shown once)")
     if report.api_key:
         lines.append(f"  API key       {report.api_key}   (shown once)")
-    if not report.api_key:
-        lines.append("  Password and API key were shown at the first start; make new ones in the panel.")
+    if report.admin_name and not report.api_key:
+        lines.append("  Passwords and keys are shown when they are made and never again; make new ones in the panel.")
     model = "echo" if config.has_echo else "MODEL"
     lines += [
         "",

@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, User, WebSession
+from services import audit
+from services.audit import Actor
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, InvalidRequest
 from services.keys import Keys, budgets_of
@@ -167,7 +169,10 @@ class Accounts:
                 .limit(1)
             )
             if key is None:
-                return self._keys.issue(session, person.user_id, DEFAULT_KEY, kind="default", keep_copy=True).secret
+                issued = self._keys.issue(session, person.user_id, DEFAULT_KEY, kind="default", keep_copy=True)
+                details = {"after": {"name": DEFAULT_KEY, "hint": issued.hint, "user_id": person.user_id}}
+                audit.note(session, Actor(person.username, person.user_id), "key_create", "key", issued.id, details)
+                return issued.secret
             return self._keys.unseal(key.sealed) if key.sealed is not None and key.revoked_at is None else None
 
     def token(self, person: Person) -> str:

@@ -33,7 +33,7 @@ SYSTEM: Final = audit.Actor(audit.SYSTEM)
 class Report:
     """What a start made, for the screen; secrets are shown here and nowhere else."""
 
-    admin_name: str = ""
+    admin_name: str = ""  # empty: there is none
     admin_password: str = ""  # only when it was made up now
     api_key: str = ""  # only when it was made now
     changes: Changes | None = None
@@ -134,12 +134,13 @@ def _ensure_tokens(session: Session, config: Config, keys: Keys) -> None:
 
 def _ensure_admin(engine: Engine, config: Config, accounts: Accounts, keys: Keys, report: Report) -> None:
     """The first admin and a first key, unless there is an admin; strict environments need a password given."""
-    report.admin_name = config.default_admin_username
     with Session(engine) as session:
-        if session.scalar(select(User.id).where(User.role == "admin").limit(1)) is not None:
-            return
-    if config.is_strict and not config.default_admin_password:
+        admins = session.scalars(select(User.username).where(User.role == "admin").order_by(User.id)).all()
+    if admins or (config.is_strict and not config.default_admin_password):
+        name = config.default_admin_username
+        report.admin_name = name if name in admins else next(iter(admins), "")
         return
+    report.admin_name = config.default_admin_username
     password = config.default_admin_password or secrets.token_urlsafe(12)
     is_weak = settings.is_weak(password, MIN_PASSWORD)
     user_id = accounts.create(config.default_admin_username, password, role="admin", must_change_password=is_weak)

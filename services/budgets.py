@@ -105,15 +105,19 @@ def parse_limit(unit: str, limit: str) -> int:
     """A limit as people write it, in the budget's own unit.
 
     Raises:
-        InvalidRequest: not a number, negative, or too large.
+        InvalidRequest: not a number, negative, too large, or finer than a unit.
     """
+    is_usd = unit == "usd"
     try:
-        amount = money.nanousd(limit) if unit == "usd" else int(Decimal(limit).to_integral_exact())
-    except (ValueError, InvalidOperation, OverflowError) as exc:
+        exact = Decimal(limit) * (money.NANO_PER_USD if is_usd else 1)
+    except InvalidOperation as exc:
         raise InvalidRequest(f"`{limit}` is not an amount.", param="limit") from exc
-    if not 0 <= amount <= money.MAX_NANOUSD:
+    if not exact.is_finite() or not 0 <= exact <= money.MAX_NANOUSD:
         raise InvalidRequest(f"`{limit}` is out of range.", param="limit")
-    return amount
+    if exact != int(exact):
+        finest = "nine decimals" if is_usd else "no decimals"
+        raise InvalidRequest(f"`{limit}` is too fine: it may have {finest}.", param="limit")
+    return int(exact)
 
 
 def check_timezone(name: str) -> str:

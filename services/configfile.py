@@ -19,6 +19,7 @@ from services.transport import origin_of
 MAX_VALUES: Final = 100_000  # anchors that refer to each other could unfold to billions
 MAX_DEPTH: Final = 50  # an anchor that refers to itself has no bottom
 NOT_PLAIN: Final = (yaml.YAMLError, ValueError, KeyError, AttributeError)  # PyYAML's, of texts that are not their type
+EMPTY: Final = "it is empty. To switch off everything it ever made, write `providers: []`"
 VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/][^\r\n]*$")]
@@ -123,12 +124,14 @@ def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     except RecursionError as exc:
         raise ConfigFileError(str(path), ["it is nested too deep"]) from exc
     reader = _Reader(environ)
-    content = reader.value(node, ()) if node is not None else {}
+    content = reader.value(node, ()) if node is not None else None
     problems = reader.problems
     if reader.has_given_up:
         raise ConfigFileError(str(path), problems[-1:])
+    if content is None and not problems:
+        raise ConfigFileError(str(path), [EMPTY])
     try:
-        file = ConfigFile.model_validate(content if content is not None else {})
+        file = ConfigFile.model_validate(content)
     except ValidationError as exc:
         problems += [
             f"line {reader.line(mistake['loc'])}: {_words(mistake)}" for mistake in exc.errors(include_url=False)
@@ -213,9 +216,16 @@ def _words(mistake: Any) -> str:
 
 
 def _contradictions(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
-    """Names that stand twice."""
+    """Names that stand twice, and models that would fall back on themselves."""
     names = {"providers": [entry.name for entry in file.providers], "models": [entry.name for entry in file.models]}
     for kind, given in names.items():
         for index, name in enumerate(given):
             if name in given[:index]:
                 yield (kind, index, "name"), f"`{name}` is named twice"
+    for index, entry in enumerate(file.models):
+        used = [(deployment.provider, deployment.model) for deployment in entry.deployments]
+        for number, (provider, model) in enumerate(used):
+            if (provider, model) in used[:number]:
+                yield ("models", index, "deployments", number), f"`{model}` at `{provider}` is there twice"
+        if entry.name in entry.fallbacks:
+            yield ("models", index, "fallbacks"), f"`{entry.name}` cannot fall back on itself"

@@ -15,8 +15,9 @@ CONFIGURATION_HEAD: Final = """# Configuration
 Generated from `config.py` by `make docs`; do not edit.
 
 Settings come from the environment, then from `.env` in the root folder, then from `secrets.env` in the instance
-folder (made at the first start in development), then from the defaults below. An empty value counts as not set.
-Every secret may also be given as `NAME_FILE=path`. `flask config show` prints what is in force, with secrets masked.
+folder (made at the first start, for development and test only), then from the defaults below. An empty value counts
+as not set. Every secret may also be given as `NAME_FILE=path`. `flask config show` prints what is in force, with
+secrets masked.
 
 All mistakes are reported at once and stop the start with exit status 78. In staging and production the start also
 needs `API_AUTH_TOKENS`, `HOST`, `PORT`, `LOG_LEVEL`, `RATE_LIMIT_PER_MINUTE`, `SECRET_KEY`, `KEY_PEPPER` and

@@ -25,6 +25,8 @@ def migration_lock(engine: Engine, folder: Path) -> Iterator[None]:
                 connection.commit()
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if engine.url.database and not engine.url.database.startswith((":", "file:")):
+        Path(engine.url.database).touch(0o600)  # SQLite gives its side files the same mode
     with (folder / "migration.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -11,6 +11,8 @@ from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 from sqlalchemy import MetaData
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Base(DeclarativeBase):
     )
 
 
+DATABASE_DOWN = (OperationalError, PoolTimeout)  # it is away, full, or busy for too long
 LOCALE = "tollhouse.locale"  # in the WSGI environment: the language that a signed-in person chose
 
 db = SQLAlchemy(model_class=Base)

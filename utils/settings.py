@@ -1,17 +1,20 @@
 """Reading settings from text: durations, lists, networks, secrets, database addresses. No product knowledge."""
 
 import ipaddress
+import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+TOKEN: Final = re.compile(r"[A-Za-z0-9_\-.]+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
 MIN_SECRET: Final = 32
@@ -53,6 +56,11 @@ def is_weak(secret: str, shortest: int = MIN_SECRET) -> bool:
     return len(secret) < shortest or secret.lower() in COMMON_SECRETS or len(set(secret)) == 1
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect there."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def database_url(url: str) -> str:
     """The address with the driver this product uses, whatever driver suffix it came with.
 
@@ -86,6 +94,41 @@ def read_secret_files(merged: dict[str, str], names: list[str]) -> list[str]:
             except (OSError, UnicodeDecodeError) as exc:
                 reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
                 problems.append(f"{name}_FILE: `{path}` cannot be read ({reason}). Fix the path or set {name}.")
+    return problems
+
+
+def keep_secrets(path: Path, made: Mapping[str, str]) -> None:
+    """Write the secrets to a file that only its owner reads, unless somebody was faster.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write("# Made at the first start; keep it with the database, which is worth little without it.\n")
+        file.writelines(f"{name}='{value}'\n" for name, value in made.items())
+    try:
+        os.link(fresh, path)  # whoever comes first has made them
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def url_problems(**urls: str) -> list[str]:
+    """One line for each of these settings that is set and is no plain base URL. The URL may hold a password."""
+    problems = []
+    for name, text in urls.items():
+        try:
+            url = urlsplit(text)
+            is_plain = (
+                url.scheme in ("http", "https") and url.hostname and not (url.query or url.fragment or " " in text)
+            )
+            is_good = is_plain and url.username is None and url.port != 0
+        except ValueError:
+            is_good = False
+        if text and not is_good:
+            problems.append(f"{name}: not http(s)://host[:port][/path]. Fix: no user name, query or spaces in it")
     return problems
 
 

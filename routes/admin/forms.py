@@ -111,6 +111,8 @@ class UsdField(Field):  # type: ignore[misc, unused-ignore]
                 raise ValueError(gettext("This is not an amount in USD, such as 2.50.")) from exc
             if self.data < 0:
                 raise ValueError(gettext("This cannot be negative."))
+            if money.usd(self.data) != Decimal(text):
+                raise ValueError(gettext("Nine decimals are the finest that counts."))
 
 
 class MomentField(DateTimeLocalField):  # type: ignore[misc, unused-ignore]

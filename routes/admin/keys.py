@@ -1,4 +1,4 @@
-"""API keys: making them (the secret is on one answer only), what they may do, and revoking them.
+"""API keys: making them (the secret is on one page, once), what they may do, and revoking them.
 
 A key is never deleted: what it did stays explained by its row. Keys of the setting API_AUTH_TOKENS follow the setting.
 """
@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from flask import request
+from flask import session as browser
 from sqlalchemy import or_, select
 from sqlalchemy.orm import joinedload
 from wtforms import RadioField, SelectField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired, Length, ValidationError
 
 from models import ApiKey, Budget, Model, User
 from routes.admin.forms import (
@@ -33,6 +34,7 @@ from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
+NEW_KEY: Final = "new_key"  # in the cookie, sealed, from making a key to showing it
 LATEST_CALLS: Final = 10
 OFFERED_USERS: Final = 200  # names that the browser suggests; any other can be typed
 SCOPES: Final = {"all": _("Every model, also future ones"), "some": _("Only these:")}
@@ -48,6 +50,11 @@ class KeyForm(PanelForm):
     scope = RadioField(_("Allowed models"), choices=options(SCOPES), default="all")
     allowed_models = ModelsField(_("Allowed models"))
     expires_at = MomentField(_("Expires (UTC)"), description=_("Leave empty for a key that does not expire."))
+
+    def validate_allowed_models(self, field: Any) -> None:
+        """A key that may use nothing is a mistake."""
+        if self.scope.data == "some" and not field.data:
+            raise ValidationError(gettext("Choose at least one model."))
 
     def models(self) -> list[str] | None:
         """The allowed models; None = all."""
@@ -128,7 +135,13 @@ class Keys(Table):
         ).all()
         states = budgets.states(gateway().engine, found)
         states.sort(key=budgets.share)
-        return {"budgets": {state.budget.scope_id: state for state in states}}
+        limited = select(Budget.scope_id).where(
+            Budget.scope == "user", Budget.scope_id.in_([row.user_id for row in rows])
+        )
+        return {
+            "budgets": {state.budget.scope_id: state for state in states},
+            "limited_owners": set(db.session.scalars(limited)),
+        }
 
     def details(self, row: ApiKey) -> Mapping[str, Any]:
         """Budgets and the latest calls."""
@@ -136,6 +149,7 @@ class Keys(Table):
         found = db.session.scalars(select(Budget).where(Budget.scope == "key", Budget.scope_id == row.id)).all()
         return {
             "budgets": budgets.states(engine, found),
+            "is_owner_limited": row.user_id in self.extras([row])["limited_owners"],
             "calls": reports.latest_calls(engine, LATEST_CALLS, key_id=row.id),
             "names": reports.Names({row.user_id: row.user.username}, {row.id: (row.name, row.hint)}),
             "why_kept": self._why_not_revoked(row),
@@ -155,7 +169,7 @@ class Keys(Table):
 
     @expose("/new/", methods=("GET", "POST"))
     def create_view(self) -> Any:
-        """The form of a new key; the answer to it shows the secret, once."""
+        """The form of a new key; the page after it shows the secret, once."""
         form = self.create_form()
         owners = db.session.scalars(select(User.username).order_by(User.username).limit(OFFERED_USERS)).all()
         return self.answer_form(form, lambda: self.create(form), self.create_template, owners=owners)
@@ -174,8 +188,18 @@ class Keys(Table):
             budgets.change(session, actor(), budget, form.budget.data, "UTC")
         row = session.get_one(ApiKey, issued.id)
         self.store("key_create", row, None)
+        browser[NEW_KEY] = gateway().sealer.seal(issued.secret).decode()
+        return go(".created_view", id=row.id)
+
+    @expose("/created/")
+    def created_view(self) -> Any:
+        """The new key, once: reloading shows that it is gone, and makes no second one."""
+        row, sealed = self.row(), browser.pop(NEW_KEY, "")
+        secret = gateway().sealer.open(sealed.encode()) if sealed else ""
+        if gateway().keys.digest(secret) != row.digest:
+            return go(".details_view", id=row.id)
         model = next(iter(row.allowed_models or ()), None) or _some_model()
-        return self.render("admin/keys/created.html", row=row, secret=issued.secret, model=model, base_url=base_url())
+        return self.render("admin/keys/created.html", row=row, secret=secret, model=model, base_url=base_url())
 
     def update(self, form: Any, row: ApiKey) -> Any:
         """Store name, models and expiry."""

@@ -5,6 +5,7 @@ exist; a form is a class of ours; every change is one transaction with its audit
 answered with the page and a reason, never with a silent redirect.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,9 +20,10 @@ from sqlalchemy.orm import Session
 
 from routes.admin.forms import PanelForm
 from routes.admin.guard import SecureModelView, actor, expose, go
-from routes.admin.texts import gettext
+from routes.admin.texts import N_, gettext
 from services import audit, reports
-from services.errors import GatewayError
+from services.errors import GatewayError, InvalidRequest
+from utils import jsonx
 from utils.extensions import db, gateway
 
 MAX_ID: Final = 2**63 - 1
@@ -171,7 +173,14 @@ class Table(SecureModelView):
         row = self.row()
         self.refuse(self.why_fixed(row))
         form = self.edit_form(obj=row)
-        return self.answer_form(form, lambda: self.update(form, row), self.edit_template, row=row)
+        seen = self.fingerprint(row)
+
+        def change() -> Any:
+            if request.form.get("seen", seen) != seen:
+                raise InvalidRequest(N_("Somebody else changed this meanwhile. Saving again replaces what they did."))
+            return self.update(form, row)
+
+        return self.answer_form(form, change, self.edit_template, row=row, seen=seen)
 
     @expose("/delete/", methods=("GET", "POST"))
     def delete_view(self) -> Any:
@@ -199,6 +208,10 @@ class Table(SecureModelView):
         """The row for the audit log, without secrets."""
         raise NotImplementedError
 
+    def fingerprint(self, row: Any) -> str:
+        """Changes whenever the row does, so that nobody overwrites unseen what somebody else saved."""
+        return hashlib.sha256(jsonx.dumps(self.describe(row))).hexdigest()[:16]
+
     def answer_form(self, form: Any, change: Callable[[], Any], template: str, **values: Any) -> Any:
         """The answer of a form: its page, or what `change` answers once the input is good."""
         if request.method == "POST" and form.validate():
@@ -221,6 +234,7 @@ class Table(SecureModelView):
             audit.note(db.session(), actor(), action, self.resource, row.id, details)
         db.session.commit()
         self.settled()
+        flash(gettext("%(name)s was saved.", name=self.title(row)), "success")
 
     def settled(self) -> None:
         """After a change: this worker sees it at once, the others within two seconds."""

@@ -125,14 +125,17 @@ class OpenAIStream:
 
 
 def usage_of(raw: Any) -> Usage | None:
-    """OpenAI's usage object; None when it is not one. Cached and reasoning tokens are already part of the totals."""
+    """OpenAI's usage object; None when it counts nothing. Cached and reasoning tokens are part of the totals."""
     if not isinstance(raw, dict):
         return None
     prompt = raw.get("prompt_tokens_details") or {}
     completion = raw.get("completion_tokens_details") or {}
+    given, output = tokens(raw.get("prompt_tokens")), _output(raw, completion)
+    if given is None and output is None:
+        return None
     return Usage(
-        input_tokens=tokens(raw.get("prompt_tokens")),
-        output_tokens=_output(raw, completion),
+        input_tokens=given,
+        output_tokens=output,
         cache_read_input_tokens=tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
         cache_creation_input_tokens=tokens(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else None,
         reasoning_output_tokens=tokens(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,

@@ -16,7 +16,10 @@ SECRET = re.compile(r"sk-th-[0-9A-Za-z]{49}")
 
 
 def make(browser: Browser, **data: Any) -> Any:
-    return browser.post("/admin/keys/new/", {"name": "prod", "owner": "ana", "scope": "all", "period": "month", **data})
+    """The page that a browser ends up with."""
+    sent = {"name": "prod", "owner": "ana", "scope": "all", "period": "month", **data}
+    answer = browser.post("/admin/keys/new/", sent)
+    return browser.get(answer.location) if answer.status_code == 303 else answer
 
 
 def use(app: Flask, secret: str, model: str = "echo") -> Any:
@@ -52,6 +55,18 @@ def test_the_secret_is_on_one_answer_only(panel_anywhere: Flask) -> None:
     assert secret not in everything_stored(panel_anywhere)
     with browser.client.session_transaction("/admin/") as cookie:
         assert secret not in repr(dict(cookie))
+
+
+def test_reloading_the_page_of_a_new_key_makes_no_second_one(panel_app: Flask) -> None:
+    add_user(panel_app, "ana")
+    browser = Browser(panel_app, "admin")
+    assert SECRET.search(make(browser).text)
+    number = key_row(panel_app, "prod").id
+    again = browser.get(f"/admin/keys/created/?id={number}")
+    assert (again.status_code, again.location) == (303, f"/admin/keys/details/?id={number}")
+    make(browser, name="other")
+    assert browser.get(f"/admin/keys/created/?id={number}").status_code == 303, "the page of one key shows no other"
+    assert [row.name for row in rows_of(panel_app, ApiKey) if row.user_id != 1][-2:] == ["prod", "other"]
 
 
 def test_the_answer_has_snippets_that_name_no_secret(panel_app: Flask) -> None:
@@ -94,6 +109,7 @@ def test_a_key_with_models_expiry_and_budget(panel_anywhere: Flask) -> None:
         pytest.param({"name": ""}, id="no name"),
         pytest.param({"owner": "nobody"}, id="no such owner"),
         pytest.param({"scope": "some", "allowed_models": ["no-such-model"]}, id="a model there is not"),
+        pytest.param({"scope": "some"}, id="no model at all"),
         pytest.param({"scope": "none"}, id="a scope there is not"),
         pytest.param({"expires_at": "2020-01-01T00:00"}, id="dead at birth"),
         pytest.param({"expires_at": "tomorrow"}, id="no date"),
@@ -101,6 +117,7 @@ def test_a_key_with_models_expiry_and_budget(panel_anywhere: Flask) -> None:
         pytest.param({"budget": "-1"}, id="a negative amount"),
         pytest.param({"budget": "NaN"}, id="not a number"),
         pytest.param({"budget": "1e30"}, id="more than there is"),
+        pytest.param({"budget": "0.0000000001"}, id="finer than what is counted"),
         pytest.param({"budget": "5", "period": "fortnight"}, id="a period there is not"),
     ],
 )
@@ -186,3 +203,13 @@ def test_the_list_shows_state_owner_and_budget(panel_anywhere: Flask) -> None:
     assert "$20.00" in page
     assert row_of(panel_anywhere, User, user).username in page
     assert row_of(panel_anywhere, ApiKey, old).hint in page
+
+
+def test_a_key_without_a_budget_is_not_called_unlimited_when_its_owner_has_one(panel_app: Flask) -> None:
+    user = add_user(panel_app, "ana")
+    number, browser = add_key(panel_app, user), Browser(panel_app, "admin")
+    for path in ("/admin/keys/", f"/admin/keys/details/?id={number}"):
+        assert "owner" not in re.sub(r"<[^>]*>", "", browser.get(path).text).split("imit", 1)[1][:60], path
+    add_budget(panel_app, "user", user)
+    assert "as its owner" in browser.get("/admin/keys/").text
+    assert "those of its owner hold" in browser.get(f"/admin/keys/details/?id={number}").text

@@ -1,5 +1,6 @@
 """The pages about models: deployments, prices, fallbacks, and rows that are managed elsewhere."""
 
+import re
 from typing import Any
 
 import pytest
@@ -229,3 +230,28 @@ def test_the_list_narrows_by_manager_state_and_price(panel_anywhere_admin: Brows
     assert has("managed_by=admin") == {"priced", "unpriced", "off"} - (set() if has("state=disabled") else {"off"})
     assert has("state=unpriced") == {"unpriced"}
     assert has("search=pri") == {"priced", "unpriced"}
+
+
+def test_what_somebody_else_saved_meanwhile_is_not_overwritten_unseen(panel_anywhere_admin: Browser) -> None:
+    app, browser = panel_anywhere_admin.app, panel_anywhere_admin
+    provider = add_provider(app)
+    number = add_model(app, [provider])
+
+    def seen() -> str:
+        found = re.search(r'name="seen" value="(\w+)"', browser.get(f"/admin/models/edit/?id={number}").text)
+        assert found is not None
+        return found[1]
+
+    mine = theirs = seen()
+    assert edit(browser, number, (provider, "up-fast"), input_rate="1", seen=theirs).status_code == 303
+    late = edit(browser, number, (provider, "up-fast"), input_rate="2", seen=mine)
+    assert late.status_code == 422
+    assert "Somebody else changed this meanwhile" in late.text
+    assert f'name="seen" value="{seen()}"' in late.text, "saving again is a decision, and works"
+    assert price_now(app, number) == 1_000_000_000
+    assert edit(browser, number, (provider, "up-fast"), input_rate="2", seen=seen()).status_code == 303
+    assert price_now(app, number) == 2_000_000_000
+
+
+def price_now(app: Flask, number: int) -> int | None:
+    return prices_of(app, number)[-1].input_rate

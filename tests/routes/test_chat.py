@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from flask import Flask
 
 from tests.helpers import AUTH, assert_books_agree, chat, last, rows, with_upstream
@@ -45,6 +46,16 @@ def test_a_stream_is_answered_and_booked_before_its_end_mark(app, upstream):
     row = last(app.extensions["gateway"].engine)
     assert (row.is_stream, row.input_tokens, row.output_tokens, row.cost_nanousd) == (True, 3, 5, 3 * 150 + 5 * 600)
     assert_books_agree(app.extensions["gateway"].engine)
+
+
+@pytest.mark.parametrize("later", ["{}", "null", "[]", '{"prompt_tokens": null, "completion_tokens": "many"}'])
+def test_a_report_of_nothing_does_not_replace_a_good_one(lite, upstream, later):
+    with_upstream(lite, upstream)
+    good = '{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}'
+    upstream.will(raw_event=f'data: {good}\n\ndata: {{"choices":[],"usage":{later}}}\n\n', usage=None)
+    post(lite, chat(stream=True))
+    row = last(lite.extensions["gateway"].engine)
+    assert (row.state, row.input_tokens, row.output_tokens) == ("measured", 5, 7)
 
 
 def test_usage_is_handed_on_when_asked_for(app, upstream):

@@ -1,5 +1,8 @@
 """Registering, signing in, tokens, and what people may ask about themselves."""
 
+import re
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import jwt
@@ -118,6 +121,9 @@ def test_login_of_somebody_an_admin_made_gives_a_first_key_and_keeps_to_it(app):
     )
     assert first == second
     assert first.startswith("sk-th-")
+    with Session(engine(app)) as session:
+        (entry,) = session.query(AuditEntry).filter_by(action="key_create").all()
+    assert (entry.actor, entry.details["after"]["name"]) == ("joao", "default")
     here = app.extensions["gateway"]
     with Session(here.engine) as session, session.begin():
         here.keys.revoke(session, session.query(ApiKey).filter_by(kind="default").one().id, "misused")
@@ -339,3 +345,18 @@ def test_usage_needs_a_key(lite):
     assert response.status_code == 401
     assert response.json["error"] == "Invalid or missing API key"
     assert lite.test_client().get("/user/usage", headers=AUTH).json == {"username": "api-tokens", "tokens_used": 0}
+
+
+@pytest.mark.parametrize("path", ["/register", "/admin/login"])
+def test_a_database_that_takes_nothing_is_a_503_and_not_our_fault(lite, path):
+    """Here somebody else writes for longer than anybody waits; a full disk ends the same way."""
+    token = re.search(r'name="csrf_token" value="([^"]+)"', (client := lite.test_client()).get("/admin/login").text)[1]
+    with closing(sqlite3.connect(engine(lite).url.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        if path == "/register":
+            response = client.post(path, json=GOOD)
+            assert response.json["code"] == "accounting_unavailable"
+        else:
+            response = client.post(path, data={"csrf_token": token, "username": "admin", "password": PASSWORD})
+        assert response.status_code == 503
+        assert "does not take this at the moment" in response.text

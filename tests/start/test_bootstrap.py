@@ -72,7 +72,7 @@ def test_the_first_start_makes_an_admin_and_a_key_and_shows_both_once(empty, ses
     app, again = empty()
     assert (again.admin_password, again.api_key) == ("", "")
     shown = screen.started(app.extensions["gateway"].config, again, "")
-    assert "were shown at the first start" in shown
+    assert "shown when they are made and never again" in shown
     assert "Bearer YOUR_API_KEY" in shown
 
 

@@ -203,3 +203,50 @@ def test_budgets_that_cannot_be_are_refused(command, session, arguments, status,
     found, output = command("budgets", "set", *arguments)
     assert (found, said in output) == (status, True), output
     assert find(session, Budget) is None
+
+
+@pytest.mark.parametrize("arguments", [["prepare"], ["ledger", "verify"], ["budgets", "show"]], ids=" ".join)
+def test_a_database_that_is_away_is_said_in_a_line(flask, arguments):
+    done = flask(*arguments, DATABASE_URL="postgresql://house:hunter2@127.0.0.1:1/house")
+    assert done.returncode == 69
+    assert done.stderr.splitlines()[-1].startswith("The database (DATABASE_URL) cannot be used: ")
+    assert "Connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_only_its_owner_reads_the_database_file(flask, tmp_path):
+    assert flask("prepare").returncode == 0
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.glob("tollhouse.db*")}[
+        "tollhouse.db"
+    ] == "0o600"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.glob("tollhouse.db*"))
+
+
+def test_production_without_an_admin_says_how_to_make_one(flask):
+    strict = {"ENVIRONMENT": "production", "HOST": "127.0.0.1", "PORT": "8000", "LOG_LEVEL": "INFO"}
+    done = flask("prepare", **strict, RATE_LIMIT_PER_MINUTE="60")
+    assert done.returncode == 0, done.stderr
+    assert "none yet; make one with: .venv/bin/flask create-admin NAME" in done.stdout
+    assert flask("create-admin", "ana", **strict, RATE_LIMIT_PER_MINUTE="60", given=PASSWORD_PROMPTS).returncode == 0
+    again = flask("prepare", **strict, RATE_LIMIT_PER_MINUTE="60")
+    assert "  Admin         ana" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit", "said"),
+    [
+        ("usd", "0.0000000001", "too fine: it may have nine decimals"),
+        ("tokens", "1.5", "too fine: it may have no decimals"),
+        ("usd", "1e40", "out of range"),
+        ("tokens", "1e999999", "out of range"),
+        ("usd", "-1", "out of range"),
+        ("usd", "NaN", "out of range"),
+        ("usd", "ten", "not an amount"),
+    ],
+)
+def test_a_limit_is_an_amount_that_can_be_counted(command, session, unit, limit, said):
+    status, text = command("budgets", "set", "--user", "api-tokens", "--unit", unit, f"--limit={limit}")
+    assert status != 0
+    assert said in text
+    assert find(session, Budget) is None

@@ -117,7 +117,7 @@ def test_it_serves_what_it_prints_and_ends_with_all_its_children(start, port, tm
     shown = run.wait_for("Booting worker")
     assert SHOWN_ONCE.findall(shown) == []
     assert (password in shown, key in shown) == (False, False)
-    assert "were shown at the first start" in shown
+    assert "shown when they are made and never again" in shown
     end(run, lambda: os.killpg(run.process.pid, signal.SIGINT))  # as a terminal sends Ctrl-C
     assert "Traceback" not in run.output()
 

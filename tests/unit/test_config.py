@@ -309,7 +309,7 @@ def test_production_makes_none(here, monkeypatch):
     for name, value in STRONG.items():
         monkeypatch.setenv(name, value)
     assert settings.load_prepared().is_strict
-    assert not (here / "instance").exists()
+    assert list((here / "instance").iterdir()) == []
 
 
 @pytest.mark.parametrize("text", [None, "[tool]", "[project]\nname = 'x'", "[project"])
@@ -320,3 +320,56 @@ def test_name_and_version_come_from_one_file(tmp_path, monkeypatch, text):
         write(tmp_path / "pyproject.toml", text)
     with pytest.raises(ConfigError, match=r"pyproject\.toml must stand beside app\.py"):
         settings.project()
+
+
+def test_what_development_made_up_is_not_read_in_production(tmp_path):
+    write(tmp_path / "instance" / "secrets.env", "SECRET_KEY='made'\nAPI_AUTH_TOKENS='dev_0123456789abcdef'\n")
+    given = {name: value for name, value in STRONG.items() if name not in ("SECRET_KEY", "API_AUTH_TOKENS")}
+    found = problems(tmp_path, **given)
+    assert names(found)[:2] == [
+        str(tmp_path / "instance" / "secrets.env is for development alone. Fix"),
+        "API_AUTH_TOKENS",
+    ]
+    assert "SECRET_KEY" in names(found)
+    assert load(tmp_path, **STRONG).api_auth_tokens == (STRONG["API_AUTH_TOKENS"],)
+
+
+def test_what_somebody_sets_in_whatever_way_goes_before_what_was_generated(tmp_path):
+    write(tmp_path / "instance" / "secrets.env", "SECRET_KEY='made'\nKEY_PEPPER='made'\n")
+    write(tmp_path / "pepper", "mine")
+    found = load(tmp_path, KEY_PEPPER_FILE=str(tmp_path / "pepper"), JWT_SECRET="mine")
+    assert (found.key_pepper, found.secret_key) == ("mine", "mine")
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "OLLAMA_BASE_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.openai.com/v1",
+        "ftp://h/v1",
+        "http://",
+        "http://u:hunter2@h/v1",
+        "http://h/?a=1",
+        "http://h:x",
+        "http://h /",
+    ],
+)
+def test_the_address_of_a_provider_is_one(tmp_path, name, url):
+    (found,) = problems(tmp_path, **{name: url})
+    assert found.startswith(f"{name}: ")
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("token", ["with space in it 1234", "slash/and+plus=0123456", "schlüssel-0123456789"])
+def test_a_fixed_token_that_no_header_could_bring_is_refused(tmp_path, token):
+    (found,) = problems(tmp_path, API_AUTH_TOKENS=f"good-token-0123456,{token}")
+    assert found.startswith("API_AUTH_TOKENS: ")
+    assert token not in found
+
+
+@pytest.mark.parametrize("folder", ["a-file/instance", "a-file"])
+def test_a_folder_that_cannot_be_made_or_written_is_a_mistake(here, monkeypatch, folder):
+    (here / "a-file").touch()
+    monkeypatch.setenv("INSTANCE_PATH", str(here / folder))
+    with pytest.raises(ConfigError, match=r"INSTANCE_PATH: .* cannot be written"):
+        settings.load_prepared()

@@ -48,9 +48,16 @@ def test_a_whole_file_is_read(read):
     assert str(found.models[0].price.input_per_million) == "0.15"
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "providers: []\n", "null"])
-def test_an_empty_file_names_nothing(read, text):
+@pytest.mark.parametrize("text", ["{}", "providers: []\n"])
+def test_a_file_may_name_nothing_on_purpose(read, text):
     assert (read(text).providers, read(text).models) == ([], [])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "null", "---\n"])
+def test_an_empty_file_is_a_mistake(problems, text):
+    """It would switch off everything."""
+    (found,) = problems(text)
+    assert found.startswith("it is empty.")
 
 
 def test_variables_stand_for_texts_of_the_environment(read):
@@ -81,6 +88,13 @@ def test_all_mistakes_are_named_at_once(problems):
         pytest.param(FILE + "    prices: 1\n", 12, "`models.0.prices` is not a key", id="unknown key inside"),
         pytest.param(FILE + "    name: slow\n", 12, "`name` stands twice in one place", id="key twice"),
         pytest.param(FILE + FILE.split("models:\n")[1], 12, "`fast` is named twice", id="model twice"),
+        pytest.param(FILE + "    fallbacks: [slow, fast]\n", 12, "cannot fall back on itself", id="its own fallback"),
+        pytest.param(
+            FILE.replace("    price:", "      - {provider: main, model: gpt-4o-mini, weight: 2}\n    price:"),
+            11,
+            "`gpt-4o-mini` at `main` is there twice",
+            id="deployment twice",
+        ),
         pytest.param(
             FILE.replace("${KEY}", "[1]"), 5, "`providers.0.api_key`: Input should be a valid string", id="type"
         ),
