@@ -65,12 +65,11 @@ def _title(figure: str) -> str:
 def table(variants: Mapping[str, Cells]) -> str:
     """One column for each variant, one row for each figure."""
     lines = [" " * TITLE_WIDTH + "".join(f"{name:>{COLUMN_WIDTH}}" for name in variants)]
-    first = next(iter(variants.values()))
-    for cell in first:
-        names = max((list(cells[cell]) for cells in variants.values()), key=len)
+    for cell in max(variants.values(), key=len):
+        names = max((list(cells.get(cell, ())) for cells in variants.values()), key=len)
         lines += ["", cell]
         for name in names:
             title = _title(name)
-            values = "".join(f"{_number(c[cell].get(name)):>{COLUMN_WIDTH}}" for c in variants.values())
+            values = "".join(f"{_number(c.get(cell, {}).get(name)):>{COLUMN_WIDTH}}" for c in variants.values())
             lines.append(f"  {title:<{TITLE_WIDTH - 2}}{values}")
     return "\n".join(lines)

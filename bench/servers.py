@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import procs
@@ -49,6 +49,8 @@ class Gateway:
     pid: int
     port: int
     token: str = ""  # none: it knows no keys
+    repo: Path = HERE.parent
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def free_port() -> int:
@@ -156,7 +158,7 @@ def gateway(repo: Path, folder: Path, worker: str, provider: int, database: Data
     command = [str(repo / ".venv/bin/gunicorn"), "-c", "gunicorn.conf.py", "app:serving()"]
     with _serving(command, repo, env, "the gateway", log, port) as pid:
         _set_budgets(repo, env)
-        yield Gateway(pid, port, token)
+        yield Gateway(pid, port, token, repo, env)
 
 
 @contextmanager

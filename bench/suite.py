@@ -93,7 +93,7 @@ class Suite:
         """The cells in the order in which they run; what may upset the gateway comes last."""
         plain = {f"Non-streamed, connections: {n}": partial(self._plain, n) for n in (1, 16, 64, 256)}
         paced = {f"{n:,} paced streams": partial(self._paced, n) for n in (200, 1000)}
-        refusals = {"Wrong keys, connections: 64": self._wrong_keys} if self.gateway.token else {}
+        own = {"Hold and book, 300 calls/s": self._books, "Wrong keys, connections: 64": self._wrong_keys}
         return {
             "Direct to the fake provider, connections: 64": self._direct,
             **plain,
@@ -101,7 +101,7 @@ class Suite:
             "One paced stream alone": self._single,
             **paced,
             "50 paced streams beside 2 clients posting 1 MB": self._beside_large,
-            **refusals,
+            **(own if self.gateway.token else {}),
             "Memory after load": self._memory,
         }
 
@@ -226,6 +226,16 @@ class Suite:
         figures |= _percentiles(result, "headers", "", "p50", "p99")
         figures |= self._cpu_each(cpu, refused, "refusal")
         return figures | {"failures": result["requests"] - refused}
+
+    def _books(self) -> Figures:
+        command = [str(self.gateway.repo / ".venv/bin/python"), str(HERE / "books.py"), self.gateway.token]
+        env = {**self.gateway.env, "PYTHONPATH": str(self.gateway.repo), "LOG_LEVEL": "WARNING"}
+        where = self.gateway.repo
+        done = subprocess.run([*command, str(self.seconds)], cwd=where, env=env, capture_output=True, check=False)
+        if done.returncode:
+            raise BenchError(f"calls could not be held and booked:\n{done.stderr.decode()}")
+        figures: Figures = json.loads(done.stdout)
+        return figures
 
     def _memory(self) -> Figures:
         return {"pss_mib": procs.pss_mib(self.gateway.pid)}
