@@ -3,18 +3,27 @@
 Run as `gunicorn -c gunicorn.conf.py "app:serving()"`, which is what `make run` does.
 """
 
+import ctypes
 import gc
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import config as settings
+
+M_ARENA_MAX = -8  # of malloc.h
 
 try:
     _config = settings.load_prepared()
 except settings.ConfigError as exc:
     print(exc, file=sys.stderr)  # noqa: T201 - there is no log yet
     sys.exit(settings.EXIT_BAD_CONFIG)
+
+# glibc gives every few threads a heap of their own and keeps what large bodies took of each; measured with 64 threads
+# that is 90 MB. Elsewhere there is no mallopt, and no need of it.
+with suppress(AttributeError):
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 if _config.worker_class == "gevent":
     # Before anything else is imported, or sockets and locks made until then would block the whole worker.

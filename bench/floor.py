@@ -1,34 +1,34 @@
 """What any relay in Flask costs: no keys, no budgets, no books. The figure to compare the gateway with."""
 
-import os
 from collections.abc import Iterator
 
 import urllib3
 from flask import Flask, Response, request
 
-app = Flask(__name__)
-pool = urllib3.HTTPConnectionPool("127.0.0.1", int(os.environ["UPSTREAM_PORT"]), maxsize=2000)
 
+def create(provider: int) -> Flask:
+    """The relay, to the provider at that port."""
+    app = Flask(__name__)
+    pool = urllib3.HTTPConnectionPool("127.0.0.1", provider, maxsize=2000)
 
-@app.get("/health")
-def health() -> str:
-    """Whether it serves."""
-    return "ok"
+    @app.get("/health")
+    def health() -> str:
+        return "ok"
 
+    @app.post("/v1/chat/completions")
+    def relay() -> Response:
+        headers = {"content-type": "application/json"}
+        answer = pool.urlopen(
+            "POST", request.path, body=request.get_data(), headers=headers, preload_content=False, retries=False
+        )
 
-@app.post("/v1/chat/completions")
-def relay() -> Response:
-    """The upstream's answer, bytes as they come."""
-    headers = {"content-type": "application/json"}
-    answer = pool.urlopen(
-        "POST", request.path, body=request.get_data(), headers=headers, preload_content=False, retries=False
-    )
+        def parts() -> Iterator[bytes]:
+            try:
+                while part := answer.read1():
+                    yield part
+            finally:
+                answer.release_conn()
 
-    def parts() -> Iterator[bytes]:
-        try:
-            while part := answer.read1():
-                yield part
-        finally:
-            answer.release_conn()
+        return Response(parts(), answer.status, mimetype=answer.headers["content-type"])
 
-    return Response(parts(), answer.status, mimetype=answer.headers["content-type"])
+    return app

@@ -137,8 +137,8 @@ def floor(repo: Path, folder: Path, provider: int) -> Iterator[Gateway]:
     """Runs the bare relay in one gevent worker."""
     folder.mkdir(parents=True)
     port, log = free_port(), folder / "floor.log"
-    env = BASE_ENV | {"HOME": str(folder), "UPSTREAM_PORT": str(provider)}
-    command = [str(repo / ".venv/bin/gunicorn"), "-k", "gevent", "-b", f"127.0.0.1:{port}", "floor:app"]
+    env = BASE_ENV | {"HOME": str(folder)}
+    command = [str(repo / ".venv/bin/gunicorn"), "-k", "gevent", "-b", f"127.0.0.1:{port}", f"floor:create({provider})"]
     command += ["--worker-connections", "2000", "--log-level", "warning"]
     with _serving(command, HERE, env, "the bare relay", log, port) as pid:
         yield Gateway(pid, port)

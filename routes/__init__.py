@@ -4,6 +4,7 @@ from flask import Flask
 
 from config import Config
 from routes import admin, auth, cors, llm, ops, render, user
+from routes.early import EarlyRefusal
 from utils.extensions import csrf
 
 
@@ -15,3 +16,5 @@ def register(app: Flask, config: Config) -> None:
     cors.register(app, llm.bp.name, config.cors_origins)
     admin.register(app)
     render.register(app)
+    identify = app.extensions["gateway"].callers.identify
+    app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]

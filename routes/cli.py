@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, ParamSpec, TypeVar
 
 import click
 import flask_migrate
@@ -23,6 +23,9 @@ from utils import ids
 from utils.extensions import DATABASE_DOWN, db, gateway
 from utils.settings import is_weak
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 OPERATOR = audit.Actor("operator")
 
@@ -36,32 +39,29 @@ def register(app: Flask) -> None:
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (config_group, ledger_group, budgets_group, prepare, create_admin):
-        for one in command.commands.values() if isinstance(command, click.Group) else [command]:
-            one.callback = _told(one.callback)
         app.cli.add_command(command)
 
 
-def _told(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """What is wrong with the database or a file, in a line and not in a trace."""
-    assert callback is not None  # noqa: S101 - every command does something
+def _in_app(command: Callable[P, T]) -> Callable[P, T]:
+    """Run the command with the app; what is wrong with the database or a file is said in a line, not in a trace."""
 
-    @wraps(callback)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return callback(*args, **kwargs)
+            return command(*args, **kwargs)
         except DATABASE_DOWN as exc:
-            source = gateway().config.database[1]
-            click.echo(f"The database ({source}) cannot be used: {getattr(exc, 'orig', None) or exc}", err=True)
+            source, why = gateway().config.database[1], str(getattr(exc, "orig", None) or exc).partition("\n")[0]
+            click.echo(f"The database ({source}) cannot be used: {why}", err=True)
         except OSError as exc:
             click.echo(str(exc), err=True)
         sys.exit(EXIT_UNAVAILABLE)
 
-    return run
+    return with_appcontext(run)
 
 
 @click.command()
 @click.option("--url", default="", help="Address to show; default: from the settings.")
-@with_appcontext
+@_in_app
 def prepare(url: str) -> None:
     """Make ready to serve: migrate, then see to built-in rows, the first admin and the configuration file."""
     here = gateway()
@@ -77,7 +77,7 @@ def prepare(url: str) -> None:
 @click.command("create-admin")
 @click.argument("username")
 @click.password_option()
-@with_appcontext
+@_in_app
 def create_admin(username: str, password: str) -> None:
     """Make an admin; asks for the password."""
     if gateway().config.is_strict and is_weak(password, settings.MIN_PASSWORD):
@@ -91,7 +91,7 @@ def create_admin(username: str, password: str) -> None:
 
 
 @config_group.command("show")
-@with_appcontext
+@_in_app
 def config_show() -> None:
     """Every setting as it stands, secrets masked."""
     click.echo(docs.shown(gateway().config))
@@ -111,7 +111,7 @@ def config_new_key() -> None:
 
 @config_group.command("apply")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@with_appcontext
+@_in_app
 def config_apply(file: Path) -> None:
     """Store the providers and models of a YAML file; applying it twice changes nothing."""
     here = gateway()
@@ -133,7 +133,7 @@ def config_docs(check: bool) -> None:
 
 
 @ledger_group.command("verify")
-@with_appcontext
+@_in_app
 def ledger_verify() -> None:
     """Recompute every balance from the ledger and the ledger from the usage rows; exit 1 on a difference."""
     report = ledger.verify(gateway().engine)
@@ -154,7 +154,7 @@ def ledger_verify() -> None:
 @click.option("--limit", required=True, help="USD or tokens.")
 @click.option("--period", type=click.Choice(PERIODS), default="total", show_default=True)
 @click.option("--timezone", default="UTC", show_default=True)
-@with_appcontext
+@_in_app
 def budgets_set(user: str | None, key_id: int | None, unit: str, limit: str, period: str, timezone: str) -> None:
     """Set the ceiling of a user or key, or change it."""
     try:
@@ -174,7 +174,7 @@ def budgets_set(user: str | None, key_id: int | None, unit: str, limit: str, per
 
 
 @budgets_group.command("show")
-@with_appcontext
+@_in_app
 def budgets_show() -> None:
     """All budgets with what is spent and held of them now."""
     for line in budgets.lines(gateway().engine):

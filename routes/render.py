@@ -38,7 +38,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(GatewayError, error)
     app.register_error_handler(HTTPException, _http_error)
     for kind in DATABASE_DOWN:
-        app.register_error_handler(kind, _no_database)
+        app.register_error_handler(kind, lambda exc: error(no_database(exc)))
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -57,9 +57,14 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
     )
 
 
+def note(exc: GatewayError, request_id: str) -> None:
+    """Log a failed request, once."""
+    log.log(exc.level, "request failed request_id=%s status=%s code=%s", request_id, exc.status, exc.code)
+
+
 def error(exc: GatewayError) -> Response:
-    """The answer to a failed request; logged here and nowhere else."""
-    log.log(exc.level, "request failed request_id=%s status=%s code=%s", request_id(), exc.status, exc.code)
+    """The answer to a failed request, which is logged."""
+    note(exc, request_id())
     body = openai.error_body(exc) if is_openai() else _plain_body(exc)
     headers = {}
     if isinstance(exc, AuthenticationFailed):
@@ -104,13 +109,10 @@ def _http_error(exc: HTTPException) -> Any:
     return rendered
 
 
-def _no_database(exc: Exception) -> Response:
-    """Nothing was stored, and trying again may help."""
-    log.error("request failed request_id=%s: %s", request_id(), str(exc).partition("\n")[0])
-    unavailable = AccountingUnavailable("The database does not take this at the moment; please try again.")
-    if request.path.startswith("/admin"):
-        return Response(f"{unavailable} ({request_id()})", unavailable.status, mimetype="text/plain")
-    return error(unavailable)
+def no_database(exc: Exception) -> AccountingUnavailable:
+    """What a driver's error means to whoever asked: nothing was stored, and trying again may help."""
+    log.error("the database failed request_id=%s: %s", request_id(), str(exc).partition("\n")[0])
+    return AccountingUnavailable("The database does not take this at the moment; please try again.")
 
 
 def _unexpected(exc: Exception) -> Any:

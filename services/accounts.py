@@ -26,8 +26,9 @@ from services.types import Caller
 from utils import clock
 
 NAME: Final = re.compile(r"[^\s/\\<>\"'`\x00-\x1f\x7f]{1,150}")
+SERVICE_ACCOUNT: Final = "api-tokens"  # the owner of the keys in API_AUTH_TOKENS
 RESERVED: Final = frozenset(
-    {"me", "all", "create", "password", "usage", "api-tokens"}
+    {"me", "all", "create", "password", "usage", SERVICE_ACCOUNT}
 )  # they are paths or accounts of ours
 DEFAULT_KEY: Final = "default"
 IDLE: Final = timedelta(minutes=30)

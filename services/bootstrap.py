@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from config import MIN_PASSWORD, Config
 from models import ApiKey, Deployment, Model, Price, Provider, User
 from services import audit, configapply
-from services.accounts import Accounts
+from services.accounts import SERVICE_ACCOUNT, Accounts
 from services.configapply import Changes
 from services.credentials import Sealer
 from services.discovery import Discovery
@@ -23,7 +23,6 @@ from services.pricing import FREE
 from services.providers.echo import SCENARIOS
 from utils import settings
 
-SERVICE_ACCOUNT: Final = "api-tokens"
 FIRST_KEY: Final = "first key"
 ECHO_OWNER: Final = "tollhouse"
 SYSTEM: Final = audit.Actor(audit.SYSTEM)

@@ -19,7 +19,7 @@ from utils import clock, native
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.4  # a caller's leaving must reach the upstream within a second
+LOOK_S: Final = 0.25  # a caller's leaving must reach the upstream within a second
 STALL_S: Final = 5.0  # what a caller may take of its answer later than the upstream may send it
 LEFT: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 

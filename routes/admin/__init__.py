@@ -23,7 +23,7 @@ from routes.admin.providers import Providers
 from routes.admin.texts import N_, gettext
 from routes.admin.users import Users
 from services.errors import GatewayError
-from utils.extensions import login_manager
+from utils.extensions import DATABASE_DOWN, login_manager
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def _wire(app: Flask, names: list[str]) -> None:
         handlers = app.error_handler_spec[name]
         handlers[None][HTTPException] = _refused
         handlers[None][GatewayError] = _failed
+        for kind in DATABASE_DOWN:
+            handlers[None][kind] = lambda exc: _failed(render.no_database(exc))
         handlers[None][Exception] = _unexpected
 
 

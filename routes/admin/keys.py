@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from flask import request
 from flask import session as browser
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import joinedload
 from wtforms import RadioField, SelectField
 from wtforms.validators import InputRequired, Length, ValidationError
@@ -129,18 +129,15 @@ class Keys(Table):
         return query
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
-        """The tightest budget of each key."""
-        found = db.session.scalars(
-            select(Budget).where(Budget.scope == "key", Budget.scope_id.in_([row.id for row in rows]))
-        ).all()
-        states = budgets.states(gateway().engine, found)
+        """The tightest budget of each key, and whose owners have one."""
+        of_key = and_(Budget.scope == "key", Budget.scope_id.in_([row.id for row in rows]))
+        of_owner = and_(Budget.scope == "user", Budget.scope_id.in_([row.user_id for row in rows]))
+        found = db.session.scalars(select(Budget).where(or_(of_key, of_owner))).all()
+        states = budgets.states(gateway().engine, [budget for budget in found if budget.scope == "key"])
         states.sort(key=budgets.share)
-        limited = select(Budget.scope_id).where(
-            Budget.scope == "user", Budget.scope_id.in_([row.user_id for row in rows])
-        )
         return {
             "budgets": {state.budget.scope_id: state for state in states},
-            "limited_owners": set(db.session.scalars(limited)),
+            "limited_owners": {budget.scope_id for budget in found if budget.scope == "user"},
         }
 
     def details(self, row: ApiKey) -> Mapping[str, Any]:

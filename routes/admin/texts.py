@@ -35,6 +35,7 @@ OF_SERVICES: Final = (
     N_("A password needs 8 to 1024 characters."),
     N_("Too many people are signing in; please try again in a few seconds."),
     N_("the provider's kind cannot list models"),
+    N_("The database does not take this at the moment; please try again."),
 )
 
 # WTForms' own messages, as far as our forms can cause them.

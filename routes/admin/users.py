@@ -14,8 +14,7 @@ from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
 from services import audit, budgets, reports
-from services.accounts import NAME, RESERVED
-from services.bootstrap import SERVICE_ACCOUNT
+from services.accounts import NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
 from utils import ids
 from utils.extensions import db, gateway

@@ -443,3 +443,27 @@ def test_hosts_that_are_not_ours(make_app, sqlite_database):
     app = make_app(sqlite_database, TRUSTED_HOSTS="gateway.test")
     assert app.test_client().get("/health", headers={"Host": "gateway.test"}).status_code == 200
     assert app.test_client().get("/health", headers={"Host": "evil.test"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"Authorization": "Bearer sk-th-wrong"}, id="mistyped"),
+        pytest.param({"Authorization": "Bearer nobody-knows-this-one"}, id="unknown"),
+        pytest.param({"Authorization": "Basic eDp5"}, id="another scheme"),
+        pytest.param({"x-api-key": "ключ"}, id="not ASCII"),
+    ],
+)
+def test_a_refusal_before_flask_reads_like_one_by_flask(lite, path, headers):
+    early, late = (
+        lite.test_client().post(path, json=chat(), headers={**headers, **more})
+        for more in ({}, {"Origin": "https://elsewhere.example"})
+    )
+    assert (early.status_code, early.json) == (late.status_code, late.json)
+    ids = [answer.headers.pop("x-request-id") for answer in (early, late)]
+    assert ids[0] != ids[1]
+    assert {name.lower(): value for name, value in early.headers} == {
+        name.lower(): value for name, value in late.headers
+    }
