@@ -135,13 +135,16 @@ def test_the_window_of_a_fallback_counts_for_what_is_held(lite, upstream, window
     assert (rows(engine(lite)), upstream.served) == ([], [])
 
 
-def test_the_window_of_a_fallback_that_cannot_be_used_does_not_count(lite, upstream):
-    provider = add_provider(lite, upstream)
-    add_model(lite, provider, "off", price=DEAR, context_window=1_000_000, is_enabled=False)
-    add_model(lite, provider, "narrow", price=DEAR, context_window=500)
-    add_model(lite, provider, "fast", price=DEAR, fallbacks=["off", "narrow", "missing"], context_window=1000)
-    limit(lite, "0.02")
-    assert post(lite, chat("word " * 20_000, max_tokens=10)).status_code == 200
+def test_the_window_of_a_fallback_that_cannot_be_used_does_not_count(make_app, sqlite_database, upstream):
+    app = make_app(sqlite_database, UNPRICED_POLICY="refuse")
+    provider = add_provider(app, upstream)
+    add_model(app, provider, "unpriced", price=None, context_window=1_000_000)
+    add_model(app, provider, "off", price=DEAR, context_window=1_000_000, is_enabled=False)
+    add_model(app, provider, "narrow", price=DEAR, context_window=500)
+    fallbacks = ["unpriced", "off", "narrow", "missing"]
+    add_model(app, provider, "fast", price=DEAR, fallbacks=fallbacks, context_window=1000)
+    limit(app, "0.02")
+    assert post(app, chat("word " * 20_000, max_tokens=10)).status_code == 200
 
 
 # Upstreams

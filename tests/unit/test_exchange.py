@@ -123,6 +123,12 @@ def test_silence_before_the_head(line):
         line.exchange.read_head()
 
 
+def test_silence_before_the_head_counts_for_the_whole_too(make):
+    line = make(Patience(1.0, 30.0, 0.05))
+    with pytest.raises(UpstreamTimeout, match="longer than allowed"):
+        line.exchange.read_head()
+
+
 def test_silence_within_the_body(line):
     line.says(HEAD + b"he").read_head()
     with pytest.raises(UpstreamTimeout, match=r"silent for 0\.1 s"):

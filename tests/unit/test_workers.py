@@ -200,6 +200,14 @@ except ValueError:
     pass
 else:
     raise AssertionError
+gate = monkey.get_original("_thread", "allocate_lock")()
+gate.acquire()
+resolvers = gevent.get_hub().threadpool
+for _ in range(resolvers.maxsize):
+    resolvers.spawn(lambda: gate.acquire() and gate.release())
+with gevent.Timeout(20):
+    assert native.run(int, "7") == 7, "it waited with those who wait for a name server"
+gate.release()
 count = len(seen)
 native.give_way()
 assert native.poll().poll(0) == [] and type(native.poll()).__module__ == "select"
