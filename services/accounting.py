@@ -8,13 +8,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from services import periods, pricing
 from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, BudgetRefused, HoldRow, Standing
 from services.errors import AccountingUnavailable, BudgetExceeded, Unsupported
 from services.settlement import hold_note, recovered, settlement_from, take_record
-from services.spool import Spool, SpoolUnavailable
+from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Bound, BudgetRef, Call, Demand, Price, Settlement, Take
 from utils import clock, jsonx, money
 
@@ -82,11 +82,11 @@ class Accounting:
         for settlement in list(self._pending.values()):
             try:
                 self._settle_late(settlement)
-            except BooksRefused as exc:  # the others must not wait for it
+            except Exception as exc:  # noqa: BLE001 - refused or worse; the others must not wait for it
+                if _is_away(exc):
+                    break
                 log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400
                 continue
-            except BooksUnavailable:
-                break
             del self._pending[settlement.request_id]
             self._spool.forget(settlement.request_id)
         if self._is_lossy:
@@ -115,7 +115,7 @@ class Accounting:
             except BooksRefused as exc:  # its files stay; the others must not wait for it
                 log.error("a settlement of %s was refused: %s", owner, exc)  # noqa: TRY400
         for hold in self._books.overdue(clock.now_ms()):
-            swept += self._books.settle(recovered(hold, self._spool.peek(hold.owner)))
+            swept += bool(self._recover(hold, self._spool.peek(hold.owner)))
         if swept:
             log.warning("recovered %s calls whose worker died or that never ended", swept)
         return swept
@@ -216,17 +216,42 @@ class Accounting:
         with self._spool.adopt(owner) as notes:
             if notes is None:
                 return 0
-            refused: BooksRefused | None = None
-            for record in notes.settlements.values():
-                try:
-                    self._settle_late(settlement_from(record))
-                except BooksRefused as exc:
-                    refused = exc
+            refused = [request_id for request_id, record in notes.settlements.items() if not self._is_booked(record)]
             while holds := self._books.owned_by(owner):
-                swept += sum(self._books.settle(recovered(hold, notes)) for hold in holds)
-            if refused is not None:
-                raise refused
+                booked = [self._recover(hold, notes) for hold in holds]
+                swept += sum(map(bool, booked))
+                if None in booked:
+                    raise BooksRefused("a call that it left cannot be booked")
+            if refused:
+                raise BooksRefused(f"what it kept of {', '.join(refused)} cannot be booked")
         return swept
+
+    def _is_booked(self, record: dict[str, Any]) -> bool:
+        """Settle what a dead worker kept; False = it cannot be, now or later."""
+        try:
+            self._settle_late(settlement_from(record))
+        except Exception as exc:
+            if _is_away(exc):
+                raise
+            # A record of another version, say; the others must not wait for it.
+            log.error("settlement refused: %s: %s", type(exc).__name__, exc)  # noqa: TRY400
+            return False
+        return True
+
+    def _recover(self, hold: HoldRow, notes: Notes) -> bool | None:
+        """Book a call whose worker died; False = it was booked before, None = it cannot be."""
+        try:
+            return self._books.settle(recovered(hold, notes))
+        except Exception as exc:
+            if _is_away(exc):
+                raise
+            log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400
+            return None
+
+
+def _is_away(exc: Exception) -> bool:
+    """Whether the database takes nothing at all, rather than not this."""
+    return isinstance(exc, BooksUnavailable) and not isinstance(exc, BooksRefused)
 
 
 def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:

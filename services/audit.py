@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from models import AuditEntry
+from services.settlement import clean
 
 SYSTEM: Final = "system"
 
@@ -32,7 +33,7 @@ def note(
     """Write the entry within the transaction of what it speaks of."""
     session.add(
         AuditEntry(
-            actor=actor.name[:150],
+            actor=clean(actor.name)[:150],  # whatever somebody typed to sign in
             user_id=actor.user_id,
             action=action,
             resource_type=resource_type,

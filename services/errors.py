@@ -48,9 +48,14 @@ class GatewayError(Exception):
             self.code = code
 
     def hide(self, secret: str) -> None:
-        """Take a secret out of the message: an upstream may repeat the credential it was sent."""
-        if secret and secret in str(self):
+        """Take a secret out of all that is told: an upstream may repeat the credential it was sent, anywhere."""
+        if not secret:
+            return
+        if secret in str(self):
             self.args = (str(self).replace(secret, "***"),)
+        for name in ("type", "code", "param"):
+            if secret in (getattr(self, name) or ""):
+                setattr(self, name, getattr(self, name).replace(secret, "***"))
 
 
 class InvalidRequest(GatewayError):

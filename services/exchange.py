@@ -74,12 +74,17 @@ class Exchange:
 
         Raises:
             ConnectionLost: closed without a byte of an answer.
-            UpstreamTimeout: silent for too long.
+            UpstreamTimeout: silent or slow beyond its deadline.
             UpstreamError: not HTTP, or too many headers.
         """
         while not self._has_head:
-            data = self._receive(self._silence_s)
+            left_s = self._end_s - clock.monotonic_s()
+            if left_s <= 0:
+                raise UpstreamTimeout("the upstream took longer than allowed")
+            data = self._receive(min(self._silence_s, left_s))
             if data is None:
+                if left_s < self._silence_s:
+                    continue
                 raise UpstreamTimeout(f"the upstream did not answer within {self._silence_s:g} s")
             if not data:
                 if self._received:

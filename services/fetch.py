@@ -4,7 +4,9 @@ Loaded at its first use: most workers never need its 6 MB.
 """
 
 import socket
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import requests
@@ -42,9 +44,10 @@ class Fetcher:
         url = f"{origin.scheme}://{origin.host_header}{origin.prefix}{path}"
         options: dict[str, Any] = {"timeout": timeout_s, "allow_redirects": False, "stream": True}
         options["verify"] = origin.ca_file or True
+        end_s = clock.monotonic_s() + timeout_s
         try:
             with self._session.get(url, headers=dict(headers), **options) as response:
-                body = _read(response.raw, clock.monotonic_s() + timeout_s)
+                body = _read(response.raw, end_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
             ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
             raise UpstreamUnreachable(f"`{url}` could not be read: {ours or type(exc).__name__}") from exc
@@ -66,11 +69,34 @@ def _read(raw: urllib3.response.BaseHTTPResponse, end_s: float) -> bytes:
         OSError: it is not there in time; a timeout alone would begin again with every byte.
     """
     body = bytearray()
-    while len(body) <= MAX_BYTES and (piece := raw.read1(PIECE_BYTES, decode_content=False)):
-        body += piece
+    while len(body) <= MAX_BYTES:
+        piece = raw.read1(PIECE_BYTES, decode_content=False)
         if clock.monotonic_s() > end_s:
             raise TimeoutError("the answer took too long")
+        if not piece:
+            break
+        body += piece
     return bytes(body)
+
+
+def _hurried(self: urllib3.connection.HTTPConnection) -> urllib3.response.BaseHTTPResponse:
+    """The head of an answer; when it is not there in time the line is cut, and what came of it is too late."""
+    timer = threading.Timer(_timeout_s(self), _cut, (self.sock,))
+    timer.daemon = True
+    timer.start()
+    try:
+        return urllib3.connection.HTTPConnection.getresponse(self)
+    finally:
+        timer.cancel()
+
+
+def _cut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not the TLS socket's own, which is not for two threads
+
+
+def _timeout_s(connection: urllib3.connection.HTTPConnection) -> float:
+    return connection.timeout if isinstance(connection.timeout, int | float) else 10.0
 
 
 class _GuardedAdapter(requests.adapters.HTTPAdapter):
@@ -87,11 +113,11 @@ class _GuardedAdapter(requests.adapters.HTTPAdapter):
 
         def guarded(self: urllib3.connection.HTTPConnection) -> socket.socket:
             is_tls = isinstance(self, urllib3.connection.HTTPSConnection)
-            timeout_s = self.timeout if isinstance(self.timeout, int | float) else 10.0
-            return dial(self.host, self.port or self.default_port, rules, is_tls=is_tls, timeout_s=timeout_s)
+            return dial(self.host, self.port or self.default_port, rules, is_tls=is_tls, timeout_s=_timeout_s(self))
 
-        plain = type("GuardedConnection", (urllib3.connection.HTTPConnection,), {"_new_conn": guarded})
-        secure = type("GuardedTLSConnection", (urllib3.connection.HTTPSConnection,), {"_new_conn": guarded})
+        own = {"_new_conn": guarded, "getresponse": _hurried}
+        plain = type("GuardedConnection", (urllib3.connection.HTTPConnection,), own)
+        secure = type("GuardedTLSConnection", (urllib3.connection.HTTPSConnection,), own)
         self.poolmanager.pool_classes_by_scheme = {
             "http": type("GuardedPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("GuardedTLSPool", (urllib3.connectionpool.HTTPSConnectionPool,), {"ConnectionCls": secure}),

@@ -248,3 +248,9 @@ def test_calls_of_the_api_do_not_vary_by_cookie(panel_app: Flask) -> None:
         assert "cookie" not in answer.headers.get("vary", "").lower()
         assert "set-cookie" not in answer.headers
     assert "Cookie" in client.get("/admin/login").headers["vary"]
+
+
+def test_a_name_with_a_nul_is_a_wrong_one(panel_anywhere: Flask) -> None:
+    answer = Browser(panel_anywhere).sign_in("admin\x00", PASSWORD)
+    assert answer.status_code == 401
+    assert ("login_failed", "admin ") in actions(panel_anywhere)

@@ -102,6 +102,29 @@ def test_without_a_price_the_catalogue_is_asked_for_each_deployment(apply, sessi
     assert stored(session, Model, "fast").context_window == 128_000
 
 
+@pytest.mark.parametrize(
+    ("models", "window"),
+    [
+        pytest.param(["gpt-3.5-turbo", "gpt-4.1"], 1_000_000, id="the widest"),
+        pytest.param(["gpt-4.1", "gpt-3.5-turbo"], 1_000_000, id="whatever the order"),
+        pytest.param(["gpt-4.1", "our-own"], None, id="one is unknown"),
+        pytest.param(["our-own"], None, id="all are unknown"),
+    ],
+)
+def test_the_window_is_the_widest_a_call_may_meet(apply, session, models, window):
+    apply(
+        """
+providers: [{name: main, kind: openai, base_url: "https://api.openai.com/v1", api_key: "${KEY}"}]
+models:
+  - name: mixed
+    price: {free: true}
+    deployments:
+"""
+        + "".join(f"      - {{provider: main, model: {model}}}\n" for model in models)
+    )
+    assert stored(session, Model, "mixed").context_window == window
+
+
 def test_applying_twice_changes_nothing(apply, session, version):
     apply()
     before = version(), [(row.id, row.valid_from_at) for row in session.scalars(select(Price))]

@@ -96,6 +96,7 @@ def test_interim_answers_are_skipped(line):
         (b"", ConnectionLost, "without an answer"),
         (b"HTTP/1.1 200 OK\r\nA: b\r\n", UpstreamError, "within the headers"),
         (b"SSH-2.0-x\r\n", UpstreamError, "not valid HTTP"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", UpstreamError, "not valid"),
         (HEAD[:-2] + b"A: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n", UpstreamError, "bytes of headers"),
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 30_000, UpstreamError, "bytes of headers"),
         (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", UpstreamError, "compressed"),
@@ -119,6 +120,12 @@ def quietly(line, data):
 
 def test_silence_before_the_head(line):
     with pytest.raises(UpstreamTimeout, match=r"within 0\.1 s"):
+        line.exchange.read_head()
+
+
+def test_silence_before_the_head_counts_for_the_whole_too(make):
+    line = make(Patience(1.0, 30.0, 0.05))
+    with pytest.raises(UpstreamTimeout, match="longer than allowed"):
         line.exchange.read_head()
 
 

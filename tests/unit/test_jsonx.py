@@ -1,5 +1,8 @@
 """JSON at the border."""
 
+import contextlib
+import gc
+
 import pytest
 
 from utils import jsonx
@@ -54,3 +57,16 @@ def test_peek_refuses_what_is_no_json():
     assert jsonx.peek(b"[1]") == [1]
     with pytest.raises(jsonx.BadJson):
         jsonx.peek(b"[")
+
+
+@pytest.mark.parametrize("end", [b"0]", b"0"], ids=["good", "cut"])
+def test_a_large_body_of_small_lists_hardly_sets_off_the_garbage_collector(end):
+    seen = []
+    gc.callbacks.append(note := lambda phase, _info: seen.append(phase))
+    try:
+        with contextlib.suppress(jsonx.BadJson):
+            jsonx.loads(b"[" + b"[]," * 200_000 + end)
+    finally:
+        gc.callbacks.remove(note)
+    assert len(seen) < 100
+    assert gc.isenabled()

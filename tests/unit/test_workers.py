@@ -151,6 +151,31 @@ def test_the_thread_of_jobs_runs_until_it_is_stopped(monkeypatch):
     until(lambda: not any(thread.name == "housekeeper" for thread in threading.enumerate()))
 
 
+def test_a_job_that_waits_for_somebody_else_holds_up_no_other(monkeypatch):
+    monkeypatch.setattr("services.housekeeping.TICK_S", 0.01)
+    answered, begun, done = threading.Event(), threading.Event(), []
+
+    def ask():
+        begun.set()
+        answered.wait(30)
+
+    keeper = Housekeeper([Job("ask", 0, ask, is_slow=True), Job("often", 0, lambda: done.append(1))])
+    keeper.start()
+    assert begun.wait(5)
+    so_far = len(done)
+    until(lambda: len(done) > so_far + 2)
+    assert not answered.is_set()
+    keeper.stop()
+    answered.set()
+    until(lambda: not any(thread.name == "housekeeper" for thread in threading.enumerate()))
+
+
+def test_what_waits_for_providers_is_a_slow_job(lite):
+    jobs = {job.name: job.is_slow for job in lite.extensions["gateway"].housekeeper._jobs}
+    assert jobs.pop("discovery")
+    assert set(jobs.values()) == {False}
+
+
 def test_without_gevent_work_is_done_right_here():
     assert not native.is_cooperative()
     assert native.run(threading.get_ident) == threading.get_ident()
@@ -175,6 +200,14 @@ except ValueError:
     pass
 else:
     raise AssertionError
+gate = monkey.get_original("_thread", "allocate_lock")()
+gate.acquire()
+resolvers = gevent.get_hub().threadpool
+for _ in range(resolvers.maxsize):
+    resolvers.spawn(lambda: gate.acquire() and gate.release())
+with gevent.Timeout(20):
+    assert native.run(int, "7") == 7, "it waited with those who wait for a name server"
+gate.release()
 count = len(seen)
 native.give_way()
 assert native.poll().poll(0) == [] and type(native.poll()).__module__ == "select"

@@ -1,0 +1,74 @@
+"""A model name that several providers list: each has its own price there, or does not serve it."""
+
+import pytest
+
+from services import prices
+from services.prices import find_entry
+from tests.helpers import AUTH, add_provider, chat, last
+
+OFFICIAL = "https://api.openai.com/v1"
+
+
+@pytest.fixture
+def known(monkeypatch, upstream):
+    """The catalogue takes the fake provider for OpenAI."""
+    monkeypatch.setattr(
+        prices,
+        "find_entry",
+        lambda kind, base_url, model: find_entry(kind, OFFICIAL if base_url == upstream.base_url else base_url, model),
+    )
+
+
+@pytest.fixture
+def offered(lite, upstream):
+    """Let providers of these kinds, one after the other, list `gpt-4o`; gives their prices by name."""
+    upstream.models = ["gpt-4o"]
+    gateway = lite.extensions["gateway"]
+
+    def ask(*kinds):
+        numbers = [add_provider(lite, upstream, kind, kind=kind, discover=True) for kind in kinds]
+        for number in [*numbers, *numbers]:
+            assert gateway.discovery.ask(number) is None
+        gateway.catalog.refresh()
+        model = gateway.catalog.snapshot().models["gpt-4o"]
+        return {deployment.upstream.name: deployment.price for deployment in model.deployments}
+
+    return ask
+
+
+def test_a_paid_provider_that_joins_a_free_one_has_its_own_price(known, offered):
+    found = offered("ollama", "openai")
+    assert found["ollama"].is_free
+    assert found["openai"] == find_entry("openai", OFFICIAL, "gpt-4o").price
+    assert found["openai"].output_rate > 0
+
+
+def test_a_free_provider_that_joins_a_paid_one_is_free(known, offered):
+    found = offered("openai", "ollama")
+    assert found["ollama"].is_free
+    assert found["openai"] == find_entry("openai", OFFICIAL, "gpt-4o").price
+
+
+def test_a_provider_nobody_knows_the_price_of_does_not_join_at_anothers(lite, upstream, offered):
+    assert offered("ollama", "openai").keys() == {"ollama"}
+    response = lite.test_client().post("/v1/chat/completions", json=chat("hi", "gpt-4o"), headers=AUTH)
+    assert response.status_code == 200
+    assert last(lite.extensions["gateway"].engine).provider == "ollama"
+
+
+def test_a_provider_with_a_price_that_joins_one_without_does_not_give_it_away(offered):
+    found = offered("openai", "ollama")
+    assert (found["openai"], found["ollama"].is_free) == (None, True)
+
+
+def test_providers_without_a_price_join_each_other(lite, upstream, offered):
+    add_provider(lite, upstream, "third", kind="openai", discover=True)
+    found = offered("openai")
+    lite.extensions["gateway"].discovery.ask_now()
+    lite.extensions["gateway"].catalog.refresh()
+    model = lite.extensions["gateway"].catalog.snapshot().models["gpt-4o"]
+    assert found == {"openai": None}
+    assert {deployment.upstream.name: deployment.price for deployment in model.deployments} == {
+        "openai": None,
+        "third": None,
+    }
