@@ -29,7 +29,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 T = TypeVar("T")
 
-POOL_WAIT_S: Final = 2.0  # a crowd is served in turn; only a database that hangs makes calls fail
+POOL_WAIT_S: Final = 10.0  # a crowd is served in turn; only a database that hangs makes calls fail
 ATTEMPTS: Final = 3  # for a deadlock, or a connection that Postgres had closed while it lay idle
 _OWN: Final = {
     statement: statement.replace("?", "%s").encode() for statement in vars(sql).values() if isinstance(statement, str)

@@ -400,9 +400,10 @@ def test_a_connection_that_postgres_closed_is_replaced(request, make_app, templa
     assert_books_agree(app.extensions["gateway"].engine)
 
 
-def test_a_postgres_that_is_away_or_slow(request, make_app, templates, upstream, postgres_server):
+def test_a_postgres_that_is_away_or_slow(request, make_app, templates, upstream, postgres_server, monkeypatch):
     from tests.conftest import _create_database
 
+    monkeypatch.setattr("services.books.postgres.POOL_WAIT_S", 0.25)
     url = _create_database(postgres_server, "t_slow", templates("postgres"))
     app = with_upstream(make_app(url, POSTGRESQL_WRITE_TIME_OUT="200ms", DB_POOL_SIZE="1"), upstream)
     client, gateway = app.test_client(), app.extensions["gateway"]
