@@ -19,7 +19,7 @@ check: .venv/.installed-dev      ## Everything a change must pass: format, lint,
 	$(BIN)/flask --app app config docs --check
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
-	$(BIN)/coverage report -q --fail-under=100 --include="$(EXACT)"
+	$(BIN)/coverage report --skip-covered -m --fail-under=100 --include="$(EXACT)"
 
 fix: .venv/.installed-dev      ## Format and apply safe fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -97,6 +97,21 @@ def test_a_refused_settlement_of_a_dead_worker_holds_up_no_other(gateway, accoun
         os.close(worker._file)
 
 
+def test_what_a_dead_worker_kept_waits_for_a_database_that_is_away(gateway, accounting, books):  # noqa: F811
+    dead, one = Spool(gateway.config.instance_path / "spool"), call(gateway)
+    Accounting(gateway.books, dead, hold_s=3600).reserve(one, DEMAND)
+    dead.keep(one.id, ended(one))
+    os.close(dead._life)
+    books.error = BooksUnavailable("gone")
+    with pytest.raises(BooksUnavailable):
+        accounting.sweep()
+    books.error = None
+    accounting.sweep()
+    assert last(gateway.engine).state == "measured"
+    assert_books_agree(gateway.engine)
+    os.close(dead._file)
+
+
 @pytest.mark.parametrize(
     "line",
     [
