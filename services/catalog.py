@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +26,7 @@ from utils import clock
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S: Final = 2.0  # for a look at the version, which takes a millisecond
 UNKNOWN_S: Final = 1.0  # how long an unknown credential is refused without a look-up
 UNKNOWN_MAX: Final = 10_000  # a flood of different wrong keys must not fill the memory
 
@@ -57,16 +58,29 @@ class Catalog:
         Raises:
             AccountingUnavailable: there is none yet and the database does not answer.
         """
+        asked_s = clock.monotonic_s()
         snapshot = self._snapshot
-        if snapshot is not None and clock.monotonic_s() - self._checked_s < self._interval_s:
+        if snapshot is not None and asked_s - self._checked_s < self._interval_s:
             return snapshot
-        return self.refresh()
+        # Nobody goes on with what may be out of date: all wait for the one who looks, unless the database hangs.
+        if not self._loading.acquire(timeout=-1 if snapshot is None else PATIENCE_S):
+            return cast("Snapshot", snapshot)
+        try:
+            is_seen = self._snapshot is not None and self._checked_s >= asked_s
+            return cast("Snapshot", self._snapshot) if is_seen else self._look()
+        finally:
+            self._loading.release()
 
     def refresh(self) -> Snapshot:
-        """Look now whether something changed; while the database is away, the last snapshot stays in use."""
-        if not self._loading.acquire(blocking=self._snapshot is None):
-            assert self._snapshot is not None  # noqa: S101 - else the lock was waited for
-            return self._snapshot
+        """Look now whether something changed; while the database is away, the last snapshot stays in use.
+
+        Raises:
+            AccountingUnavailable: see `snapshot`.
+        """
+        with self._loading:
+            return self._look()
+
+    def _look(self) -> Snapshot:
         try:
             version = self._version()
             if self._snapshot is None or self._snapshot.version != version:
@@ -77,7 +91,6 @@ class Catalog:
                 raise AccountingUnavailable("the database does not answer") from exc
         finally:
             self._checked_s = clock.monotonic_s()
-            self._loading.release()
         return self._snapshot
 
     def caller(self, name: str, find: Callable[[], Found]) -> Found:

@@ -23,6 +23,7 @@ from services.errors import (
     PermissionDenied,
     Unsupported,
     UpstreamError,
+    UpstreamUnreachable,
 )
 from services.pricing import UNPRICED
 from services.providers.base import Wire
@@ -194,6 +195,8 @@ class Pipeline:
         call.status = reason.status if isinstance(reason, GatewayError) else GatewayError.status
         call.error = str(reason) if isinstance(reason, GatewayError) else type(reason).__name__
         self._finish(call)
+        if isinstance(reason, UpstreamUnreachable) and call.deployment is not None:  # addresses are for the row alone
+            reason.args = (f"the provider `{call.deployment.upstream.name}` cannot be reached",)
 
     def _finish(self, call: Call) -> None:
         """Book the call, once."""

@@ -55,7 +55,8 @@ class Spool:
         """
         if self._pid != os.getpid():
             with self._guard:
-                self._open()
+                if self._pid != os.getpid():  # else another thread was first
+                    self._open()
         return self._owner
 
     @property

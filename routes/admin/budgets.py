@@ -147,9 +147,7 @@ class Budgets(Table):
         form = self.edit_form(obj=row)
         state = budgets.states(gateway().engine, [row])[0]
         names = _names([row])
-        return self.answer_form(
-            form, lambda: self.update(form, row), self.edit_template, row=row, state=state, names=names
-        )
+        return self.answer_edit(form, row, state=state, names=names)
 
     def create(self, form: Any) -> Any:
         """Store a new budget; one that is there already is to be edited instead."""
@@ -192,6 +190,7 @@ class Budgets(Table):
             "unit": row.unit,
             "period": row.period,
             "limit_amount": row.limit_amount,
+            "timezone": row.timezone,
             "is_prepaid": row.is_prepaid,
         }
 

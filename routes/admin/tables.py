@@ -173,14 +173,7 @@ class Table(SecureModelView):
         row = self.row()
         self.refuse(self.why_fixed(row))
         form = self.edit_form(obj=row)
-        seen = self.fingerprint(row)
-
-        def change() -> Any:
-            if request.form.get("seen", seen) != seen:
-                raise InvalidRequest(N_("Somebody else changed this meanwhile. Saving again replaces what they did."))
-            return self.update(form, row)
-
-        return self.answer_form(form, change, self.edit_template, row=row, seen=seen)
+        return self.answer_edit(form, row)
 
     @expose("/delete/", methods=("GET", "POST"))
     def delete_view(self) -> Any:
@@ -225,6 +218,17 @@ class Table(SecureModelView):
                 form.form_errors.append(gettext("Somebody changed this at the same moment. Please look again."))
         status = HTTPStatus.UNPROCESSABLE_ENTITY if form.errors else HTTPStatus.OK
         return self.render(template, form=form, **values), status
+
+    def answer_edit(self, form: Any, row: Any, **values: Any) -> Any:
+        """The same for a row that is there already, and that somebody else may have changed meanwhile."""
+        seen = self.fingerprint(row)
+
+        def change() -> Any:
+            if request.form.get("seen", seen) != seen:
+                raise InvalidRequest(N_("Somebody else changed this meanwhile. Saving again replaces what they did."))
+            return self.update(form, row)
+
+        return self.answer_form(form, change, self.edit_template, row=row, seen=seen, **values)
 
     def store(self, action: str, row: Any, before: Mapping[str, Any] | None, **secrets: str) -> None:
         """Commit the change of a row, with its audit entry; of secrets it says what happened to them."""

@@ -1,6 +1,7 @@
 """The books on Postgres: each step is one statement, so one round trip, in a transaction of its own."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
@@ -41,6 +42,7 @@ class PostgresBooks(Books):
 
     def __init__(self, connect: Callable[[], Connection], *, pool_size: int) -> None:
         self._connect, self._pool_size = connect, pool_size
+        self._guard = threading.Lock()
         self._pid = 0
         self._pool: QueuePool | None = None
 
@@ -165,17 +167,18 @@ class PostgresBooks(Books):
             lent.close()
 
     def _open(self) -> QueuePool:
-        if self._pool is None or self._pid != os.getpid():
-            self._pool = QueuePool(
-                cast("Any", self._connect),
-                pool_size=self._pool_size,
-                max_overflow=0,
-                timeout=POOL_WAIT_S,
-                use_lifo=True,
-                reset_on_return=None,
-            )
-            self._pid = os.getpid()
-        return self._pool
+        with self._guard:
+            if self._pool is None or self._pid != os.getpid():
+                self._pool = QueuePool(
+                    cast("Any", self._connect),
+                    pool_size=self._pool_size,
+                    max_overflow=0,
+                    timeout=POOL_WAIT_S,
+                    use_lifo=True,
+                    reset_on_return=None,
+                )
+                self._pid = os.getpid()
+            return self._pool
 
 
 class _Broken(psycopg.OperationalError):

@@ -133,11 +133,17 @@ def usage_of(raw: Any) -> Usage | None:
     given, output = tokens(raw.get("prompt_tokens")), _output(raw, completion)
     if given is None and output is None:
         return None
+    cached, written = (
+        tokens(prompt.get(name)) if isinstance(prompt, dict) else None
+        for name in ("cached_tokens", "cache_write_tokens")
+    )
+    if (cached or 0) + (written or 0) > (given or 0):
+        cached = written = None  # they are part of the input; what is more than the whole is no report of a part
     return Usage(
         input_tokens=given,
         output_tokens=output,
-        cache_read_input_tokens=tokens(prompt.get("cached_tokens")) if isinstance(prompt, dict) else None,
-        cache_creation_input_tokens=tokens(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else None,
+        cache_read_input_tokens=cached,
+        cache_creation_input_tokens=written,
         reasoning_output_tokens=tokens(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
     )
 

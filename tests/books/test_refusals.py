@@ -1,6 +1,8 @@
 """Settlements that something refuses: they are kept, they are booked later, and they hold nobody else up."""
 
 import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,3 +253,18 @@ def test_compacting_on_a_full_disk_leaks_no_files_and_is_not_tried_each_time(spo
     spool.progress("req_open", 7)
     notes = spool.peek(spool.owner)
     assert (notes.sent["req_open"], notes.progress) == ({"provider": "fake"}, {"req_open": 7})
+
+
+def test_two_first_calls_of_a_worker_have_one_owner(tmp_path):
+    """Else a hold stands under one name and what is known of its call under another."""
+    spool, owners = Spool(tmp_path / "spool"), []  # noqa: F811
+    threads = [threading.Thread(target=lambda: owners.append(spool.owner)) for _ in range(4)]
+    with spool._guard:
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)  # all have seen that nothing is open, and wait
+    for thread in threads:
+        thread.join()
+    assert len(set(owners)) == 1
+    assert [path.stem for path in (tmp_path / "spool").glob("*.jsonl")] == owners[:1]
+    spool.close()

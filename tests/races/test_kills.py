@@ -50,7 +50,9 @@ def test_every_call_that_reached_an_upstream_is_booked_once(app, engine, databas
     numbers = _numbers(engine)
     booked = Counter(numbers[row.key_id] for row in rows(engine) if row.state != "void")
     assert {number: count for number, count in booked.items() if count != 1} == {}, "booked more than once"
-    assert reached - booked.keys() == set(), "reached an upstream and was not booked"
+    lost = reached - booked.keys()
+    told = [(row.outcome, row.status, row.error) for row in rows(engine) if numbers[row.key_id] in lost]
+    assert lost == set(), f"reached an upstream and was not booked: {told}"
     assert len(booked.keys() - reached) <= KILLS * CALLERS, "noted as sent by a worker that died before it sent"
     states = Counter(row.state for row in rows(engine))
     assert states["measured"] > CALLS / 2

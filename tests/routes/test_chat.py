@@ -58,6 +58,15 @@ def test_a_report_of_nothing_does_not_replace_a_good_one(lite, upstream, later):
     assert (row.state, row.input_tokens, row.output_tokens) == ("measured", 5, 7)
 
 
+@pytest.mark.parametrize("part", ["cached_tokens", "cache_write_tokens"])
+def test_a_part_larger_than_the_whole_is_not_believed(lite, upstream, part):
+    with_upstream(lite, upstream)
+    upstream.will(usage={"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {part: 999_999}})
+    post(lite, chat())
+    row = last(lite.extensions["gateway"].engine)
+    assert (row.state, row.input_tokens, row.cost_nanousd) == ("measured", 10, 10 * 150 + 2 * 600)
+
+
 def test_usage_is_handed_on_when_asked_for(app, upstream):
     with_upstream(app, upstream)
     answer = post(app, chat(stream=True, stream_options={"include_usage": True}))
