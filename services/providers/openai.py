@@ -133,10 +133,8 @@ def usage_of(raw: Any) -> Usage | None:
     given, output = tokens(raw.get("prompt_tokens")), _output(raw, completion)
     if given is None and output is None:
         return None
-    cached, written = (
-        tokens(prompt.get(name)) if isinstance(prompt, dict) else None
-        for name in ("cached_tokens", "cache_write_tokens")
-    )
+    parts = prompt if isinstance(prompt, dict) else {}
+    cached, written = tokens(parts.get("cached_tokens")), tokens(parts.get("cache_write_tokens"))
     if (cached or 0) + (written or 0) > (given or 0):
         cached = written = None  # they are part of the input; what is more than the whole is no report of a part
     return Usage(
