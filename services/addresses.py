@@ -75,6 +75,14 @@ class AddressRules:
         return None
 
 
+def is_forbidden(host: str) -> bool:
+    """Whether the host is written as an address that is never called; names are judged by where they lead."""
+    try:
+        return _in(embedded(ipaddress.ip_address(host.partition("%")[0])), FORBIDDEN)
+    except ValueError:
+        return False
+
+
 def embedded(address: Address) -> Address:
     """The IPv4 address inside an IPv6 one (mapped, NAT64, 6to4 and the like), else the address itself."""
     if isinstance(address, ipaddress.IPv4Address) or address == LOOPBACK:

@@ -16,6 +16,7 @@ from routes.admin.guard import actor, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import audit
+from services.addresses import is_forbidden
 from services.credentials import SealBroken, masked
 from services.errors import InvalidRequest, UpstreamError
 from services.transport import origin_of
@@ -60,9 +61,11 @@ class ProviderForm(PanelForm):
         if self.kind.data == "echo":
             return
         try:
-            origin_of(field.data or "")
+            origin = origin_of(field.data or "")
         except UpstreamError as exc:
             raise ValidationError(gettext("This must read http(s)://host[:port][/path] and nothing else.")) from exc
+        if is_forbidden(origin.host):
+            raise ValidationError(gettext("Nothing is ever called there: it is link-local, metadata or reserved."))
 
     def validate_credential(self, field: Any) -> None:
         """It goes into a header."""

@@ -92,6 +92,8 @@ def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> 
         pytest.param({"base_url": "https://acme.test/ v1"}, id="a space in the address"),
         pytest.param({"base_url": "file:///etc/passwd"}, id="a file"),
         pytest.param({"base_url": "https://"}, id="no host"),
+        pytest.param({"base_url": "http://169.254.169.254/latest"}, id="metadata"),
+        pytest.param({"base_url": "http://[::ffff:169.254.169.254]/"}, id="metadata in disguise"),
         pytest.param({"credential": "sk-\r\nx-evil: 1"}, id="a line break in the credential"),
         pytest.param({"credential": "sk-ünicode"}, id="letters no header takes"),
     ],
