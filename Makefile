@@ -42,10 +42,11 @@ fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, and hostile b
 lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements.txt requirements.in
 	$(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=requirements-dev.txt requirements-dev.in
+	sed -i '/^-/d' requirements.txt requirements-dev.txt  # options of the machine that locked, such as its package index
 
 # What must be covered line by line: money, keys, and what goes over the wire.
 EXACT := services/accounting.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*
-LOCK := --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+LOCK := --generate-hashes --strip-extras --no-header
 
 .venv/.installed: requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -72,7 +72,7 @@ class Accounting:
         try:
             self._books.settle(settlement)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the figures must not be lost
-            log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400
+            log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
             self._keep(settlement)
         else:
             self._spool.forget(settlement.request_id)
@@ -85,7 +85,7 @@ class Accounting:
             except Exception as exc:  # noqa: BLE001 - refused or worse; the others must not wait for it
                 if _is_away(exc):
                     break
-                log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400
+                log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
                 continue
             del self._pending[settlement.request_id]
             self._spool.forget(settlement.request_id)
@@ -113,7 +113,7 @@ class Accounting:
             try:
                 swept += self._sweep_owner(owner)
             except BooksRefused as exc:  # its files stay; the others must not wait for it
-                log.error("a settlement of %s was refused: %s", owner, exc)  # noqa: TRY400
+                log.error("a settlement of %s was refused: %s", owner, exc)  # noqa: TRY400 - it says why
         for hold in self._books.overdue(clock.now_ms()):
             swept += bool(self._recover(hold, self._spool.peek(hold.owner)))
         if swept:
@@ -234,7 +234,7 @@ class Accounting:
             if _is_away(exc):
                 raise
             # A record of another version, say; the others must not wait for it.
-            log.error("settlement refused: %s: %s", type(exc).__name__, exc)  # noqa: TRY400
+            log.error("settlement refused: %s: %s", type(exc).__name__, exc)  # noqa: TRY400 - it says why
             return False
         return True
 
@@ -245,7 +245,7 @@ class Accounting:
         except Exception as exc:
             if _is_away(exc):
                 raise
-            log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400
+            log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400 - it says why
             return None
 
 

@@ -174,17 +174,7 @@ def _set_prices(row: Model, wanted: Mapping[int | None, PriceRecord]) -> None:
     present = {price.deployment_id for price in row.prices}
     for deployment_id, price in wanted.items():
         if deployment_id not in present:
-            row.prices.append(
-                Price(
-                    deployment_id=deployment_id,
-                    is_free=price.is_free,
-                    input_rate=price.input_rate,
-                    output_rate=price.output_rate,
-                    cache_read_rate=price.cache_read_rate,
-                    cache_creation_rate=price.cache_creation_rate,
-                    source=price.source,
-                )
-            )
+            row.prices.append(prices.row_of(price, deployment_id))
 
 
 def _record(row: Price) -> PriceRecord:

@@ -13,14 +13,13 @@ from typing import Final
 from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from models import Deployment, Model, Price, Provider
+from models import Deployment, Model, Provider
 from services import prices
 from services.credentials import SealBroken, Sealer
 from services.errors import UpstreamError
 from services.providers.base import Wire
 from services.settlement import clean
 from services.transport import Transport
-from services.types import Price as PriceRecord
 from services.types import Upstream
 from utils import clock
 
@@ -141,7 +140,7 @@ class Discovery:
         row.deployments.append(deployment := Deployment(provider_id=provider.id, upstream_model=row.name))
         if own is not None:
             session.flush()
-            row.prices.append(_price_row(own, deployment.id))
+            row.prices.append(prices.row_of(own, deployment.id))
 
 
 def _new_model(provider: Provider, name: str) -> Model:
@@ -155,17 +154,5 @@ def _new_model(provider: Provider, name: str) -> Model:
         deployments=[Deployment(provider_id=provider.id, upstream_model=name)],
     )
     if entry is not None and entry.price is not None:
-        model.prices.append(_price_row(entry.price, None))
+        model.prices.append(prices.row_of(entry.price, None))
     return model
-
-
-def _price_row(price: PriceRecord, deployment_id: int | None) -> Price:
-    return Price(
-        deployment_id=deployment_id,
-        is_free=price.is_free,
-        input_rate=price.input_rate,
-        output_rate=price.output_rate,
-        cache_read_rate=price.cache_read_rate,
-        cache_creation_rate=price.cache_creation_rate,
-        source=price.source,
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from models import Price as PriceRow
 from services.pricing import FREE
 from services.types import Price
 from utils import money
@@ -39,6 +40,19 @@ def find_entry(kind: str, base_url: str, model: str) -> CatalogueEntry | None:
     rates = found.model_price
     source = f"genai-prices {genai_prices.__version__}"
     return CatalogueEntry(_price(rates, source), found.model.context_window)
+
+
+def row_of(price: Price, deployment_id: int | None = None) -> PriceRow:
+    """The price as a row that is not stored yet; without a deployment it is the whole model's."""
+    return PriceRow(
+        deployment_id=deployment_id,
+        is_free=price.is_free,
+        input_rate=price.input_rate,
+        output_rate=price.output_rate,
+        cache_read_rate=price.cache_read_rate,
+        cache_creation_rate=price.cache_creation_rate,
+        source=price.source,
+    )
 
 
 def _price(rates: Any, source: str) -> Price | None:

@@ -190,7 +190,7 @@ class Models(Table):
             _set_deployments(row, form)
             price, present = _wanted_price(form), price_of(row)
             if _rates_of(price) != _rates_of(present):
-                row.prices = [] if price is None else [_price_row(price)]
+                row.prices = [] if price is None else [prices.row_of(price)]
 
     def why_fixed(self, row: Model) -> str | None:
         """Rows of the environment and of the configuration file follow their source."""
@@ -300,17 +300,6 @@ def _catalogue_price(form: Any) -> PriceRecord:
     if found is None or found.price is None:
         raise InvalidRequest(N_("The catalogue does not know this model at this address."), param="price_kind")
     return found.price
-
-
-def _price_row(price: PriceRecord) -> Price:
-    return Price(
-        is_free=price.is_free,
-        input_rate=price.input_rate,
-        output_rate=price.output_rate,
-        cache_read_rate=price.cache_read_rate,
-        cache_creation_rate=price.cache_creation_rate,
-        source=price.source,
-    )
 
 
 def _rates_of(price: Price | PriceRecord | None) -> dict[str, Any] | None:
