@@ -2,7 +2,7 @@
 
 Units stand in the names: `_nanousd` is 10^-9 USD, a `_rate` is nano-USD per million tokens, `_at` is a moment
 in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). The tables of the books
-(holds, usage, ledger) have no foreign keys: a row about money outlives the user, key or model it names.
+(windows, holds, usage, ledger) stand in models_books.py.
 
 Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` are append-only, and every
 change that a worker's snapshot depends on raises `catalog_version`.
@@ -15,12 +15,36 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Str
 from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from utils.columns import Serial, UtcMs, created, not_negative, one_of, updated
+from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitWindow, UsageRecord
+from utils import ids
+from utils.columns import Names, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
+
+__all__ = ["BudgetWindow", "Hold", "Lease", "LedgerEntry", "LimitWindow", "UsageRecord"]
 
 # The books know users, keys and budgets by number for ever. SQLite would give the number of a deleted one to the
 # next, which would then start with the other's usage; Postgres never does.
 NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
+
+
+class Team(Base):
+    """A group of users that shares budgets and limits, and may use these models (None: all)."""
+
+    __tablename__ = "teams"
+    __table_args__ = (NEVER_AGAIN,)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    name: Mapped[str] = mapped_column(String(150), unique=True)
+    allowed_models: Mapped[list[str] | None] = mapped_column(Names)
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
+
+    users: Mapped[list["User"]] = relationship(
+        back_populates="team", primaryjoin="Team.id == foreign(User.team_id)", order_by="User.username"
+    )
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class User(Base):
@@ -34,14 +58,22 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(String(100))  # None = cannot sign in (service account)
     role: Mapped[str] = mapped_column(String(20), default="user")
     is_active: Mapped[bool] = mapped_column(default=True)
+    disabled_reason: Mapped[str | None] = mapped_column(String(255))
     must_change_password: Mapped[bool] = mapped_column(default=False)
     token_version: Mapped[int] = mapped_column(default=0)  # raised to void every issued JWT
     locale: Mapped[str | None] = mapped_column(String(10))
+    team_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    tags: Mapped[list[str] | None] = mapped_column(Names)
+    allowed_models: Mapped[list[str] | None] = mapped_column(Names)  # None: all, here and below
+    allowed_paths: Mapped[list[dict[str, str]] | None] = mapped_column(Names)  # [{"path", "method"}]
+    ttl: Mapped[str | None] = mapped_column(String(40))  # as it was given; counted from created_at
+    expires_at: Mapped[datetime | None] = mapped_column(UtcMs)
     tokens_used: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     spent_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
 
+    team: Mapped[Team | None] = relationship(back_populates="users", primaryjoin="Team.id == foreign(User.team_id)")
     keys: Mapped[list["ApiKey"]] = relationship(
         back_populates="user", cascade="all, delete-orphan", passive_deletes=True
     )
@@ -63,17 +95,26 @@ class ApiKey(Base):
             sqlite_where=text("kind = 'default' AND revoked_at IS NULL"),
             postgresql_where=text("kind = 'default' AND revoked_at IS NULL"),
         ),
+        Index("uq_api_keys_uuid", "uuid", unique=True),
         NEVER_AGAIN,
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    uuid: Mapped[str] = mapped_column(String(36), default=ids.uuid, nullable=True)  # what clients of the API see
     name: Mapped[str] = mapped_column(String(255))
     kind: Mapped[str] = mapped_column(String(20), default="standard")
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # HMAC-SHA-256 under KEY_PEPPER, hex
     hint: Mapped[str] = mapped_column(String(32))  # what may be shown: sk-th-AbCd…9xYz
     sealed: Mapped[bytes | None] = mapped_column(Sealed)
-    allowed_models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    tags: Mapped[list[str] | None] = mapped_column(Names)
+    allowed_models: Mapped[list[str] | None] = mapped_column(Names)
+    allowed_paths: Mapped[list[dict[str, str]] | None] = mapped_column(Names)
+    allowed_ips: Mapped[list[str] | None] = mapped_column(Names)  # networks, CIDR
+    should_log_request: Mapped[bool] = mapped_column(default=False, server_default="0")
+    should_log_response: Mapped[bool] = mapped_column(default=False, server_default="0")
+    rotation_enabled: Mapped[bool] = mapped_column(default=False, server_default="0")
+    ttl: Mapped[str | None] = mapped_column(String(40))
     expires_at: Mapped[datetime | None] = mapped_column(UtcMs)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcMs)
     revoked_reason: Mapped[str | None] = mapped_column(String(255))
@@ -85,6 +126,16 @@ class ApiKey(Base):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.hint})"
+
+
+class RetiredSecret(Base):
+    """The digest that a rotated key had before; it still opens the key until then."""
+
+    __tablename__ = "retired_secrets"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[int] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    expires_at: Mapped[datetime] = mapped_column(UtcMs)
 
 
 class Provider(Base):
@@ -169,6 +220,8 @@ class Price(Base):
     __tablename__ = "prices"
     __table_args__ = (
         *not_negative("input_rate", "output_rate", "cache_read_rate", "cache_creation_rate"),
+        *not_negative("cache_creation_1h_rate", "input_audio_rate", "output_audio_rate", "reasoning_rate"),
+        *not_negative("request_nanousd", "image_nanousd"),
         CheckConstraint("NOT is_free OR (input_rate = 0 AND output_rate = 0)", name="free_is_zero"),
         Index("ix_prices_model", "model_id", "deployment_id", "valid_from_at"),
     )
@@ -181,6 +234,13 @@ class Price(Base):
     output_rate: Mapped[int] = mapped_column(BigInteger)
     cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
     cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
+    cache_creation_1h_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as cache_creation_rate
+    input_audio_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as input
+    output_audio_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as output
+    reasoning_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as output
+    request_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # for each call
+    image_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # for each made image
+    tiers: Mapped[list[dict[str, int]] | None] = mapped_column(Names)  # [{"above": input tokens, rates …}]
     source: Mapped[str] = mapped_column(String(60))
     valid_from_at: Mapped[datetime] = created()
 
@@ -188,15 +248,16 @@ class Price(Base):
 
 
 class Budget(Base):
-    """A ceiling for one user or key. In nano-USD or tokens, per calendar period or in total."""
+    """A ceiling for one user, key, team or model. In nano-USD or tokens, per calendar period or in total."""
 
     __tablename__ = "budgets"
     __table_args__ = (
-        one_of("scope", "user", "key"),
+        one_of("scope", "user", "key", "team", "model"),
         one_of("unit", "usd", "tokens"),
         one_of("period", "total", "second", "minute", "hour", "day", "week", "month"),
         *not_negative("limit_amount"),
         CheckConstraint("NOT is_prepaid OR (unit = 'tokens' AND period = 'total')", name="prepaid_is_total_tokens"),
+        CheckConstraint("warn_percent BETWEEN 1 AND 100", name="warn_percent_is_a_share"),
         UniqueConstraint("scope", "scope_id", "unit", "period", "is_prepaid"),
         NEVER_AGAIN,
     )
@@ -209,106 +270,34 @@ class Budget(Base):
     timezone: Mapped[str] = mapped_column(String(60), default="UTC")
     limit_amount: Mapped[int] = mapped_column(BigInteger)
     is_prepaid: Mapped[bool] = mapped_column(default=False)  # a balance: free models do not consume it
+    warn_percent: Mapped[int | None] = mapped_column(default=80)  # None: no warning
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
 
 
-class BudgetWindow(Base):
-    """What is spent and held of a budget in one period. The period is part of the key: nothing is ever reset."""
+class Limit(Base):
+    """How much of something may be had at once or per period: requests, tokens, or calls under way."""
 
-    __tablename__ = "budget_windows"
-    __table_args__ = (*not_negative("spent_amount", "held_amount"), {"sqlite_with_rowid": False})
-
-    budget_id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
-    period_start: Mapped[int] = mapped_column(
-        BigInteger, primary_key=True, autoincrement=False
-    )  # unix seconds; 0 = total
-    spent_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    held_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-
-
-class Hold(Base):
-    """An admitted call that is not settled yet: what was taken, and whom to ask whether it still runs."""
-
-    __tablename__ = "holds"
+    __tablename__ = "limits"
     __table_args__ = (
-        CheckConstraint("budgets_taken = budgets_wanted", name="all_or_nothing"),
-        {"sqlite_with_rowid": False},  # one page to write instead of two
-    )
-
-    request_id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(100))  # the worker, as services/spool.py names it
-    created_at: Mapped[datetime] = mapped_column(UtcMs)
-    deadline_at: Mapped[datetime] = mapped_column(UtcMs)
-    budgets_wanted: Mapped[int]
-    budgets_taken: Mapped[int]
-    takes: Mapped[str] = mapped_column(Text)  # JSON [[budget_id, period_start, amount], …]
-    call: Mapped[str] = mapped_column(Text)  # JSON: what a usage row needs if the worker dies
-
-
-class UsageRecord(Base):
-    """One admitted call, settled. Cached and reasoning tokens are part of input and output (OpenTelemetry GenAI)."""
-
-    __tablename__ = "usage"
-    __table_args__ = (
-        one_of("state", "measured", "estimated", "void"),
-        *not_negative("input_tokens", "output_tokens", "cost_nanousd"),
-        Index("ix_usage_user_id_id", "user_id", "id"),
-        Index("ix_usage_key_id_id", "key_id", "id"),
+        one_of("scope", "user", "key", "team", "model", "address"),
+        one_of("unit", "requests", "tokens", "concurrent"),
+        one_of("period", "none", "second", "minute", "hour", "day", "month"),
+        CheckConstraint("(unit = 'concurrent') = (period = 'none')", name="concurrent_has_no_period"),
+        CheckConstraint("(scope = 'address') = (scope_id = 0)", name="address_has_no_id"),
+        *not_negative("limit_amount"),
+        UniqueConstraint("scope", "scope_id", "unit", "period"),
+        NEVER_AGAIN,
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    request_id: Mapped[str] = mapped_column(String(40), unique=True)
-    created_at: Mapped[datetime] = mapped_column(UtcMs)
-    user_id: Mapped[int] = mapped_column(BigInteger)
-    key_id: Mapped[int | None] = mapped_column(BigInteger)
-    model: Mapped[str] = mapped_column(String(200))
-    provider: Mapped[str | None] = mapped_column(String(100))
-    upstream_model: Mapped[str | None] = mapped_column(String(200))
-    operation: Mapped[str] = mapped_column(String(20))
-    is_stream: Mapped[bool]
-    status: Mapped[int]  # HTTP status the caller got
-    outcome: Mapped[str] = mapped_column(String(40))
-    state: Mapped[str] = mapped_column(String(10))
-    is_overrun: Mapped[bool] = mapped_column(default=False)  # the provider reported more than was held
-    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    cache_read_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    cache_creation_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    reasoning_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
-    cost_nanousd: Mapped[int] = mapped_column(BigInteger)
-    input_rate: Mapped[int | None] = mapped_column(BigInteger)
-    output_rate: Mapped[int | None] = mapped_column(BigInteger)
-    cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)
-    cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)
-    price_source: Mapped[str | None] = mapped_column(String(60))
-    first_byte_ms: Mapped[int | None]
-    duration_ms: Mapped[int]
-    attempts: Mapped[str | None] = mapped_column(Text)  # JSON [[provider, what happened], …]
-    error: Mapped[str | None] = mapped_column(String(300))
-
-
-class LedgerEntry(Base):
-    """One movement on one account. Append-only; every balance is a sum of these."""
-
-    __tablename__ = "ledger_entries"
-    __table_args__ = (
-        one_of("kind", "charge", "correction", "top_up", "deduct"),
-        one_of("account", "user", "budget"),
-        UniqueConstraint("request_id", "kind", "account", "account_id"),  # a request is charged once
-    )
-
-    id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(UtcMs)
-    kind: Mapped[str] = mapped_column(String(20))
-    account: Mapped[str] = mapped_column(String(10))
-    account_id: Mapped[int] = mapped_column(BigInteger)
-    period_start: Mapped[int] = mapped_column(BigInteger, default=0)
-    amount_nanousd: Mapped[int] = mapped_column(BigInteger, default=0)
-    amount_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
-    request_id: Mapped[str | None] = mapped_column(String(40))
-    actor: Mapped[str | None] = mapped_column(String(150))
-    reason: Mapped[str | None] = mapped_column(String(255))
+    scope: Mapped[str] = mapped_column(String(10))
+    scope_id: Mapped[int] = mapped_column(BigInteger, default=0)  # 0: every client address has a count of its own
+    unit: Mapped[str] = mapped_column(String(10))
+    period: Mapped[str] = mapped_column(String(10), default="none")
+    limit_amount: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
 
 
 class AuditEntry(Base):

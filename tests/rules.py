@@ -14,16 +14,17 @@ WIRE = ("services.types", "services.errors", "utils")
 LAYERS = {
     "utils": ("utils",),
     "config": ("utils",),
-    "models": ("utils",),
+    "models": ("models_books", "utils"),
+    "models_books": ("utils",),
     "services": ("services", "models", "config", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
     "services.books": ("services.books", "services.types", "services.errors", "services.pricing", "utils"),
     "routes": ("routes", "services", "models", "config", "utils"),
     "app": ("routes", "services", "config", "utils"),
-    "migrations": ("models",),
+    "migrations": ("models", "utils"),
 }
-OURS = ("app", "config", "models", "routes", "services", "utils")
+OURS = ("app", "config", "models", "models_books", "routes", "services", "utils")
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
 REQUEST_STATE = ("request", "g", "session", "current_app", "has_request_context")
 SEES_REQUESTS = ("routes/", "utils/decorators.py", "utils/extensions.py", "migrations/env.py")
@@ -39,6 +40,7 @@ OPENERS = ("socket.socket", "socket.create_connection", "socket.create_server", 
 DRIVERS = ("psycopg", "sqlite3")
 SQL = (  # who may speak to the database through SQLAlchemy
     "models.py",
+    "models_books.py",
     "migrations/",
     "utils/columns.py",
     "utils/extensions.py",

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import uuid as uuids
 
 from utils import clock
 
@@ -11,6 +12,11 @@ BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 def request_id() -> str:
     """A new id that sorts by time: 48 bits of milliseconds, then 80 random bits, in hex."""
     return f"req_{clock.now_ms():012x}{os.urandom(10).hex()}"
+
+
+def uuid() -> str:
+    """A new random UUID; names things, opens nothing."""
+    return str(uuids.uuid4())
 
 
 def random_base62(length: int) -> str:

@@ -1,0 +1,143 @@
+"""The tables of the books: what is spent and held, what was used, every movement.
+
+They have no foreign keys: a row about money outlives the user, key or model it names. Units as in models.py.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from utils.columns import Serial, UtcMs, not_negative, one_of
+from utils.extensions import Base
+
+
+class BudgetWindow(Base):
+    """What is spent and held of a budget in one period. The period is part of the key: nothing is ever reset."""
+
+    __tablename__ = "budget_windows"
+    __table_args__ = (*not_negative("spent_amount", "held_amount"), {"sqlite_with_rowid": False})
+
+    budget_id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
+    period_start: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False
+    )  # unix seconds; 0 = total
+    spent_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    held_amount: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class LimitWindow(Base):
+    """What is used of a limit now. One row a counter: it moves on with the clock, by the statement that counts."""
+
+    __tablename__ = "limit_windows"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject: Mapped[str] = mapped_column(String(120), primary_key=True)
+    period_start: Mapped[int] = mapped_column(BigInteger)  # unix seconds; 0 = calls under way
+    period_end: Mapped[int] = mapped_column(BigInteger)
+    used_amount: Mapped[int] = mapped_column(BigInteger)
+    previous_amount: Mapped[int] = mapped_column(BigInteger)  # of the period before, for windows that slide
+
+
+class Lease(Base):
+    """A share of a budget's period that one worker took in advance; part of what the window has as held."""
+
+    __tablename__ = "leases"
+    __table_args__ = (*not_negative("amount"),)
+
+    owner: Mapped[str] = mapped_column(String(100), primary_key=True)
+    budget_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    period_start: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime] = mapped_column(UtcMs)
+
+
+class Hold(Base):
+    """An admitted call that is not settled yet: what was taken, and whom to ask whether it still runs."""
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        CheckConstraint("budgets_taken = budgets_wanted", name="all_or_nothing"),
+        {"sqlite_with_rowid": False},  # one page to write instead of two
+    )
+
+    request_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(100))  # the worker, as services/spool.py names it
+    created_at: Mapped[datetime] = mapped_column(UtcMs)
+    deadline_at: Mapped[datetime] = mapped_column(UtcMs)
+    budgets_wanted: Mapped[int]  # with the limits
+    budgets_taken: Mapped[int]
+    takes: Mapped[str] = mapped_column(Text)  # JSON [[budget_id, period_start, amount, unit, is_prepaid, model_id], …]
+    counts: Mapped[str] = mapped_column(Text, server_default="[]")  # JSON [[subject, unit, start, end, amount], …]
+    call: Mapped[str] = mapped_column(Text)  # JSON: what a usage row needs if the worker dies
+
+
+class UsageRecord(Base):
+    """One admitted call, settled. Cached and reasoning tokens are part of input and output (OpenTelemetry GenAI)."""
+
+    __tablename__ = "usage"
+    __table_args__ = (
+        one_of("state", "measured", "estimated", "void"),
+        *not_negative("input_tokens", "output_tokens", "cost_nanousd"),
+        Index("ix_usage_user_id_id", "user_id", "id"),
+        Index("ix_usage_key_id_id", "key_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(40), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcMs)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    key_id: Mapped[int | None] = mapped_column(BigInteger)
+    team_id: Mapped[int | None] = mapped_column(BigInteger)
+    model: Mapped[str] = mapped_column(String(200))
+    provider: Mapped[str | None] = mapped_column(String(100))
+    upstream_model: Mapped[str | None] = mapped_column(String(200))
+    operation: Mapped[str] = mapped_column(String(20))
+    is_stream: Mapped[bool]
+    status: Mapped[int]  # HTTP status the caller got
+    outcome: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(10))
+    is_overrun: Mapped[bool] = mapped_column(default=False)  # the provider reported more than was held
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_read_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_creation_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    reasoning_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    input_audio_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_audio_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cost_nanousd: Mapped[int] = mapped_column(BigInteger)
+    input_rate: Mapped[int | None] = mapped_column(BigInteger)
+    output_rate: Mapped[int | None] = mapped_column(BigInteger)
+    cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)
+    cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)
+    price_source: Mapped[str | None] = mapped_column(String(60))
+    charge_lines: Mapped[str | None] = mapped_column(Text)  # JSON [[what, units, rate], …], as they were added up
+    first_byte_ms: Mapped[int | None]
+    duration_ms: Mapped[int]
+    attempts: Mapped[str | None] = mapped_column(Text)  # JSON [[provider, what happened], …]
+    error: Mapped[str | None] = mapped_column(String(300))
+    custom_id: Mapped[str | None] = mapped_column(String(255))  # the caller's own name for the call
+    client_metadata: Mapped[str | None] = mapped_column(Text)  # as the caller sent it
+
+
+class LedgerEntry(Base):
+    """One movement on one account. Append-only; every balance is a sum of these."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        one_of("kind", "charge", "correction", "top_up", "deduct"),
+        one_of("account", "user", "budget"),
+        UniqueConstraint("request_id", "kind", "account", "account_id"),  # a request is charged once
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcMs)
+    kind: Mapped[str] = mapped_column(String(20))
+    account: Mapped[str] = mapped_column(String(10))
+    account_id: Mapped[int] = mapped_column(BigInteger)
+    period_start: Mapped[int] = mapped_column(BigInteger, default=0)
+    amount_nanousd: Mapped[int] = mapped_column(BigInteger, default=0)
+    amount_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    request_id: Mapped[str | None] = mapped_column(String(40))
+    actor: Mapped[str | None] = mapped_column(String(150))
+    reason: Mapped[str | None] = mapped_column(String(255))
