@@ -81,8 +81,8 @@ class Config(BaseModel):
 
     host: str = _("HOST", "127.0.0.1", "Address to listen on.", group="Server")
     port: Port | None = _("PORT", None, "Port of gunicorn (8000 when unset) and of `python app.py` (5000 when unset).")
-    admin_port: Port | None = _("ADMIN_PORT", None, "Port that serves only the admin surfaces.", later="separate ports")
-    proxy_port: Port | None = _("PROXY_PORT", None, "Port that serves only the proxy surfaces.", later="separate ports")
+    admin_port: Port | None = _("ADMIN_PORT", None, "Port that serves only the admin surfaces.")
+    proxy_port: Port | None = _("PROXY_PORT", None, "Port that serves only the proxy surfaces.")
     web_concurrency: Count = _("WEB_CONCURRENCY", 1, "Worker processes.")
     worker_class: Literal["gevent", "gthread"] = _("WORKER_CLASS", "gevent", "gunicorn worker kind; `sync` would hold one stream a process and is refused.")
     threads: Count = _("THREADS", 64, "Threads of a gthread worker; each open stream holds one.")
@@ -104,6 +104,7 @@ class Config(BaseModel):
     default_admin_password: str = _("DEFAULT_ADMIN_PASSWORD", "", "Its password. Empty: generated and shown once (development, test); no admin is made (staging, production).", secret=True)
     registration: Literal["open", "closed", ""] = _("REGISTRATION", "", "Whether `POST /register` is open; unset = open in development and test only.")
     initial_token_balance: Balance = _("INITIAL_TOKEN_BALANCE", 10000, "Prepaid tokens of a self-registered user; empty = unlimited.")
+    default_token_limit: Balance = _("DEFAULT_TOKEN_LIMIT", None, "Tokens that a self-registered user may use in all; empty = unlimited.")
     login_returns_api_key: bool = _("LOGIN_RETURNS_API_KEY", True, "`POST /login` returns the user's default key; false keeps no copy of it.")
     algorithm: Literal["HS256"] = _("ALGORITHM", "HS256", "Signature of the tokens from `POST /login`.")
     access_token_minutes: Count = _("ACCESS_TOKEN_EXPIRE_MINUTES", 30, "Life of those tokens, minutes.")
@@ -113,7 +114,7 @@ class Config(BaseModel):
     backend_auth_url: str = _("BACKEND_AUTH_URL", "http://localhost:8000/api/v1/login/", "Outside login service.", later="sign-on")
     backend_users_url: str = _("BACKEND_USERS_URL", "", "Its list of users.", later="sign-on")
     auth_verify_url: str = _("AUTH_VERIFY_URL", "", "Its token check.", later="sign-on")
-    admin_pass: str = _("ADMIN_PASS", "", "`X-API-KEY` of the key management API.", secret=True, later="key management")
+    admin_pass: str = _("ADMIN_PASS", "", "`X-API-KEY` of the key management API.", secret=True)
 
     database_url: str = _("DATABASE_URL", "", "SQLite or Postgres; driver suffixes such as `+asyncpg` are dropped. Precedence: this, `SQLALCHEMY_DATABASE_URI`, `SQL_*`, `POSTGRESQL_*`, a SQLite file in the instance folder.",
                           also=("SQLALCHEMY_DATABASE_URI",), secret=True, group="Database")
@@ -137,13 +138,13 @@ class Config(BaseModel):
     postgresql_write_timeout_s: Seconds = _("POSTGRESQL_WRITE_TIME_OUT", 1.0, "Longest wait of the books for a row lock on Postgres.")
     refresh_interval_s: Seconds = _("IN_MEMORY_DB_UPDATE_INTERVAL", 1.0, "How often a worker looks for changed keys, models and prices; more than 2 s is taken as 2 s.")
 
-    redis_url: str = _("REDIS_URL", "", "Valkey or Redis for rate limits.", secret=True, later="rate limits", group="Redis")
-    redis_ttl_s: Annotated[int, Field(ge=1)] = _("REDIS_TTL", 3600, "Life of cached entries, seconds.", later="rate limits")
-    redis_hosts: Commas = _("REDIS_HOSTS", (), "Redis by parts: hosts.", later="rate limits")
-    redis_port: Port = _("REDIS_PORT", 6379, "… port.", later="rate limits")
-    redis_password: str = _("REDIS_PASSWORD", "", "… password.", secret=True, later="rate limits")
-    redis_read_timeout_s: Seconds = _("REDIS_READ_TIME_OUT", 1.0, "… longest read.", later="rate limits")
-    redis_write_timeout_s: Seconds = _("REDIS_WRITE_TIME_OUT", 0.5, "… longest write.", later="rate limits")
+    redis_url: str = _("REDIS_URL", "", "Valkey or Redis for rate limits.", secret=True, group="Redis")
+    redis_ttl_s: Annotated[int, Field(ge=1)] = _("REDIS_TTL", 3600, "Life of cached entries, seconds.", later="the cache")
+    redis_hosts: Commas = _("REDIS_HOSTS", (), "Redis by parts: hosts.")
+    redis_port: Port = _("REDIS_PORT", 6379, "… port.")
+    redis_password: str = _("REDIS_PASSWORD", "", "… password.", secret=True)
+    redis_read_timeout_s: Seconds = _("REDIS_READ_TIME_OUT", 1.0, "… longest read.")
+    redis_write_timeout_s: Seconds = _("REDIS_WRITE_TIME_OUT", 0.5, "… longest write.")
 
     openai_api_key: str = _("OPENAI_API_KEY", "", "Adds the provider `openai` with everything it lists.", also=("OPENAI_AI_KEY",), secret=True, group="Providers")
     openai_base_url: str = _("OPENAI_BASE_URL", "https://api.openai.com/v1", "Its address, or that of any compatible server.")
@@ -163,7 +164,10 @@ class Config(BaseModel):
 
     unpriced_policy: Literal["refuse", "free_flagged", ""] = _("UNPRICED_POLICY", "", "A model without a price: `refuse` (402) or `free_flagged` (booked at 0 and marked); unset = refuse in staging and production.", group="Money")
     default_max_output_tokens: Count = _("DEFAULT_MAX_OUTPUT_TOKENS", 4096, "Output limit sent with a call that has none, where a budget applies and the model's own limit is unknown.")
-    rate_limit_per_minute: Count | None = _("RATE_LIMIT_PER_MINUTE", None, "Requests per minute and client address.", later="rate limits")
+    rate_limit_per_minute: Count | None = _("RATE_LIMIT_PER_MINUTE", None, "Requests per minute and client address on `/v1`.", group="Limits")
+    rate_limit_enabled: bool | None = _("RATE_LIMIT_ENABLED", None, "Whether each user has a limit of requests; unset = if `RATE_LIMIT_REQUESTS` is set.")
+    rate_limit_requests: Count | None = _("RATE_LIMIT_REQUESTS", None, "Requests of one user per window; 100 where `RATE_LIMIT_ENABLED` is true and this is unset.")
+    rate_limit_window_s: Annotated[int, Field(ge=1, le=86400)] = _("RATE_LIMIT_WINDOW", 60, "Its sliding window, seconds.")
 
     # fmt: on
 
@@ -363,7 +367,18 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
-        problems += _weak_secrets(config)
+        kept = config.instance_path / SECRETS_FILE
+        weak = settings.weak_secrets(
+            {"SECRET_KEY": config.secret_key, "KEY_PEPPER": config.key_pepper},
+            config.api_auth_tokens,
+            {"DEFAULT_ADMIN_PASSWORD": config.default_admin_password, "ADMIN_PASS": config.admin_pass},
+            MIN_TOKEN,
+            MIN_PASSWORD,
+        )
+        weak += [] if config.encryption_keys else ["ENCRYPTION_KEYS: missing. Fix: `flask config new-key`"]
+        if weak and kept.exists():
+            weak.append(f"{kept} is for development alone. Fix: to go on with its database, set its values yourself")
+        problems += weak if not config.debug else [*weak, "DEBUG: must be off. Fix: remove it"]
     elif (
         config.default_admin_password
         and settings.is_weak(config.default_admin_password, MIN_PASSWORD)
@@ -373,27 +388,3 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
             "DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one"
         )
     return problems
-
-
-def _weak_secrets(config: Config) -> list[str]:
-    """What staging and production refuse to start with."""
-    found = [
-        f"{name}: missing, well-known or shorter than {settings.MIN_SECRET}. Fix: `flask config new-key`"
-        for name, value in (("SECRET_KEY", config.secret_key), ("KEY_PEPPER", config.key_pepper))
-        if settings.is_weak(value)
-    ]
-    if not config.encryption_keys:
-        found.append("ENCRYPTION_KEYS: missing. Fix: `flask config new-key`")
-    kept = config.instance_path / SECRETS_FILE
-    if found and kept.exists():
-        found.append(f"{kept} is for development alone. Fix: to go on with its database, set its values yourself")
-    if any(settings.is_weak(token, MIN_TOKEN) for token in config.api_auth_tokens):
-        found.append(f"API_AUTH_TOKENS: each token needs {MIN_TOKEN} characters or more. Fix: lengthen the short ones")
-    if config.default_admin_password and settings.is_weak(config.default_admin_password, MIN_PASSWORD):
-        found.append(
-            f"DEFAULT_ADMIN_PASSWORD: well-known or shorter than {MIN_PASSWORD}. Fix: choose a better one, or leave it "
-            "empty and run `flask create-admin`"
-        )
-    if config.debug:
-        found.append("DEBUG: must be off. Fix: remove it")
-    return found

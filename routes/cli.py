@@ -1,7 +1,7 @@
 """The `flask` commands of an operator."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -14,9 +14,9 @@ from flask.cli import AppGroup, with_appcontext
 
 import config as settings
 from routes import screen
-from services import audit, bootstrap, budgets, configapply, docs, ledger, passwords
+from services import audit, bootstrap, budgets, configapply, counting, docs, ledger, limits, passwords
 from services.configfile import ConfigFileError
-from services.errors import GatewayError
+from services.errors import GatewayError, InvalidRequest
 from services.migrating import migration_lock
 from services.periods import PERIODS
 from utils import ids
@@ -31,14 +31,21 @@ OPERATOR = audit.Actor("operator")
 
 config_group = AppGroup("config", help="Settings and the configuration file.")
 ledger_group = AppGroup("ledger", help="The books.")
-budgets_group = AppGroup("budgets", help="Ceilings of users and keys.")
+budgets_group = AppGroup("budgets", help="Ceilings of users, keys, teams and models.")
+limits_group = AppGroup("limits", help="How many requests, tokens and concurrent calls may be had.")
+OWNERS: Final = {
+    "user": "User name.",
+    "key": "Number, UUID or hint of a key, as the panel shows them.",
+    "team": "Team name.",
+    "model": "Model name.",
+}
 
 
 def register(app: Flask) -> None:
     """Put the commands on the app, `flask db` among them."""
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
-    for command in (config_group, ledger_group, budgets_group, prepare, create_admin):
+    for command in (config_group, ledger_group, budgets_group, limits_group, prepare, create_admin):
         app.cli.add_command(command)
 
 
@@ -57,6 +64,13 @@ def _in_app(command: Callable[P, T]) -> Callable[P, T]:
         sys.exit(EXIT_UNAVAILABLE)
 
     return with_appcontext(run)
+
+
+def _owner_options(command: Callable[P, T]) -> Callable[P, T]:
+    """--user, --key, --team and --model: whose budget or limit it is."""
+    for scope, what in OWNERS.items():
+        command = click.option(f"--{scope}", default=None, help=what)(command)
+    return command
 
 
 @click.command()
@@ -148,25 +162,27 @@ def ledger_verify() -> None:
 
 
 @budgets_group.command("set")
-@click.option("--user", default=None, help="User name.")
-@click.option("--key", "key_id", type=int, default=None, help="Key id, as the panel shows it.")
+@_owner_options
 @click.option("--unit", type=click.Choice(["usd", "tokens"]), required=True)
 @click.option("--limit", required=True, help="USD or tokens.")
 @click.option("--period", type=click.Choice(PERIODS), default="total", show_default=True)
 @click.option("--timezone", default="UTC", show_default=True)
+@click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=budgets.WARN_PERCENT, show_default=True)
 @_in_app
-def budgets_set(user: str | None, key_id: int | None, unit: str, limit: str, period: str, timezone: str) -> None:
-    """Set the ceiling of a user or key, or change it."""
+def budgets_set(limit: str, unit: str, period: str, timezone: str, warn_percent: int, **given: str | None) -> None:
+    """Set the ceiling of a user, key, team or model, or change it."""
     try:
+        scope, owner = _owner(given)
         budgets.put(
             gateway().engine,
             OPERATOR,
-            user=user,
-            key_id=key_id,
+            scope=scope,
+            owner=owner,
             unit=unit,
             limit=limit,
             period=period,
             timezone=timezone,
+            warn_percent=warn_percent,
         )
     except GatewayError as exc:
         _fail(str(exc))
@@ -179,6 +195,43 @@ def budgets_show() -> None:
     """All budgets with what is spent and held of them now."""
     for line in budgets.lines(gateway().engine):
         click.echo(line)
+
+
+@limits_group.command("set")
+@_owner_options
+@click.option("--every-address", is_flag=True, help="Each client address has a count of its own.")
+@click.option("--unit", type=click.Choice(limits.UNITS), required=True)
+@click.option("--limit", required=True, help="How many; `none` takes the limit away.")
+@click.option("--period", type=click.Choice(counting.PERIODS), default="minute", show_default=True)
+@_in_app
+def limits_set(every_address: bool, unit: str, limit: str, period: str, **given: str | None) -> None:
+    """Set how many requests, tokens or concurrent calls a user, key, team, model or address may have."""
+    try:
+        scope, owner = ("address", "") if every_address else _owner(given)
+        what = {"scope": scope, "owner": owner, "unit": unit}
+        what["period"] = counting.NONE if unit == counting.CONCURRENT else period
+        if limit == "none":
+            limits.remove(gateway().engine, OPERATOR, **what)
+        else:
+            limits.put(gateway().engine, OPERATOR, limit=limit, **what)
+    except GatewayError as exc:
+        _fail(str(exc))
+    click.echo("Limit removed." if limit == "none" else "Limit set.")
+
+
+@limits_group.command("show")
+@_in_app
+def limits_show() -> None:
+    """All limits with what is used of them now."""
+    for line in limits.lines(gateway().engine):
+        click.echo(line)
+
+
+def _owner(given: Mapping[str, str | None]) -> tuple[str, str]:
+    named = [(scope, name) for scope, name in given.items() if name is not None]
+    if len(named) != 1:
+        raise InvalidRequest("Name one of --user, --key, --team and --model.")
+    return named[0]
 
 
 def _fail(message: str) -> None:

@@ -5,17 +5,19 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
+from routes import headers as limit_headers
 from routes import render
 from services.dialects import openai
-from services.errors import NotFound
+from services.errors import InvalidRequest, NotFound
 from services.stream import Stream
-from services.types import CHAT, COMPLETION, EMBEDDING, Caller, PublicModel
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, PublicModel
 from utils.decorators import require_api_key
 from utils.extensions import gateway
 
 bp = Blueprint("llm", __name__, url_prefix="/v1")
 
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the usage of a call
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
 
 
@@ -71,9 +73,9 @@ def health() -> Response:
 
 
 def _serve(caller: Caller, operation: str) -> Response:
-    call = openai.call(operation, request.get_data(cache=False), caller, render.request_id())
+    call = _call(operation, caller)
     answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=openai.error_event)
-    headers = {"x-request-id": call.id}
+    headers = {"x-request-id": call.id, **limit_headers.of_call(call)}
     if call.dropped:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
@@ -83,6 +85,26 @@ def _serve(caller: Caller, operation: str) -> Response:
     response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type="text/event-stream; charset=utf-8")
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
+
+
+def _call(operation: str, caller: Caller) -> Call:
+    """The request as a call.
+
+    Raises:
+        InvalidRequest: its body, or one of the headers that name it.
+    """
+    call = openai.call(operation, request.get_data(cache=False), caller, render.request_id())
+    call.address = request.remote_addr or ""
+    call.custom_id, call.client_metadata = (_noted(name, most) for name, most in NOTED.items())
+    return call
+
+
+def _noted(name: str, most: int) -> str | None:
+    """A header that the caller wants to find again in the usage."""
+    value = request.headers.get(name)
+    if value is not None and (len(value) > most or not value.isprintable()):
+        raise InvalidRequest(f"The header {name} may have {most} printable characters.", param=name)
+    return value or None
 
 
 def _caller_socket() -> int | None:

@@ -7,6 +7,7 @@ from flask import Flask, Response, request
 from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
+from routes import headers as limit_headers
 from services.dialects import openai
 from services.errors import (
     AccountingUnavailable,
@@ -15,6 +16,7 @@ from services.errors import (
     GatewayError,
     InvalidRequest,
     NotFound,
+    RateLimited,
 )
 from utils import ids, jsonx
 from utils.extensions import DATABASE_DOWN
@@ -73,6 +75,8 @@ def error(exc: GatewayError) -> Response:
         headers["retry-after"] = str(exc.retry_after_s)
     if exc.should_retry is not None:
         headers["x-should-retry"] = "true" if exc.should_retry else "false"
+    if isinstance(exc, RateLimited):
+        headers |= limit_headers.of_refusal(exc)
     return answer(body, exc.status, headers)
 
 

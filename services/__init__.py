@@ -20,13 +20,16 @@ from services.discovery import Discovery
 from services.exchange import Patience
 from services.housekeeping import Housekeeper, Job
 from services.keys import Keys
+from services.layers import Layers, of_settings
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.spool import Spool
 from services.transport import Transport
 from services.watch import Watch
+from utils import clock
 
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
+FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
 HOLD_MARGIN_S = 60.0  # a hold outlives the longest call by this much, then a sweeper takes it for dead
 
 
@@ -48,6 +51,7 @@ class Gateway:
     transport: Transport
     discovery: Discovery
     watch: Watch
+    layers: Layers
     pipeline: Pipeline
     housekeeper: Housekeeper
 
@@ -107,9 +111,20 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s), is_slow=True),
             Job("idle connections", 15.0, transport.prune),
             Job("tidy", 300.0, accounts.tidy),
+            Job("retired secrets", 300.0, keys.forget_retired),
+            Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
         ]
     )
-    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, policy)
+    per_window = config.rate_limit_requests or (100 if config.rate_limit_enabled else None)
+    layers = Layers(
+        catalog,
+        of_settings(
+            config.rate_limit_per_minute,
+            None if config.rate_limit_enabled is False else per_window,
+            config.rate_limit_window_s,
+        ),
+    )
+    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, layers, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
     return Gateway(
         config,
@@ -126,6 +141,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         transport,
         discovery,
         watch,
+        layers,
         pipeline,
         housekeeper,
     )

@@ -5,27 +5,20 @@
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from services import periods, pricing
-from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, BudgetRefused, HoldRow, Standing
-from services.errors import AccountingUnavailable, BudgetExceeded, Unsupported
-from services.settlement import hold_note, recovered, settlement_from, take_record
+from services.admission import Admission
+from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow
+from services.errors import AccountingUnavailable
+from services.settlement import count_record, hold_note, recovered, settlement_from, take_record
 from services.spool import Notes, Spool, SpoolUnavailable
-from services.types import Bound, BudgetRef, Call, Demand, Price, Settlement, Take
-from utils import clock, jsonx, money
+from services.types import Bound, Call, Count, Demand, Settlement, Take
+from utils import clock, jsonx
 
 log = logging.getLogger(__name__)
 
 PENDING_MAX: Final = 1000  # settlements that wait for the database; with more, nothing is admitted
-ROUNDS: Final = 8  # a call that fits may lose the race for its amount this often before it is refused
-
-
-MAX_AMOUNT: Final = 2**62  # no limit is larger, and the databases count to 2**63
-MAX_OUTPUT: Final = 2**31  # output tokens of a call whose model is free in this budget's unit
 
 
 class Accounting:
@@ -36,36 +29,11 @@ class Accounting:
         self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
         self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
         self._is_lossy = False  # a settlement is nowhere but in memory
+        self.admission = Admission(books, self._hold)
 
     def reserve(self, call: Call, demand: Demand) -> None:
-        """Hold what the call may cost at its dearest candidate, in every budget of its caller, all or nothing.
-
-        Fills in `bound`, `takes` and, where the caller set no output limit but a budget applies,
-        `max_output_tokens`: the model's own limit, or what the budgets still afford.
-
-        Raises:
-            BudgetExceeded: naming the budget, its numbers and when it resets.
-            AccountingUnavailable: the books cannot be written.
-            Unsupported: a budget applies and the call has no bound.
-        """
-        prices = [candidate.price for candidate in call.candidates if candidate.price is not None]
-        is_free = all(price.is_free for price in prices)
-        budgets = [budget for budget in call.caller.budgets if not (budget.is_prepaid and is_free)]
-        if budgets and not demand.is_bounded:
-            raise Unsupported(
-                "A budget applies to this call, and nobody can say how many tokens its attachments are at most: "
-                "set the model's context window, or send the content as text.",
-                param="messages",
-            )
-        output = demand.most_output_tokens if demand.output_tokens is None else demand.output_tokens
-        rounds = 0
-        while not self._try(call, demand, output, budgets, prices):
-            rounds += 1
-            bound = Bound(demand.input_tokens, output * demand.choices)
-            standings = self._standings(_takes(budgets, bound, prices))
-            if standings:
-                output = self._next_output(call, demand, standings, prices, is_last=rounds == ROUNDS)
-            budgets = [take.budget for take, _standing in standings]
+        """Hold what the call may use, or refuse it: see Admission.reserve."""
+        self.admission.reserve(call, demand)
 
     def settle(self, settlement: Settlement) -> None:
         """Book the call, once, however often this is called. Never raises."""
@@ -128,72 +96,28 @@ class Accounting:
         """
         self._books.add_tokens(user_id, tokens, actor=actor, reason=reason)
 
-    def _try(
-        self, call: Call, demand: Demand, output: int, budgets: Sequence[BudgetRef], prices: Sequence[Price]
-    ) -> bool:
-        """Hold the call with that much output per choice; False = a budget refused."""
-        bound = Bound(demand.input_tokens, output * demand.choices)
-        takes = _takes(budgets, bound, prices)
-        try:
-            self._hold(call, takes, bound)
-        except BudgetRefused:
-            return False
-        call.bound, call.takes = bound, takes
-        call.max_output_tokens = output if takes and demand.output_tokens is None else None
-        return True
-
-    def _hold(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> None:
+    def _hold(self, call: Call, takes: tuple[Take, ...], counts: tuple[Count, ...], bound: Bound) -> Held:
         if self._is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
         try:
-            self._books.reserve(
+            return self._books.reserve(
                 HoldRow(
                     request_id=call.id,
                     owner=self._spool.owner,
                     created_ms=call.started_ms,
                     deadline_ms=call.started_ms + round(self._hold_s * 1000),
                     takes=jsonx.dumps([take_record(take) for take in takes]).decode(),
+                    counts=jsonx.dumps([count_record(count) for count in counts]).decode(),
                     call=jsonx.dumps(hold_note(call, bound.input_tokens)).decode(),
                 ),
                 takes,
+                counts,
             )
         except (BooksUnavailable, SpoolUnavailable) as exc:
             if isinstance(exc, BooksUnsure):
                 self._unsure.add(call.id)
             log.error("call refused request_id=%s reason=%s", call.id, exc)  # noqa: TRY400 - the reason is enough
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
-
-    def _standings(self, takes: Sequence[Take]) -> list[tuple[Take, Standing]]:
-        """Where the budgets stand; one that was deleted meanwhile is left out."""
-        try:
-            found = [(take, self._books.standing(take)) for take in takes]
-        except BooksUnavailable as exc:
-            raise AccountingUnavailable("the budgets cannot be read at the moment") from exc
-        return [(take, standing) for take, standing in found if standing is not None]
-
-    def _next_output(
-        self,
-        call: Call,
-        demand: Demand,
-        standings: list[tuple[Take, Standing]],
-        prices: Sequence[Price],
-        *,
-        is_last: bool,
-    ) -> int:
-        """The output per choice to try next.
-
-        Raises:
-            BudgetExceeded: nothing fits, or others took what would have fitted too often.
-        """
-        short = [(take, standing) for take, standing in standings if standing.left < take.amount]
-        if is_last or (short and demand.output_tokens is not None):
-            raise refusal(call, *min(short or standings, key=lambda pair: pair[1].left - pair[0].amount))
-        if demand.output_tokens is not None:
-            return demand.output_tokens
-        fits = [_affordable(take.budget, standing.left, demand, prices) for take, standing in standings]
-        if min(fits) < 1:
-            raise refusal(call, *standings[fits.index(min(fits))])
-        return min(*fits, demand.most_output_tokens)
 
     def _keep(self, settlement: Settlement) -> None:
         self._pending[settlement.request_id] = settlement
@@ -252,48 +176,3 @@ class Accounting:
 def _is_away(exc: Exception) -> bool:
     """Whether the database takes nothing at all, rather than not this."""
     return isinstance(exc, BooksUnavailable) and not isinstance(exc, BooksRefused)
-
-
-def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:
-    """What a caller reads whose budget cannot take the call: which one, its numbers, when it resets."""
-    budget, now_s = take.budget, clock.now_s()
-    ends_s = periods.end_s(budget.period, budget.timezone, now_s)
-    show = money.show_usd if budget.unit == "usd" else lambda tokens: f"{tokens:,} tokens"
-    whose = f"user `{call.caller.username}`" if budget.scope == "user" else f"key `{call.caller.key_hint}`"
-    kind = "token balance" if budget.is_prepaid else "budget"
-    span = "" if ends_s is None else f" of this {budget.period}"
-    resets = (
-        "It does not reset."
-        if ends_s is None
-        else f"It resets at {datetime.fromtimestamp(ends_s, UTC):%Y-%m-%dT%H:%M:%SZ}."
-    )
-    message = (
-        f"The {kind}{span} of {whose} cannot take this call: "
-        f"limit {show(standing.limit)}, spent {show(standing.spent)}, "
-        f"held by calls under way {show(standing.held)}, needed {show(take.amount)}. {resets}"
-    )
-    return BudgetExceeded(
-        message,
-        resets_in_s=None if ends_s is None else max(1, round(ends_s - now_s)),
-        is_spent=standing.spent + take.amount > standing.limit,
-    )
-
-
-def _takes(budgets: Sequence[BudgetRef], bound: Bound, prices: Sequence[Price]) -> tuple[Take, ...]:
-    """What the bound takes from each budget, at the dearest price; nothing is taken where nothing is due."""
-    amounts = {"usd": pricing.ceiling_nanousd(bound, prices), "tokens": bound.input_tokens + bound.output_tokens}
-    amounts = {unit: min(amount, MAX_AMOUNT) for unit, amount in amounts.items()}
-    now_s = clock.now_s()
-    return tuple(
-        Take(budget, periods.start_s(budget.period, budget.timezone, now_s), amounts[budget.unit])
-        for budget in budgets
-        if amounts[budget.unit]
-    )
-
-
-def _affordable(budget: BudgetRef, left: int, demand: Demand, prices: Sequence[Price]) -> int:
-    """The output per choice that still fits this budget; 0 or less = none."""
-    if budget.unit == "tokens":
-        return (left - demand.input_tokens) // demand.choices
-    bound = Bound(demand.input_tokens, MAX_OUTPUT * demand.choices)
-    return pricing.affordable_output(bound, prices, left) // demand.choices

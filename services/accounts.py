@@ -19,7 +19,7 @@ from services import audit
 from services.audit import Actor
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, InvalidRequest
-from services.keys import Keys, budgets_of
+from services.keys import Keys, caller_of
 from services.passwords import Passwords, check_new
 from services.throttle import Throttle
 from services.types import Caller
@@ -276,7 +276,7 @@ class Accounts:
             user = session.get(User, user_id)
             if user is None or not user.is_active or user.token_version != token_version:
                 return None
-            return Caller(user.id, user.username, user.role, budgets=budgets_of(session, user.id, None))
+            return caller_of(session, user)
 
 
 def check_name(username: object) -> str:

@@ -1,17 +1,21 @@
 """Setting and showing budgets. What is spent of them is the books' affair."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
-from models import ApiKey, Budget, BudgetWindow, User
-from services import audit, periods
-from services.errors import InvalidRequest, NotFound
+from models import Budget, BudgetWindow
+from services import audit, owners, periods
+from services.errors import InvalidRequest
+from services.types import BudgetRef
 from utils import clock, money
+
+WARN_PERCENT: Final = 80  # from this share of a limit on, calls are warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +37,46 @@ def put(  # noqa: PLR0913 - what a budget is made of
     engine: Engine,
     actor: audit.Actor,
     *,
-    user: str | None,
-    key_id: int | None,
+    scope: str,
+    owner: str,
     unit: str,
     limit: str,
     period: str,
     timezone: str = "UTC",
+    warn_percent: int | None = WARN_PERCENT,
 ) -> None:
-    """Make a budget or change its limit, also to less than is spent already.
+    """Make a budget or change its limit, also to less than is spent already. `owner` as services/owners.py reads it.
 
     Raises:
-        InvalidRequest: both or neither of user and key, or a value that cannot be.
-        NotFound: no such user or key.
+        InvalidRequest: a value that cannot be.
+        NotFound: no such owner.
     """
     amount = parse_limit(unit, limit)
     check_timezone(timezone)
-    if (user is None) == (key_id is None):
-        raise InvalidRequest("Name a user or a key.", param="user")
     with Session(engine) as session, session.begin():
-        scope, scope_id = ("user", _user_id(session, user)) if user is not None else ("key", _key_id(session, key_id))
+        scope_id = owners.find(session, scope, owner)
         row = find(session, scope, scope_id, unit, period)
         if row is None:
             row = Budget(scope=scope, scope_id=scope_id, unit=unit, period=period)
+        row.warn_percent = warn_percent
         change(session, actor, row, amount, timezone)
 
 
+def refs(session: Session, owned: Iterable[tuple[str, int]]) -> tuple[BudgetRef, ...]:
+    """Every budget of these (scope, number), in id order."""
+    applies = tuple_(Budget.scope, Budget.scope_id).in_(list(owned))
+    return tuple(ref_of(row) for row in session.scalars(select(Budget).where(applies).order_by(Budget.id)))
+
+
+def ref_of(row: Budget, owner: str = "") -> BudgetRef:
+    """A budget as calls know it."""
+    return BudgetRef(
+        row.id, row.scope, row.unit, row.period, row.timezone, row.is_prepaid, row.scope_id, row.warn_percent, owner
+    )
+
+
 def find(session: Session, scope: str, scope_id: int, unit: str, period: str) -> Budget | None:
-    """The budget of a user or key with that unit and period; a balance is none."""
+    """The budget of an owner with that unit and period; a balance is none."""
     return session.scalar(
         select(Budget).where(
             Budget.scope == scope,
@@ -137,27 +154,12 @@ def check_timezone(name: str) -> str:
 
 def lines(engine: Engine) -> Iterator[str]:
     """Every budget in a line of text."""
-    now_s = clock.now_s()
     with Session(engine) as session:
-        for row in session.scalars(select(Budget).order_by(Budget.id)):
-            start = periods.start_s(row.period, row.timezone, now_s)
-            window = session.get(BudgetWindow, (row.id, start))
-            show = money.show_usd if row.unit == "usd" else "{:,} tokens".format
-            spent, held = (window.spent_amount, window.held_amount) if window else (0, 0)
-            kind = "balance" if row.is_prepaid else row.period
-            figures = f"limit {show(row.limit_amount)}, spent {show(spent)}, held {show(held)}"
-            yield f"{row.scope} {row.scope_id}  {kind}: {figures}"
-
-
-def _user_id(session: Session, name: str) -> int:
-    found = session.scalar(select(User.id).where(User.username == name))
-    if found is None:
-        raise NotFound(f"There is no user `{name}`.", param="user")
-    return found
-
-
-def _key_id(session: Session, key_id: int | None) -> int:
-    found = session.scalar(select(ApiKey.id).where(ApiKey.id == key_id))
-    if found is None:
-        raise NotFound(f"There is no key {key_id}.", param="key")
-    return found
+        rows = session.scalars(select(Budget).order_by(Budget.id)).all()
+        called = owners.names(session, [(row.scope, row.scope_id) for row in rows])
+    for state in states(engine, rows):
+        row = state.budget
+        show = money.show_usd if row.unit == "usd" else "{:,} tokens".format
+        kind = "balance" if row.is_prepaid else row.period
+        figures = f"limit {show(row.limit_amount)}, spent {show(state.spent)}, held {show(state.held)}"
+        yield f"{row.scope} {called.get((row.scope, row.scope_id), f'#{row.scope_id}')}  {kind}: {figures}"

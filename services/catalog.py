@@ -7,6 +7,7 @@ snapshot. Money and counters are never in here.
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +17,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
-from models import CatalogVersion, Model, Provider
+from models import Budget, CatalogVersion, Limit, Model, Provider
 from models import Deployment as DeploymentRow
 from models import Price as PriceRow
+from services import budgets, limits
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
-from services.types import Caller, Deployment, Price, PublicModel, Upstream
+from services.types import Caller, Deployment, LimitRef, Price, PublicModel, Upstream
 from utils import clock
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ UNKNOWN_S: Final = 1.0  # how long an unknown credential is refused without a lo
 UNKNOWN_MAX: Final = 10_000  # a flood of different wrong keys must not fill the memory
 
 Found = Caller | str | None  # a caller, why there is none, or nobody
+Rules = tuple[dict[int, list[Budget]], dict[int, list[LimitRef]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Snapshot:
 
     version: int
     models: Mapping[str, PublicModel] = field(default_factory=dict)
+    address_limits: tuple[LimitRef, ...] = ()
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
 
@@ -84,7 +88,7 @@ class Catalog:
         try:
             version = self._version()
             if self._snapshot is None or self._snapshot.version != version:
-                self._snapshot = Snapshot(version, self._load())
+                self._snapshot = Snapshot(version, *self._load())
         except SQLAlchemyError as exc:
             log.error("catalog not refreshed: %s", exc.__class__.__name__)  # noqa: TRY400 - the class says enough
             if self._snapshot is None:
@@ -121,9 +125,10 @@ class Catalog:
         with self._engine.connect() as connection:
             return connection.execute(select(CatalogVersion.version)).scalar_one()
 
-    def _load(self) -> dict[str, PublicModel]:
+    def _load(self) -> tuple[dict[str, PublicModel], tuple[LimitRef, ...]]:
         now = datetime.now(UTC)
         with Session(self._engine) as session:
+            rules = _rules(session)
             upstreams = {
                 row.id: self._upstream(row) for row in session.scalars(select(Provider).where(Provider.is_enabled))
             }
@@ -132,7 +137,8 @@ class Catalog:
                 .where(Model.is_enabled)
                 .options(selectinload(Model.deployments), selectinload(Model.prices))
             )
-            return {row.name: _model(row, upstreams, now) for row in session.scalars(query.order_by(Model.name))}
+            rows = session.scalars(query.order_by(Model.name))
+            return {row.name: _model(row, upstreams, now, rules) for row in rows}, tuple(rules[1].get(0, ()))
 
     def _upstream(self, row: Provider) -> Upstream | None:
         """The provider, or None when its credential cannot be opened: its models then answer nothing."""
@@ -144,7 +150,17 @@ class Catalog:
         return Upstream(row.id, row.name, row.kind, row.base_url, credential, row.settings)
 
 
-def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime) -> PublicModel:
+def _rules(session: Session) -> Rules:
+    """The budgets of all models and the limits of all models (and of addresses: 0), by the model's number."""
+    found: Rules = (defaultdict(list), defaultdict(list))
+    for budget in session.scalars(select(Budget).where(Budget.scope == "model").order_by(Budget.id)):
+        found[0][budget.scope_id].append(budget)
+    for limit in session.scalars(select(Limit).where(Limit.scope.in_(("model", "address"))).order_by(Limit.id)):
+        found[1][limit.scope_id].append(limits.ref_of(limit))
+    return found
+
+
+def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, rules: Rules) -> PublicModel:
     deployments = []
     for deployment in row.deployments:
         upstream = upstreams.get(deployment.provider_id)
@@ -157,6 +173,7 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime) 
                     deployment.priority,
                     deployment.weight,
                     _price(row.prices, deployment, now),
+                    row.id,
                 )
             )
     return PublicModel(
@@ -167,6 +184,9 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime) 
         fallbacks=tuple(row.fallbacks),
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
+        id=row.id,
+        budgets=tuple(budgets.ref_of(budget, row.name) for budget in rules[0].get(row.id, ())),
+        limits=tuple(rules[1].get(row.id, ())),
     )
 
 

@@ -11,6 +11,7 @@ GatewayError               500     server_error            internal_server_error
   PermissionDenied         403     permission_error        permission_denied         no
   BudgetExceeded           402/429 insufficient_quota      budget_exceeded           no
   ModelNotPriced           402     insufficient_quota      model_not_priced          no
+  RateLimited              429     rate_limit_error        rate_limit_exceeded       no
   TooManyAttempts          429     rate_limit_error        too_many_attempts         no
   AccountingUnavailable    503     server_error            accounting_unavailable    no
   Draining                 503     server_error            shutting_down             no
@@ -22,14 +23,19 @@ GatewayError               500     server_error            internal_server_error
 """
 
 import logging
-from typing import Final
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from services.types import Room
 
 
 class GatewayError(Exception):
     """Base of all errors that may reach a caller.
 
     `param` names the offending part of the request; `retry_after_s` and `should_retry` become the headers
-    `retry-after` and `x-should-retry` (None = not sent), which the official SDKs obey.
+    `retry-after` and `x-should-retry` (None = not sent), which the official SDKs obey. `details` has the numbers
+    of the message for programs.
     """
 
     status: int = 500
@@ -44,6 +50,7 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(message)
         self.param, self.retry_after_s = param, retry_after_s
+        self.details: dict[str, Any] = {}
         if code is not None:
             self.code = code
 
@@ -106,10 +113,24 @@ class BudgetExceeded(GatewayError):
 
     status, type, code, level = 402, "insufficient_quota", "budget_exceeded", logging.INFO
 
-    def __init__(self, message: str, *, resets_in_s: int | None, is_spent: bool) -> None:
+    def __init__(
+        self, message: str, *, resets_in_s: int | None, is_spent: bool, details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message, retry_after_s=resets_in_s if is_spent else 1)
         self.status = 402 if resets_in_s is None else 429
         self.should_retry = not is_spent  # held money may come back at once, spent money does not
+        self.details = details or {}
+
+
+class RateLimited(GatewayError):
+    """A limit has no room for the call. `room` is the limit that refused, for the headers."""
+
+    status, type, code, level = 429, "rate_limit_error", "rate_limit_exceeded", logging.INFO
+
+    def __init__(self, message: str, *, wait_s: float, room: "Room", details: dict[str, Any]) -> None:
+        super().__init__(message, retry_after_s=None if math.isinf(wait_s) else max(1, math.ceil(wait_s)))
+        self.should_retry = wait_s <= LONGEST_WAIT_S
+        self.room, self.details = room, {**details, "retry_after": self.retry_after_s}
 
 
 class ModelNotPriced(GatewayError):
@@ -180,4 +201,5 @@ class UpstreamRefused(UpstreamError):
         self.level = logging.WARNING if self.is_retryable else logging.INFO
 
 
+LONGEST_WAIT_S: Final = 60  # no client should sleep longer for a limit without asking its people
 RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})

@@ -7,18 +7,21 @@ fast digest, since nobody guesses 256 random bits, and a stolen database opens n
 
 import hashlib
 import hmac
+import ipaddress
 import threading
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import Engine, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, Select, delete, select, update
+from sqlalchemy.orm import Session, joinedload
 
-from models import ApiKey, Budget, User
+from models import ApiKey, RetiredSecret, Team, User
+from services import budgets, limits
 from services.credentials import Sealer
-from services.types import BudgetRef, Caller
+from services.types import Caller, Network, PathRule
 from utils import clock, ids
 
 PREFIX: Final = "sk-th-"
@@ -113,6 +116,16 @@ class Keys:
         """
         return self._sealer.open(sealed)
 
+    def rotate(self, session: Session, row: ApiKey, grace: timedelta, secret: str | None = None) -> IssuedKey:
+        """Give a key a new secret; the one before goes on opening it for as long as `grace`."""
+        secret = secret or new_secret()
+        if grace:
+            session.add(RetiredSecret(digest=row.digest, key_id=row.id, expires_at=datetime.now(UTC) + grace))
+        row.digest, row.hint = self.digest(secret), hint(secret)
+        row.sealed = self._sealer.seal(secret) if row.sealed is not None else None
+        session.flush()
+        return IssuedKey(row.id, secret, row.hint)
+
     def revoke(self, session: Session, key_id: int, reason: str) -> None:
         """Void a key, in all workers within two seconds."""
         session.execute(
@@ -122,30 +135,26 @@ class Keys:
         )
 
     def find(self, digest: str) -> Caller | str | None:
-        """Whose key that is; a text = why it is refused; None = no such key."""
+        """Whose key that is; a text = why it is refused; None = no such key. A retired secret opens until its time."""
         with Session(self._engine) as session:
-            row = session.execute(select(ApiKey, User).join(User).where(ApiKey.digest == digest)).first()
+            row = session.execute(_by_digest(digest)).first()
             if row is None:
                 return None
-            key, user = row
+            key, until = row
             if key.revoked_at is not None:
                 return f"the key `{key.hint}` was revoked" + (f": {key.revoked_reason}" if key.revoked_reason else "")
-            if not user.is_active:
+            if not key.user.is_active:
                 return "the user of this key is disabled"
-            return Caller(
-                user_id=user.id,
-                username=user.username,
-                role=user.role,
-                key_id=key.id,
-                key_hint=key.hint,
-                allowed_models=frozenset(key.allowed_models) if key.allowed_models is not None else None,
-                expires_at_s=key.expires_at.timestamp() if key.expires_at else None,
-                budgets=budgets_of(session, user.id, key.id),
-            )
+            return caller_of(session, key.user, key, until)
 
     def mark_used(self, key_id: int) -> None:
         """Note the use; written by `flush_used`, not now."""
         self._used[key_id] = clock.now_ms()
+
+    def forget_retired(self) -> None:
+        """Remove retired secrets whose time is over."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(delete(RetiredSecret).where(RetiredSecret.expires_at < datetime.now(UTC)))
 
     def flush_used(self) -> None:
         """Write the moments of last use that came together since the last time."""
@@ -162,10 +171,60 @@ class Keys:
                 )
 
 
-def budgets_of(session: Session, user_id: int, key_id: int | None) -> tuple[BudgetRef, ...]:
-    """Every budget a call of this user through this key counts against, in id order."""
-    applies = (Budget.scope == "user") & (Budget.scope_id == user_id)
-    if key_id is not None:
-        applies |= (Budget.scope == "key") & (Budget.scope_id == key_id)
-    rows = session.scalars(select(Budget).where(applies).order_by(Budget.id))
-    return tuple(BudgetRef(row.id, row.scope, row.unit, row.period, row.timezone, row.is_prepaid) for row in rows)
+def _by_digest(digest: str) -> Select[Any]:
+    """The key with that secret, or with it as a retired one, which has an end: one look for both."""
+    retired = select(RetiredSecret.key_id).where(RetiredSecret.digest == digest).scalar_subquery()
+    until = select(RetiredSecret.expires_at).where(RetiredSecret.digest == digest).scalar_subquery()
+    return (
+        select(ApiKey, until)
+        .options(joinedload(ApiKey.user).joinedload(User.team))
+        .where((ApiKey.digest == digest) | (ApiKey.id == retired))
+    )
+
+
+def caller_of(session: Session, user: User, key: ApiKey | None = None, until: datetime | None = None) -> Caller:
+    """What is known of a user, or of one who comes with a key, and all that applies to them.
+
+    `until`: when the secret they came with stops opening the key.
+    """
+    owned = [("user", user.id)]
+    if user.team_id is not None:
+        owned.append(("team", user.team_id))
+    if key is not None:
+        owned.append(("key", key.id))
+    rules: list[tuple[str, User | ApiKey]] = [(f"user `{user.username}`", user)]
+    if key is not None:
+        rules.insert(0, (f"key `{key.hint}`", key))
+    moments = (until, user.expires_at, key.expires_at if key is not None else None)
+    ends = [moment for moment in moments if moment is not None]
+    return Caller(
+        user_id=user.id,
+        username=user.username,
+        role=user.role,
+        key_id=key.id if key is not None else None,
+        key_hint=key.hint if key is not None else None,
+        allowed_models=_allowed([user.team, user, key]),
+        expires_at_s=min(ends).timestamp() if ends else None,
+        budgets=budgets.refs(session, owned),
+        limits=limits.refs(session, owned),
+        team_id=user.team_id,
+        team=user.team.name if user.team is not None else None,
+        allowed_paths=tuple((whose, _paths(row)) for whose, row in rules if row.allowed_paths is not None),
+        allowed_ips=_networks(key.allowed_ips) if key is not None else None,
+        keeps_request=key is not None and key.should_log_request,
+        keeps_response=key is not None and key.should_log_response,
+    )
+
+
+def _allowed(rows: Iterable[Team | User | ApiKey | None]) -> frozenset[str] | None:
+    """The models that all of them allow; None = each allows all."""
+    lists = [frozenset(row.allowed_models) for row in rows if row is not None and row.allowed_models is not None]
+    return frozenset.intersection(*lists) if lists else None
+
+
+def _paths(row: User | ApiKey) -> tuple[PathRule, ...]:
+    return tuple(PathRule(rule["path"], rule.get("method", "").upper()) for rule in row.allowed_paths or ())
+
+
+def _networks(texts: list[str] | None) -> tuple[Network, ...] | None:
+    return None if texts is None else tuple(ipaddress.ip_network(text, strict=False) for text in texts)

@@ -13,6 +13,7 @@ from typing import Final
 
 from services import token_counter
 from services.accounting import Accounting
+from services.admission import Plan, State
 from services.catalog import Catalog
 from services.discovery import Discovery
 from services.errors import (
@@ -25,6 +26,7 @@ from services.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
+from services.layers import Layers
 from services.pricing import UNPRICED
 from services.providers.base import Wire
 from services.routing import candidates
@@ -64,10 +66,11 @@ class Pipeline:
         watch: Watch,
         wires: Mapping[str, Wire],
         discovery: Discovery,
+        layers: Layers,
         policy: Policy,
     ) -> None:
         self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
-        self._spool, self._watch, self._wires, self._policy = spool, watch, wires, policy
+        self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
 
     def open(
         self,
@@ -95,6 +98,18 @@ class Pipeline:
             call.outcome = "ok"
             self._finish(call)
         return answer
+
+    def explain(
+        self, call: Call, demand: Callable[[Call, PublicModel, int], Demand]
+    ) -> tuple[Plan, State, GatewayError | None]:
+        """What `open` would do with the call, as Admission.explain says it; nobody is asked and nothing is held.
+
+        Raises:
+            GatewayError: the call would be refused before any budget or limit is looked at.
+        """
+        self._resolve(call)
+        assert call.model is not None  # noqa: S101 - _resolve found one or raised
+        return self._accounting.admission.explain(call, demand(call, call.model, self._policy.default_output_tokens))
 
     def _resolve(self, call: Call) -> None:
         """The model and its priced deployments that can do this, in the order in which they are tried."""
@@ -128,6 +143,9 @@ class Pipeline:
                 f"Model '{name}' is not available: none of its providers is enabled.", param="model"
             )
         call.model, call.candidates = _widest(model, models, priced), tuple(priced)
+        used = {candidate.model_id for candidate in priced}
+        call.model_budgets = tuple(budget for one in models.values() if one.id in used for budget in one.budgets)
+        call.limits = self._layers.of(call.caller, call.address, model)
 
     def _operations(self, deployment: Deployment) -> frozenset[str]:
         wire = self._wires.get(deployment.upstream.kind)

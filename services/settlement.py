@@ -16,14 +16,15 @@ from typing import Any, Final
 from services.books.base import RECOVERED, HoldRow
 from services.pricing import charge_nanousd, tokens_of
 from services.spool import Notes
-from services.types import EMBEDDING, Attempt, Booking, Call, Price, Settlement, Take, Usage
+from services.types import EMBEDDING, Attempt, Booking, Call, Count, Price, Recount, Settlement, Take, Usage
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
 BYTES_PER_TOKEN: Final = 4  # rough, for the prompt of a call whose text died with its worker
 MAX_ERROR_CHARS: Final = 300
 
-TakeRecord = tuple[int, int, int, str, bool]  # budget id, period start, amount, unit, is prepaid
+TakeRecord = tuple[int, int, int, str, bool, int]  # budget id, period start, amount, unit, is prepaid, its model's id
+CountRecord = tuple[str, str, int, int, int, bool]  # subject, unit, start, end, amount, is in Redis
 
 
 def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
@@ -32,7 +33,9 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     usage, state = _usage(call, estimate)
     price = deployment.price if deployment else None
     cost = charge_nanousd(usage, price) if price else 0
-    bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost)
+    served = deployment.model_id if deployment else 0
+    bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost, served)
+    counts = [count_record(count, is_remote=call.is_counted_remotely) for count in call.counts]
     return Settlement(
         request_id=call.id,
         created_ms=call.started_ms,
@@ -57,6 +60,10 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
             (attempt.deployment.upstream.name, attempt.happened or call.outcome) for attempt in call.attempts
         ),
         error=clean(call.error) if call.error else None,
+        recounts=_recounts(counts, tokens_of(usage)),
+        team_id=call.caller.team_id,
+        custom_id=call.custom_id,
+        client_metadata=call.client_metadata,
     )
 
 
@@ -67,10 +74,13 @@ def hold_note(call: Call, most_input: int) -> dict[str, Any]:
     return {
         "user": call.caller.user_id,
         "key": call.caller.key_id,
+        "team": call.caller.team_id,
         "model": call.model.name,
         "op": call.operation,
         "stream": call.is_stream,
         "in": min(rough, most_input),  # a picture has many bytes and few tokens
+        "custom": call.custom_id,
+        "metadata": call.client_metadata,
     }
 
 
@@ -79,6 +89,7 @@ def sent_note(attempt: Attempt) -> dict[str, Any]:
     return {
         "provider": attempt.deployment.upstream.name,
         "model": attempt.deployment.model,
+        "model_id": attempt.deployment.model_id,
         "price": attempt.deployment.price,
     }
 
@@ -86,13 +97,14 @@ def sent_note(attempt: Attempt) -> dict[str, Any]:
 def recovered(hold: HoldRow, notes: Notes) -> Settlement:
     """What is booked for a call whose worker died, from its hold and what the spool says of it."""
     call, sent = jsonx.loads(hold.call), notes.sent.get(hold.request_id)
-    takes: list[TakeRecord] = [tuple(take) for take in jsonx.loads(hold.takes)]
+    takes: list[TakeRecord] = [(*take, 0)[:6] for take in jsonx.loads(hold.takes)]  # older holds name no model
+    counts: list[CountRecord] = [tuple(count) for count in jsonx.loads(hold.counts)]
     usage, price = Usage(), None
     if sent is not None:
         output = 0 if call["op"] == EMBEDDING else notes.progress.get(hold.request_id, 0)
         usage, price = Usage(call["in"], output), price_from(sent["price"])
     cost = charge_nanousd(usage, price) if price else 0
-    bookings = _bookings(takes, usage, price, cost)
+    bookings = _bookings(takes, usage, price, cost, sent.get("model_id", 0) if sent else 0)
     return Settlement(
         request_id=hold.request_id,
         created_ms=hold.created_ms,
@@ -115,6 +127,10 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
         duration_ms=max(0, clock.now_ms() - hold.created_ms),
         attempts=((sent["provider"], "worker died"),) if sent else (),
         error="the worker died during the call",
+        recounts=_recounts(counts, tokens_of(usage)),
+        team_id=call.get("team"),
+        custom_id=call.get("custom"),
+        client_metadata=call.get("metadata"),
     )
 
 
@@ -124,6 +140,8 @@ def settlement_from(record: dict[str, Any]) -> Settlement:
     fields["usage"] = Usage(**fields["usage"])
     fields["price"] = price_from(fields["price"])
     fields["bookings"] = tuple(Booking(**booking) for booking in fields["bookings"])
+    fields["recounts"] = tuple(Recount(**change) for change in fields.get("recounts", ()))
+    fields["charge_lines"] = tuple((what, units, rate) for what, units, rate in fields.get("charge_lines", ()))
     fields["attempts"] = tuple((provider, happened) for provider, happened in fields["attempts"])
     return Settlement(**fields)
 
@@ -135,7 +153,14 @@ def price_from(record: dict[str, Any] | None) -> Price | None:
 
 def take_record(take: Take) -> TakeRecord:
     """A take as stored with its hold."""
-    return take.budget.id, take.period_start, take.amount, take.budget.unit, take.budget.is_prepaid
+    budget = take.budget
+    model_id = budget.scope_id if budget.scope == "model" else 0
+    return budget.id, take.period_start, take.amount, budget.unit, budget.is_prepaid, model_id
+
+
+def count_record(count: Count, *, is_remote: bool = False) -> CountRecord:
+    """A count as stored with its hold."""
+    return count.limit.subject, count.limit.unit, count.start, count.end, count.amount, is_remote
 
 
 def clean(text: str) -> str:
@@ -167,13 +192,29 @@ def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
     return reported, "estimated"
 
 
-def _bookings(takes: Iterable[TakeRecord], usage: Usage, price: Price | None, cost: int) -> tuple[Booking, ...]:
+def _bookings(
+    takes: Iterable[TakeRecord], usage: Usage, price: Price | None, cost: int, served: int
+) -> tuple[Booking, ...]:
+    """What each budget is charged. `served`: the model that was tried last; the budgets of others get all back."""
     tokens, is_free = tokens_of(usage), price is None or price.is_free
+    found = []
+    for budget_id, period_start, amount, unit, is_prepaid, model_id in takes:
+        is_spared = (is_prepaid and is_free) or model_id not in {0, served}
+        booked = 0 if is_spared else cost if unit == "usd" else tokens
+        found.append(Booking(budget_id, period_start, unit, amount, booked))
+    return tuple(found)
+
+
+def _recounts(counts: Iterable[CountRecord], tokens: int) -> tuple[Recount, ...]:
+    """What a call that ended with so many tokens gives back to its limits. Requests stay counted."""
+    changes = {
+        (subject, unit, start, end, is_remote): {"requests": 0, "concurrent": -1}.get(unit, tokens - amount)
+        for subject, unit, start, end, amount, is_remote in counts
+    }
     return tuple(
-        Booking(
-            budget_id, period_start, unit, amount, cost if unit == "usd" else 0 if is_prepaid and is_free else tokens
-        )
-        for budget_id, period_start, amount, unit, is_prepaid in takes
+        Recount(subject, unit, start, end, change, is_remote)
+        for (subject, unit, start, end, is_remote), change in changes.items()
+        if change or is_remote
     )
 
 

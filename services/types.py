@@ -1,10 +1,13 @@
 """The records that cross module borders. Plain data."""
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from services.errors import CallerGone, Draining, GatewayError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 Chat = dict[str, Any]  # a request or answer body in OpenAI's format: the hub all wires translate from and to
 
@@ -18,11 +21,34 @@ class BudgetRef:
     """A budget that applies to a caller. What is left of it stands only in the database."""
 
     id: int
-    scope: str  # "user" or "key"
+    scope: str  # "user", "key", "team" or "model"
     unit: str  # "usd" (nano-USD) or "tokens"
     period: str
     timezone: str
     is_prepaid: bool
+    scope_id: int = 0
+    warn_percent: int | None = None
+    owner: str = ""  # the name of the model it is for
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRef:
+    """A limit that applies to a call. How much of it is used stands only in its counter, which `subject` names."""
+
+    subject: str
+    scope: str  # "key", "user", "team", "model" or "address"
+    unit: str  # "requests", "tokens" or "concurrent"
+    amount: int
+    period: str = "none"  # "second" to "month", or "none" for concurrent calls
+    seconds: int = 0  # the length of a period that has no name
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """A path that a caller may use, and how; an empty method allows all."""
+
+    path: str
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +60,19 @@ class Caller:
     role: str
     key_id: int | None = None  # None: signed in by token
     key_hint: str | None = None
-    allowed_models: frozenset[str] | None = None  # None: all
+    allowed_models: frozenset[str] | None = None  # of the key, user and team together; None: all
     expires_at_s: float | None = None
     budgets: tuple[BudgetRef, ...] = ()  # in id order, the order in which they are taken
+    limits: tuple[LimitRef, ...] = ()
+    team_id: int | None = None
+    team: str | None = None
+    allowed_paths: tuple[tuple[str, tuple[PathRule, ...]], ...] = ()  # whose rules, and the rules; each must allow
+    allowed_ips: tuple[Network, ...] | None = None
+    keeps_request: bool = False
+    keeps_response: bool = False
 
     def may_use(self, model: str) -> bool:
-        """Whether the caller's key allows the model."""
+        """Whether key, user and team all allow the model."""
         return self.allowed_models is None or model in self.allowed_models
 
 
@@ -77,6 +110,7 @@ class Deployment:
     priority: int
     weight: int
     price: Price | None
+    model_id: int = 0  # the public model it belongs to
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +124,9 @@ class PublicModel:
     fallbacks: tuple[str, ...] = ()
     context_window: int | None = None
     max_output_tokens: int | None = None
+    id: int = 0
+    budgets: tuple[BudgetRef, ...] = ()
+    limits: tuple[LimitRef, ...] = ()
 
 
 @dataclass(slots=True)
@@ -105,6 +142,8 @@ class Usage:
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     reasoning_output_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +153,31 @@ class Take:
     budget: BudgetRef
     period_start: int  # unix seconds; 0 = the budget has no period
     amount: int  # nano-USD or tokens, as the budget counts
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """A limit's counter as stored."""
+
+    period_start: int = 0
+    period_end: int = 0
+    used_amount: int = 0
+    previous_amount: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a hold counts against one limit, in the period that its clock says."""
+
+    limit: LimitRef
+    amount: int
+    start: int  # unix seconds; 0 = the limit is of calls under way
+    end: int
+    left_ppm: int  # how much of the period before still counts, in millionths; 0 = the window does not slide
+
+    def used(self, current: int, previous: int) -> int:
+        """What counts now, from what was used in this period and in the one before."""
+        return current - (-previous * self.left_ppm // 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +197,20 @@ class Bound:
 
     input_tokens: int
     output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A limit as an admission left it."""
+
+    limit: LimitRef
+    left: int
+    resets_in_s: float  # until the whole limit is there again, if nothing more comes; 0 for calls under way
+
+    @property
+    def share(self) -> float:
+        """How much of the limit is left, 0 to 1."""
+        return self.left / self.limit.amount if self.limit.amount else 0.0
 
 
 class Abortable(Protocol):
@@ -162,6 +240,7 @@ class Call:
     started_ms: int
     started_s: float  # monotonic
     body_bytes: int = 0
+    address: str = ""  # of the client
     is_stream: bool = False
     wants_usage: bool = False  # the caller asked for the usage event of a stream
     model: PublicModel | None = None
@@ -169,6 +248,14 @@ class Call:
     bound: Bound | None = None
     max_output_tokens: int | None = None  # put into the request because a budget applies and the caller gave none
     takes: tuple[Take, ...] = ()
+    model_budgets: tuple[BudgetRef, ...] = ()  # of the models it may go to
+    limits: tuple[LimitRef, ...] = ()
+    counts: tuple[Count, ...] = ()
+    is_counted_remotely: bool = False  # the counts are in Redis, not in the database
+    room: tuple[Room, ...] = ()  # what its admission found of its limits
+    warnings: tuple[str, ...] = ()  # budgets that are nearly spent
+    custom_id: str | None = None
+    client_metadata: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate
@@ -215,6 +302,18 @@ class Booking:
 
 
 @dataclass(frozen=True, slots=True)
+class Recount:
+    """What a settlement changes in a limit's counter: a call that ended, tokens that were not used after all."""
+
+    subject: str
+    unit: str
+    start: int
+    end: int
+    change: int
+    is_remote: bool = False  # the counter is in Redis
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What is booked for a call: everything a usage row, the ledger and the budgets need, and nothing else.
 
@@ -242,3 +341,8 @@ class Settlement:
     duration_ms: int
     attempts: tuple[tuple[str, str], ...]
     error: str | None
+    recounts: tuple[Recount, ...] = ()
+    team_id: int | None = None
+    charge_lines: tuple[tuple[str, int, int], ...] = ()  # what, units, rate
+    custom_id: str | None = None
+    client_metadata: str | None = None

@@ -20,7 +20,11 @@ def test_what_is_excused_from_a_limit_is_still_there_and_still_too_long(monkeypa
     broken = rules.sizes(ROOT)
     for place in ("migrations/versions/", "services/__init__.py"):
         assert any(line.startswith(place) for line in broken), place
-    assert len({line.split(":")[0].split(" ")[0] for line in broken}) == 2
+    assert {line.split(":")[0].split(" ")[0] for line in broken} == {
+        "migrations/versions/0001_spine.py",
+        "migrations/versions/0002_governance.py",
+        "services/__init__.py",
+    }
 
 
 def test_files_of_tests_are_short_too():

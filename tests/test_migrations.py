@@ -34,7 +34,7 @@ SCHEMA = {
 def engine(app):
     """A migrated database with a row in most tables."""
     here = app.extensions["gateway"]
-    budgets.put(here.engine, Actor("t"), user="api-tokens", key_id=None, unit="tokens", limit="99", period="day")
+    budgets.put(here.engine, Actor("t"), scope="user", owner="api-tokens", unit="tokens", limit="99", period="day")
     client = app.test_client()
     assert client.post("/v1/chat/completions", json=chat(model="echo"), headers=AUTH).status_code == 200
     assert client.post("/register", json={"username": "ana", "password": "correct horse"}).status_code == 201

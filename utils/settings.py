@@ -56,6 +56,30 @@ def is_weak(secret: str, shortest: int = MIN_SECRET) -> bool:
     return len(secret) < shortest or secret.lower() in COMMON_SECRETS or len(set(secret)) == 1
 
 
+def weak_secrets(
+    secrets_: Mapping[str, str],
+    tokens: tuple[str, ...],
+    passwords: Mapping[str, str],
+    shortest_token: int,
+    shortest_password: int,
+) -> list[str]:
+    """What staging and production refuse to start with, one line each; an empty password is none."""
+    found = [
+        f"{name}: missing, well-known or shorter than {MIN_SECRET}. Fix: `flask config new-key`"
+        for name, value in secrets_.items()
+        if is_weak(value)
+    ]
+    if any(is_weak(token, shortest_token) for token in tokens):
+        found.append(
+            f"API_AUTH_TOKENS: each token needs {shortest_token} characters or more. Fix: lengthen the short ones"
+        )
+    return found + [
+        f"{name}: well-known or shorter than {shortest_password}. Fix: choose a better one, or leave it empty"
+        for name, value in passwords.items()
+        if value and is_weak(value, shortest_password)
+    ]
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can connect there."""
     return host in ("localhost", "::1") or host.startswith("127.")

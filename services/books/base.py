@@ -4,13 +4,13 @@ The guard stands in the statement that takes the money, so no two calls can both
 Budgets are always taken in id order, all or nothing.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from services.books import statements as sql
 from services.pricing import tokens_of
-from services.types import Settlement, Take
+from services.types import Count, Recount, Settlement, Take, WindowState
 from utils import clock, jsonx
 
 T = TypeVar("T")
@@ -30,19 +30,20 @@ class BooksRefused(BooksUnavailable):
     """The database will not take these values, now or later."""
 
 
-class BudgetRefused(Exception):
-    """One budget cannot take its amount; the transaction is undone."""
+class HoldRefused(Exception):
+    """One budget or limit has no room for its amount; the transaction is undone."""
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRow:
-    """An admitted call as stored. `takes` is JSON [[budget id, period start, amount, unit, is prepaid], …]."""
+    """An admitted call as stored; `takes` and `counts` are JSON, see models_books.py."""
 
     request_id: str
     owner: str
     created_ms: int
     deadline_ms: int
     takes: str
+    counts: str
     call: str  # JSON, made and read by services/settlement.py
 
 
@@ -58,6 +59,18 @@ class Standing:
     def left(self) -> int:
         """What a new call may still take; negative after an overrun or a lowered limit."""
         return self.limit - self.spent - self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an admission found.
+
+    Of each limit, by its subject: what is used in this period and in the one before. Of each budget, by its number:
+    what is gone, and its ceiling.
+    """
+
+    counters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    budgets: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Transaction(Protocol):
@@ -77,7 +90,7 @@ class Books:
         The work may be done twice, so it must have no effect outside the transaction.
 
         Raises:
-            BudgetRefused: raised by the work, which has undone its own statements.
+            HoldRefused: raised by the work, which has undone its own statements.
             BooksUnavailable: locked, full, gone or too slow.
         """
         raise NotImplementedError
@@ -94,14 +107,23 @@ class Books:
         """Give every connection back."""
         raise NotImplementedError
 
-    def reserve(self, hold: HoldRow, takes: Sequence[Take]) -> None:
-        """Take the amounts from every budget and store the hold, or do nothing.
+    def reserve(self, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count] = ()) -> Held:
+        """Count the call against every limit, take the amounts from every budget and store the hold, or do nothing.
 
         Raises:
-            BudgetRefused: a budget is too small, or gone.
+            HoldRefused: a limit has no room; a budget is too small, or gone.
             BooksUnavailable: see `transact`.
         """
-        self.transact(lambda books: _reserve(books, hold, takes))
+        return self.transact(lambda books: _reserve(books, hold, takes, counts))
+
+    def count(self, counts: Sequence[Count]) -> Held:
+        """Count a request that costs nothing and is not held, or do nothing.
+
+        Raises:
+            HoldRefused: a limit has no room.
+            BooksUnavailable: see `transact`.
+        """
+        return self.transact(lambda books: Held(_count(books, counts)))
 
     def settle(self, settlement: Settlement) -> bool:
         """Book a call once: held becomes spent, usage row and ledger are written. False = it was booked before.
@@ -141,6 +163,23 @@ class Books:
         rows = self.read(sql.STANDING, (take.period_start, take.budget.id))
         return Standing(*rows[0]) if rows else None
 
+    def window(self, subject: str) -> WindowState:
+        """The counter of a limit as stored; all zeros where nothing was counted yet.
+
+        Raises:
+            BooksUnavailable: see `read`.
+        """
+        rows = self.read(sql.WINDOW, (subject,))
+        return WindowState(*rows[0]) if rows else WindowState()
+
+    def forget_windows(self, before_s: int) -> None:
+        """Remove counters of limits whose period ended before that moment.
+
+        Raises:
+            BooksUnavailable: see `transact`.
+        """
+        self.transact(lambda books: books.execute(sql.FORGET_WINDOWS, (before_s,)))
+
     def overdue(self, now_ms: int) -> list[HoldRow]:
         """Holds past their deadline, at most 500."""
         return [HoldRow(*row) for row in self.read(sql.OVERDUE, (now_ms,))]
@@ -161,6 +200,7 @@ def usage_values(s: Settlement) -> tuple[Any, ...]:
         s.created_ms,
         s.user_id,
         s.key_id,
+        s.team_id,
         s.model,
         s.provider,
         s.upstream_model,
@@ -175,17 +215,27 @@ def usage_values(s: Settlement) -> tuple[Any, ...]:
         usage.cache_read_input_tokens,
         usage.cache_creation_input_tokens,
         usage.reasoning_output_tokens,
+        usage.input_audio_tokens,
+        usage.output_audio_tokens,
         s.cost_nanousd,
         price and price.input_rate,
         price and price.output_rate,
         price and price.cache_read_rate,
         price and price.cache_creation_rate,
         price and price.source,
+        jsonx.dumps(s.charge_lines).decode() if s.charge_lines else None,
         s.first_byte_ms,
         s.duration_ms,
         jsonx.dumps(s.attempts).decode() if s.attempts else None,
         s.error,
+        s.custom_id,
+        s.client_metadata,
     )
+
+
+def stored(recounts: Sequence[Recount]) -> list[Recount]:
+    """The changes of counters that are in the database, in the order in which their rows are locked."""
+    return sorted((change for change in recounts if not change.is_remote), key=lambda change: change.subject)
 
 
 def entries_of(s: Settlement) -> list[Entry]:
@@ -197,19 +247,51 @@ def entries_of(s: Settlement) -> list[Entry]:
     return [entry for entry in entries if entry[3] or entry[4]]
 
 
-def _reserve(books: Transaction, hold: HoldRow, takes: Sequence[Take]) -> None:
+def _reserve(books: Transaction, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count]) -> Held:
+    counters = _count(books, counts)
+    budgets = {}
     for index, take in enumerate(takes):
-        if books.execute(sql.TAKE, (take.period_start, take.amount, take.budget.id, take.amount)).rowcount != 1:
+        rows = books.execute(sql.TAKE, (take.period_start, take.amount, take.budget.id, take.amount)).fetchall()
+        if not rows:
             for taken in takes[:index]:
                 books.execute(sql.MOVE, (taken.amount, 0, taken.budget.id, taken.period_start))
-            raise BudgetRefused
-    values = (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, len(takes), len(takes))
-    books.execute(sql.HOLD, (*values, hold.takes, hold.call))
+            _uncount(books, counts)
+            raise HoldRefused
+        budgets[take.budget.id] = rows[0]
+    wanted = len(takes) + len(counts)
+    values = (hold.request_id, hold.owner, hold.created_ms, hold.deadline_ms, wanted, wanted)
+    books.execute(sql.HOLD, (*values, hold.takes, hold.counts, hold.call))
+    return Held(counters, budgets)
+
+
+def _count(books: Transaction, counts: Sequence[Count]) -> dict[str, tuple[int, int]]:
+    counters = {}
+    for index, count in enumerate(counts):
+        limit, amount = count.limit, count.amount
+        values = (limit.subject, count.start, count.end, amount, amount, limit.amount, count.left_ppm, limit.amount)
+        rows = books.execute(sql.COUNT_CALL, values).fetchall()
+        if not rows:
+            _uncount(books, counts[:index])
+            raise HoldRefused
+        counters[limit.subject] = rows[0]
+    return counters
+
+
+def _uncount(books: Transaction, counts: Sequence[Count]) -> None:
+    for count in counts:
+        _recount(books, Recount(count.limit.subject, count.limit.unit, count.start, count.end, -count.amount))
+
+
+def _recount(books: Transaction, change: Recount) -> None:
+    values = (change.start, change.change, change.change, change.end, change.change, change.change, change.subject)
+    books.execute(sql.RECOUNT, values)
 
 
 def _settle(books: Transaction, settlement: Settlement) -> bool:
     if not books.execute(sql.UNHOLD, (settlement.request_id,)).fetchall():
         return _settle_without_hold(books, settlement)
+    for change in stored(settlement.recounts):
+        _recount(books, change)
     for booking in settlement.bookings:
         books.execute(sql.MOVE, (booking.held, booking.booked, booking.budget_id, booking.period_start))
     books.execute(sql.USAGE, usage_values(settlement))
@@ -218,7 +300,10 @@ def _settle(books: Transaction, settlement: Settlement) -> bool:
 
 
 def _release(books: Transaction, request_id: str) -> None:
-    for (takes,) in books.execute(sql.UNHOLD, (request_id,)).fetchall():
+    for takes, counts in books.execute(sql.UNHOLD, (request_id,)).fetchall():
+        for subject, unit, start, end, amount, *remote in jsonx.loads(counts):
+            if not any(remote):
+                _recount(books, Recount(subject, unit, start, end, -amount))
         for budget_id, period_start, amount, *_ in jsonx.loads(takes):
             books.execute(sql.MOVE, (amount, 0, budget_id, period_start))
 

@@ -18,13 +18,15 @@ from services.books.base import (
     BooksRefused,
     BooksUnavailable,
     BooksUnsure,
-    BudgetRefused,
+    Held,
+    HoldRefused,
     HoldRow,
     Transaction,
     entries_of,
+    stored,
     usage_values,
 )
-from services.types import Settlement, Take
+from services.types import Count, Settlement, Take
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -59,9 +61,16 @@ class PostgresBooks(Books):
 
         return cls(connect, pool_size=pool_size)
 
-    def reserve(self, hold: HoldRow, takes: Sequence[Take]) -> None:
+    def reserve(self, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count] = ()) -> Held:
         """See Books.reserve."""
+        wanted = len(takes) + len(counts)
         values = (
+            [count.limit.subject for count in counts],
+            [count.start for count in counts],
+            [count.end for count in counts],
+            [count.amount for count in counts],
+            [count.left_ppm for count in counts],
+            [count.limit.amount for count in counts],
             [take.budget.id for take in takes],
             [take.period_start for take in takes],
             [take.amount for take in takes],
@@ -69,23 +78,34 @@ class PostgresBooks(Books):
             hold.owner,
             hold.created_ms,
             hold.deadline_ms,
-            len(takes),
+            wanted,
             hold.takes,
+            hold.counts,
             hold.call,
         )
         try:
-            self._once(sql.PG_RESERVE, values)
+            rows = self._once(sql.PG_RESERVE, values)
         except errors.UniqueViolation:
-            return  # an attempt whose answer was lost had been stored
+            return Held()  # an attempt whose answer was lost had been stored
         except errors.CheckViolation as exc:
-            raise BudgetRefused from exc
+            raise HoldRefused from exc
+        found = {name: (int(first), int(second)) for name, first, second in rows}
+        ids = {take.budget.id for take in takes}
+        return Held(
+            {count.limit.subject: found[count.limit.subject] for count in counts},
+            {number: found[f"b{number}"] for number in ids},
+        )
 
     def settle(self, settlement: Settlement) -> bool:
         """See Books.settle."""
-        bookings, entries = settlement.bookings, entries_of(settlement)
+        bookings, entries, recounts = settlement.bookings, entries_of(settlement), stored(settlement.recounts)
         nanousd, tokens = next((entry[3:] for entry in entries if entry[0] == "user"), (0, 0))
         values = (
             settlement.request_id,
+            [change.subject for change in recounts],
+            [change.start for change in recounts],
+            [change.end for change in recounts],
+            [change.change for change in recounts],
             [b.budget_id for b in bookings],
             [b.period_start for b in bookings],
             [b.held for b in bookings],

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from services.books.base import Books, BooksRefused, BooksUnavailable, BudgetRefused, Transaction
+from services.books.base import Books, BooksRefused, BooksUnavailable, HoldRefused, Transaction
 from utils import clock, native
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class SqliteBooks(Books):
             for item in items:
                 try:
                     item.result, item.error = item.work(connection), None
-                except BudgetRefused as exc:
+                except HoldRefused as exc:
                     item.error = exc
             connection.execute("COMMIT")
         finally:

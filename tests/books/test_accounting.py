@@ -13,6 +13,7 @@ from models import Budget, UsageRecord
 from services import periods
 from services.accounting import Accounting
 from services.books.base import BooksRefused, BooksUnavailable, BooksUnsure
+from services.books.statements import UNHOLD
 from services.errors import AccountingUnavailable, BudgetExceeded
 from services.settlement import settlement_of
 from services.spool import Spool, SpoolUnavailable, read_notes
@@ -158,9 +159,9 @@ def test_texts_that_the_database_refuses_are_left_out(gateway, accounting, books
 
 
 def test_a_budget_others_keep_taking_is_refused_in_the_end(gateway, accounting, books, budget, monkeypatch):
-    from services.books.base import BudgetRefused
+    from services.books.base import HoldRefused
 
-    monkeypatch.setattr(Failing, "reserve", lambda *_: (_ for _ in ()).throw(BudgetRefused), raising=False)
+    monkeypatch.setattr(Failing, "reserve", lambda *_: (_ for _ in ()).throw(HoldRefused), raising=False)
     with pytest.raises(BudgetExceeded, match="10,000 tokens"):
         accounting.reserve(call(gateway, 1, budget), DEMAND)
     with pytest.raises(BudgetExceeded):
@@ -168,9 +169,9 @@ def test_a_budget_others_keep_taking_is_refused_in_the_end(gateway, accounting, 
 
 
 def test_budgets_that_cannot_be_read(gateway, accounting, books, budget, monkeypatch):
-    from services.books.base import BudgetRefused
+    from services.books.base import HoldRefused
 
-    monkeypatch.setattr(Failing, "reserve", lambda *_: (_ for _ in ()).throw(BudgetRefused), raising=False)
+    monkeypatch.setattr(Failing, "reserve", lambda *_: (_ for _ in ()).throw(HoldRefused), raising=False)
     books.error = BooksUnavailable("gone")
     with pytest.raises(AccountingUnavailable):
         accounting.reserve(call(gateway, 1, budget), DEMAND)
@@ -377,7 +378,7 @@ def test_a_full_disk_refuses_calls_and_mends_itself(lite, upstream, monkeypatch)
     connection = gateway.books._open()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
-    statuses = {client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code for _ in range(40)}
+    statuses = {client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code for _ in range(200)}
     assert statuses == {200, 503}
     assert len(gateway.accounting._pending) == 5
     connection.execute("PRAGMA max_page_count = 1000000")
@@ -411,9 +412,7 @@ def test_a_postgres_that_is_away_or_slow(request, make_app, templates, upstream,
         other.execute("LOCK TABLE holds IN ACCESS EXCLUSIVE MODE")
         assert client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 503
         with pytest.raises(BooksUnavailable):
-            gateway.books.transact(
-                lambda books: books.execute("DELETE FROM holds WHERE request_id = ? RETURNING takes", ("x",))
-            )
+            gateway.books.transact(lambda books: books.execute(UNHOLD, ("x",)))
     with gateway.books._connected(), pytest.raises(BooksUnavailable, match="busy"):
         gateway.books.overdue(0)
     assert client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 200

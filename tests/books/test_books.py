@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow, Hold, LedgerEntry, UsageRecord, User
 from services import ledger
-from services.books.base import BooksRefused, BudgetRefused, HoldRow
+from services.books.base import BooksRefused, HoldRefused, HoldRow
 from services.types import Booking, BudgetRef, Price, Settlement, Take, Usage
 from utils import jsonx
 
@@ -37,7 +37,7 @@ def hold(request_id, takes=(), owner="place.1.x", deadline=10**13):
     record = [(t.budget.id, t.period_start, t.amount, t.budget.unit, False) for t in takes]
     note = {"user": 1, "key": None, "model": "fast", "op": "chat", "stream": False, "in": 10}
     return HoldRow(
-        request_id, owner, 1_790_000_000_000, deadline, jsonx.dumps(record).decode(), jsonx.dumps(note).decode()
+        request_id, owner, 1_790_000_000_000, deadline, jsonx.dumps(record).decode(), "[]", jsonx.dumps(note).decode()
     )
 
 
@@ -100,7 +100,7 @@ def test_a_budget_takes_no_more_than_its_limit(gateway, session, make_budget):
     take = Take(budget, 0, 20_000)
     gateway.books.reserve(hold("r1", [take]), [take])
     gateway.books.reserve(hold("r2", [take]), [take])
-    with pytest.raises(BudgetRefused):
+    with pytest.raises(HoldRefused):
         gateway.books.reserve(hold("r3", [take]), [take])
     assert window(session, budget) == (0, 40_000)
     assert count(session, Hold) == 2
@@ -110,7 +110,7 @@ def test_the_exact_rest_fits_and_one_more_does_not(gateway, session, make_budget
     budget = make_budget(50_000)
     for request_id, amount in (("r1", 49_999), ("r2", 1)):
         gateway.books.reserve(hold(request_id), [Take(budget, 0, amount)])
-    with pytest.raises(BudgetRefused):
+    with pytest.raises(HoldRefused):
         gateway.books.reserve(hold("r3"), [Take(budget, 0, 1)])
     assert window(session, budget) == (0, 50_000)
 
@@ -121,7 +121,7 @@ def test_several_budgets_are_taken_all_or_nothing(gateway, session, make_budget,
     limits[short] = 10
     budgets = [make_budget(limits[0]), make_budget(limits[1], "tokens"), make_budget(limits[2], "tokens", "day")]
     takes = [Take(budget, 0, 50) for budget in budgets]
-    with pytest.raises(BudgetRefused):
+    with pytest.raises(HoldRefused):
         gateway.books.reserve(hold("r1", takes), takes)
     assert [window(session, budget) in (None, (0, 0)) for budget in budgets] == [True] * 3
     assert count(session, Hold) == 0
@@ -131,7 +131,7 @@ def test_a_deleted_budget_refuses(gateway, session, make_budget):
     budget = make_budget(100)
     session.query(Budget).delete()
     session.commit()
-    with pytest.raises(BudgetRefused):
+    with pytest.raises(HoldRefused):
         gateway.books.reserve(hold("r1"), [Take(budget, 0, 1)])
 
 
@@ -152,7 +152,7 @@ def test_more_than_held_is_booked_in_full_and_the_budget_then_refuses(gateway, s
     booking = Booking(budget.id, 0, "usd", 10_000, 90_000)
     gateway.books.settle(settlement("r1", user, [booking], cost_nanousd=90_000, is_overrun=True))
     assert window(session, budget) == (90_000, 0)
-    with pytest.raises(BudgetRefused):
+    with pytest.raises(HoldRefused):
         gateway.books.reserve(hold("r2"), [Take(budget, 0, 1)])
     assert ledger.verify(gateway.engine).differences == ()
 
@@ -164,7 +164,7 @@ def test_a_limit_below_what_is_spent_refuses_and_stays_consistent(gateway, sessi
     session.query(Budget).update({"limit_amount": 5})
     session.commit()
     gateway.books.settle(settlement("r1", user, [Booking(budget.id, 0, "usd", 20_000, 13_500)]))
-    with pytest.raises(BudgetRefused):
+    with pytest.raises(HoldRefused):
         gateway.books.reserve(hold("r2"), [Take(budget, 0, 1)])
     assert ledger.verify(gateway.engine).differences == ()
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from models import Budget
 from services import ledger
-from services.accounting import ROUNDS
-from services.books.base import Books, BooksRefused, BudgetRefused
+from services.admission import ROUNDS
+from services.books.base import Books, BooksRefused, HoldRefused
 from services.types import Booking
 from tests.books.test_accounting import DEMAND, Failing, accounting, books, budget, call  # noqa: F401 - fixtures
 from tests.books.test_books import hold, make_budget, settlement, user, window  # noqa: F401 - fixtures
@@ -23,10 +23,10 @@ def test_a_call_whose_budget_vanishes_in_the_last_round_is_held_all_the_same(gat
     """Others take what it wants, round after round, until somebody deletes the budget: nothing limits it any more."""
     rounds = []
 
-    def reserve(self, row, takes):
+    def reserve(self, row, takes, counts):
         if takes:
-            raise BudgetRefused
-        self.books.reserve(row, takes)
+            raise HoldRefused
+        return self.books.reserve(row, takes, counts)
 
     def standing(self, take):
         rounds.append(take)

@@ -29,7 +29,7 @@ CLEAN_S = 30  # from the end of the load until the books agree
 def test_every_call_that_reached_an_upstream_is_booked_once(app, engine, database, serve, upstream, worker_class):
     """Each call has a key of its own, so its row can be told from all others."""
     with_upstream(app, upstream)
-    budgets.put(engine, Actor("tests"), user="admin", key_id=None, unit="usd", limit="1000", period="day")
+    budgets.put(engine, Actor("tests"), scope="user", owner="admin", unit="usd", limit="1000", period="day")
     secrets = _keys(app, engine, CALLS * 2)
     served = serve(DATABASE_URL=database, WORKER_CLASS=worker_class, WEB_CONCURRENCY=str(WORKERS))
     killer = _Killer(served, upstream)

@@ -27,9 +27,9 @@ NUMBERS = re.compile(
 def test_eight_processes_of_fifty_threads_never_overspend_one_budget(app, engine, database, serve, upstream, run):
     with_upstream(app, upstream)
     usd = f"{LIMIT_USD / 10**9:.9f}"
-    budgets.put(engine, Actor("tests"), user="api-tokens", key_id=None, unit="usd", limit=usd, period="total")
+    budgets.put(engine, Actor("tests"), scope="user", owner="api-tokens", unit="usd", limit=usd, period="total")
     budgets.put(
-        engine, Actor("tests"), user="api-tokens", key_id=None, unit="tokens", limit=str(LIMIT_TOKENS), period="month"
+        engine, Actor("tests"), scope="user", owner="api-tokens", unit="tokens", limit=str(LIMIT_TOKENS), period="month"
     )
     served = serve(
         DATABASE_URL=database,

@@ -21,7 +21,7 @@ def engine(app):
 
 
 def limit(app, amount, unit="usd"):
-    budgets.put(engine(app), Actor("tests"), user="api-tokens", key_id=None, unit=unit, limit=amount, period="total")
+    budgets.put(engine(app), Actor("tests"), scope="user", owner="api-tokens", unit=unit, limit=amount, period="total")
     app.extensions["gateway"].catalog.refresh()
 
 

@@ -22,10 +22,8 @@ def engine(app):
 
 
 def limit(app, amount, unit="usd", period="total", **scope):
-    scope = scope or {"user": "api-tokens"}
-    budgets.put(
-        engine(app), ME, user=scope.get("user"), key_id=scope.get("key_id"), unit=unit, limit=str(amount), period=period
-    )
+    kind, owner = next(iter(scope.items()), ("user", "api-tokens"))
+    budgets.put(engine(app), ME, scope=kind, owner=str(owner), unit=unit, limit=str(amount), period=period)
     app.extensions["gateway"].catalog.refresh()
 
 
@@ -85,7 +83,7 @@ def test_money_that_is_only_held_may_come_back_at_once(fast):
 def test_a_budget_of_a_key(fast):
     with Session(engine(fast)) as session:
         key = session.query(ApiKey).filter_by(kind="environment").one()
-    limit(fast, 1, "tokens", key_id=key.id)
+    limit(fast, 1, "tokens", key=key.id)
     assert f"key `{key.hint}`" in post(fast).json["error"]["message"]
 
 
@@ -93,7 +91,7 @@ def test_both_budgets_must_fit(fast):
     limit(fast, 100, "usd")
     with Session(engine(fast)) as session:
         key_id = session.query(ApiKey).filter_by(kind="environment").one().id
-    limit(fast, 100, "usd", key_id=key_id)
+    limit(fast, 100, "usd", key=key_id)
     limit(fast, 10_000, "tokens", "month")
     assert post(fast).status_code == 200
     assert windows(fast) == [(3450, 0), (3450, 0), (8, 0)]
@@ -286,15 +284,14 @@ def test_prepaid_tokens_are_used_up_but_not_by_free_models(app, upstream):
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
-        ({"user": "nobody", "key_id": None, "unit": "usd", "limit": "1"}, NotFound),
-        ({"user": None, "key_id": 99, "unit": "usd", "limit": "1"}, NotFound),
-        ({"user": None, "key_id": None, "unit": "usd", "limit": "1"}, InvalidRequest),
-        ({"user": "admin", "key_id": 1, "unit": "usd", "limit": "1"}, InvalidRequest),
-        ({"user": "admin", "key_id": None, "unit": "usd", "limit": "-1"}, InvalidRequest),
-        ({"user": "admin", "key_id": None, "unit": "usd", "limit": "many"}, InvalidRequest),
-        ({"user": "admin", "key_id": None, "unit": "tokens", "limit": "1e40"}, InvalidRequest),
-        ({"user": "admin", "key_id": None, "unit": "tokens", "limit": "NaN"}, InvalidRequest),
-        ({"user": "admin", "key_id": None, "unit": "usd", "limit": "1", "timezone": "Mars/Base"}, InvalidRequest),
+        ({"scope": "user", "owner": "nobody", "unit": "usd", "limit": "1"}, NotFound),
+        ({"scope": "key", "owner": "99", "unit": "usd", "limit": "1"}, NotFound),
+        ({"scope": "planet", "owner": "1", "unit": "usd", "limit": "1"}, InvalidRequest),
+        ({"scope": "user", "owner": "admin", "unit": "usd", "limit": "-1"}, InvalidRequest),
+        ({"scope": "user", "owner": "admin", "unit": "usd", "limit": "many"}, InvalidRequest),
+        ({"scope": "user", "owner": "admin", "unit": "tokens", "limit": "1e40"}, InvalidRequest),
+        ({"scope": "user", "owner": "admin", "unit": "tokens", "limit": "NaN"}, InvalidRequest),
+        ({"scope": "user", "owner": "admin", "unit": "usd", "limit": "1", "timezone": "Mars/Base"}, InvalidRequest),
     ],
 )
 def test_budgets_that_cannot_be(lite, fields, kind):

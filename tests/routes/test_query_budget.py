@@ -13,7 +13,7 @@ from services.books.sqlite import SqliteBooks
 from tests.helpers import AUTH, chat, last, with_upstream
 
 # A transaction on SQLite is a handful of statements in this process; on Postgres each is one round trip.
-RESERVE = {"sqlite": ["BEGIN", "INSERT holds", "COMMIT"], "postgres": ["WITH want"]}
+RESERVE = {"sqlite": ["BEGIN", "INSERT holds", "COMMIT"], "postgres": ["WITH counts"]}
 SETTLE = {
     "sqlite": ["BEGIN", "DELETE holds", "INSERT usage", "INSERT ledger_entries", "UPDATE users", "COMMIT"],
     "postgres": ["WITH gone"],
@@ -24,11 +24,11 @@ WITH_BUDGET = {
         *["BEGIN", "DELETE holds", "UPDATE budget_windows", "INSERT usage"],
         *["INSERT ledger_entries", "UPDATE users", "INSERT ledger_entries", "COMMIT"],
     ],
-    "postgres": ["WITH want", "WITH gone"],
+    "postgres": ["WITH counts", "WITH gone"],
 }
 REFUSED = {
     "sqlite": ["BEGIN", "INSERT budget_windows", "COMMIT", "SELECT budgets"],
-    "postgres": ["WITH want", "SELECT budgets"],
+    "postgres": ["WITH counts", "SELECT budgets"],
 }
 
 
@@ -111,7 +111,7 @@ def test_a_call_costs_two_transactions(warm, kind, is_stream):
 
 def test_a_budget_costs_no_further_transaction(warm, kind):
     here = warm.extensions["gateway"]
-    budgets.put(here.engine, Actor("t"), user="api-tokens", key_id=None, unit="usd", limit="1", period="total")
+    budgets.put(here.engine, Actor("t"), scope="user", owner="api-tokens", unit="usd", limit="1", period="total")
     here.catalog.refresh()
     client = warm.test_client()
     client.post("/v1/chat/completions", json=chat(max_tokens=9), headers=AUTH)  # who calls is looked up anew
@@ -123,7 +123,7 @@ def test_a_budget_costs_no_further_transaction(warm, kind):
 
 def test_a_spent_budget_costs_one_try_and_one_look(warm, kind):
     here = warm.extensions["gateway"]
-    budgets.put(here.engine, Actor("t"), user="api-tokens", key_id=None, unit="usd", limit="0", period="total")
+    budgets.put(here.engine, Actor("t"), scope="user", owner="api-tokens", unit="usd", limit="0", period="total")
     here.catalog.refresh()
     client = warm.test_client()
     client.post("/v1/chat/completions", json=chat(), headers=AUTH)
@@ -136,7 +136,7 @@ def test_a_wrong_key_is_looked_up_once(warm):
     client, stranger = warm.test_client(), {"Authorization": f"Bearer {keys.new_secret()}"}
     with statements(warm) as seen:
         assert client.post("/v1/chat/completions", json=chat(), headers=stranger).status_code == 401
-    assert seen == ["SELECT api_keys"]
+    assert seen == ["SELECT retired_secrets"]
     with statements(warm) as seen:
         for _ in range(3):
             assert client.post("/v1/chat/completions", json=chat(), headers=stranger).status_code == 401

@@ -6,7 +6,7 @@ from flask import Flask
 from sqlalchemy import select, text
 
 import config as settings
-from models import AuditEntry, Budget, User
+from models import ApiKey, AuditEntry, Budget, User
 from services import docs
 from tests.conftest import PASSWORD, SECRETS
 from tests.helpers import AUTH, chat, with_upstream
@@ -176,9 +176,10 @@ def test_budgets_are_set_changed_and_shown(command, session):
     key = ["budgets", "set", "--key", "1", "--unit", "tokens", "--limit", "1000"]
     assert command(*key) == (0, "Budget set.\n")
     assert (row.limit_amount, row.timezone) == (20_000_000_000, "Europe/Lisbon")
+    called = find(session, ApiKey, id=1).hint
     assert command("budgets", "show")[1].splitlines() == [
-        f"user {row.scope_id}  month: limit $20.00, spent $0.00, held $0.00",
-        "key 1  total: limit 1,000 tokens, spent 0 tokens, held 0 tokens",
+        "user admin  month: limit $20.00, spent $0.00, held $0.00",
+        f"key {called}  total: limit 1,000 tokens, spent 0 tokens, held 0 tokens",
     ]
 
 
@@ -186,9 +187,9 @@ def test_budgets_are_set_changed_and_shown(command, session):
     ("arguments", "status", "said"),
     [
         (["--user", "nobody", "--unit", "usd", "--limit", "1"], 78, "There is no user `nobody`."),
-        (["--key", "999", "--unit", "usd", "--limit", "1"], 78, "There is no key 999."),
-        (["--unit", "usd", "--limit", "1"], 78, "Name a user or a key."),
-        (["--user", "admin", "--key", "1", "--unit", "usd", "--limit", "1"], 78, "Name a user or a key."),
+        (["--key", "999", "--unit", "usd", "--limit", "1"], 78, "There is no key `999`."),
+        (["--unit", "usd", "--limit", "1"], 78, "Name one of --user"),
+        (["--user", "admin", "--key", "1", "--unit", "usd", "--limit", "1"], 78, "Name one of --user"),
         (["--user", "admin", "--unit", "usd", "--limit", "much"], 78, "`much` is not an amount."),
         (["--user", "admin", "--unit", "usd", "--limit", "nan"], 78, "nan"),
         (["--user", "admin", "--unit", "tokens", "--limit", "-1"], 78, "`-1` is out of range."),

@@ -1,0 +1,58 @@
+"""Headers that tell a caller where its limits and budgets stand, on good answers and on refusals."""
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from services import counting
+from services.errors import RateLimited
+from services.types import Call, Room
+from utils import clock
+
+MAX_CHARS: Final = 1000
+
+
+def of_call(call: Call) -> dict[str, str]:
+    """Of an admitted call."""
+    headers = of_rooms(call.room)
+    if call.warnings:
+        headers["x-gateway-budget-warning"] = "; ".join(call.warnings)[:MAX_CHARS]
+    return headers
+
+
+def of_refusal(exc: RateLimited) -> dict[str, str]:
+    """Of a call that a limit refused."""
+    return of_rooms([exc.room])
+
+
+def of_rooms(rooms: Iterable[Room]) -> dict[str, str]:
+    """OpenAI's names for requests and tokens, each for its strictest limit; the short ones for the strictest of all."""
+    by_unit: dict[str, Room] = {}
+    for room in rooms:
+        known = by_unit.get(room.limit.unit)
+        if known is None or room.share < known.share:
+            by_unit[room.limit.unit] = room
+    if not by_unit:
+        return {}
+    headers: dict[str, str] = {}
+    for unit in (counting.REQUESTS, counting.TOKENS):
+        if unit in by_unit:
+            headers[f"x-ratelimit-limit-{unit}"] = str(by_unit[unit].limit.amount)
+            headers[f"x-ratelimit-remaining-{unit}"] = str(by_unit[unit].left)
+            headers[f"x-ratelimit-reset-{unit}"] = duration(by_unit[unit].resets_in_s)
+    strictest = min(by_unit.values(), key=lambda room: room.share)
+    return headers | {
+        "X-RateLimit-Limit": str(strictest.limit.amount),
+        "X-RateLimit-Remaining": str(strictest.left),
+        "X-RateLimit-Reset": str(math.ceil(clock.now_s() + strictest.resets_in_s)),
+        "x-gateway-limit": f"{strictest.limit.scope} {strictest.limit.unit} {counting.span_of(strictest.limit)}",
+    }
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: `1s`, `6m0s`, `120ms`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else "") + f"{rest}s"

@@ -1,0 +1,146 @@
+"""Limits as they are set: so many requests, tokens or concurrent calls for a user, key, team, model or address.
+
+How much of one is used is the books' affair (or Redis's); see docs/limits.md.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from sqlalchemy import Engine, inspect, select, tuple_
+from sqlalchemy.orm import Session
+
+from models import Limit, LimitWindow
+from services import audit, counting, owners
+from services.errors import InvalidRequest, NotFound
+from services.types import LimitRef, WindowState
+from utils import clock
+
+UNITS: Final = ("requests", "tokens", "concurrent")
+SCOPES: Final = (*owners.SCOPES, "address")
+MAX_AMOUNT: Final = 10**12
+
+
+def put(  # noqa: PLR0913 - what a limit is made of
+    engine: Engine, actor: audit.Actor, *, scope: str, owner: str, unit: str, limit: str | int, period: str
+) -> None:
+    """Make a limit or change its amount. `owner` as services/owners.py reads it; of an address it is not looked at.
+
+    Raises:
+        InvalidRequest: a value that cannot be.
+        NotFound: no such owner.
+    """
+    amount = parse_amount(limit)
+    check_kind(unit, period)
+    with Session(engine) as session, session.begin():
+        scope_id = 0 if scope == "address" else owners.find(session, scope, owner)
+        row = find(session, scope, scope_id, unit, period)
+        change(session, actor, row or Limit(scope=scope, scope_id=scope_id, unit=unit, period=period), amount)
+
+
+def remove(engine: Engine, actor: audit.Actor, *, scope: str, owner: str, unit: str, period: str) -> None:
+    """Take a limit away.
+
+    Raises:
+        NotFound: there is none.
+    """
+    with Session(engine) as session, session.begin():
+        row = find(session, scope, 0 if scope == "address" else owners.find(session, scope, owner), unit, period)
+        if row is None:
+            raise NotFound("There is no such limit.", param="limit")
+        delete(session, actor, row)
+
+
+def find(session: Session, scope: str, scope_id: int, unit: str, period: str) -> Limit | None:
+    """The limit of an owner with that unit and period."""
+    return session.scalar(
+        select(Limit).where(
+            Limit.scope == scope, Limit.scope_id == scope_id, Limit.unit == unit, Limit.period == period
+        )
+    )
+
+
+def change(session: Session, actor: audit.Actor, row: Limit, amount: int) -> None:
+    """Set the amount of a limit, which may be a new one, within the caller's transaction."""
+    before = None if inspect(row).transient else row.limit_amount
+    row.limit_amount = amount
+    session.add(row)
+    details = {"unit": row.unit, "period": row.period, "before": before, "after": amount}
+    audit.note(session, actor, "rate_limit_set", row.scope, row.scope_id or None, details)
+
+
+def delete(session: Session, actor: audit.Actor, row: Limit) -> None:
+    """Take a limit away, within the caller's transaction; what was counted is forgotten with time."""
+    details = {"unit": row.unit, "period": row.period, "before": row.limit_amount, "after": None}
+    audit.note(session, actor, "rate_limit_set", row.scope, row.scope_id or None, details)
+    session.delete(row)
+
+
+def refs(session: Session, owned: Iterable[tuple[str, int]]) -> tuple[LimitRef, ...]:
+    """The limits of these (scope, number), in the order in which they are counted."""
+    wanted = tuple_(Limit.scope, Limit.scope_id).in_(list(owned))
+    return tuple(ref_of(row) for row in session.scalars(select(Limit).where(wanted).order_by(Limit.id)))
+
+
+def ref_of(row: Limit) -> LimitRef:
+    """A limit as calls know it. Of an address the subject is completed by each call."""
+    return LimitRef(subject_of(row), row.scope, row.unit, row.limit_amount, row.period)
+
+
+def subject_of(row: Limit) -> str:
+    """The name of the limit's counter; of addresses the beginning of it."""
+    return str(row.id) if row.scope != "address" else f"{row.id}/"
+
+
+def used(engine: Engine, rows: Iterable[Limit]) -> Mapping[int, int]:
+    """How much of these limits counts as used now, by number; an address has no single figure and is left out."""
+    counts = {str(row.id): (row.id, counting.count(ref_of(row), 0, clock.now_s())) for row in rows}
+    with Session(engine) as session:
+        found = session.scalars(select(LimitWindow).where(LimitWindow.subject.in_(list(counts))))
+        return {counts[row.subject][0]: counting.used(counts[row.subject][1], _state(row)) for row in found}
+
+
+def _state(row: LimitWindow) -> WindowState:
+    return WindowState(row.period_start, row.period_end, row.used_amount, row.previous_amount)
+
+
+def parse_amount(limit: str | int) -> int:
+    """An amount as people write it.
+
+    Raises:
+        InvalidRequest: not a whole number, negative, or too large.
+    """
+    text = str(limit).strip()
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_AMOUNT:
+        raise InvalidRequest(f"`{text[:40]}` is not a whole number from 0 to {MAX_AMOUNT}.", param="limit")
+    return int(text)
+
+
+def check_kind(unit: str, period: str) -> None:
+    """Whether unit and period go together.
+
+    Raises:
+        InvalidRequest: they do not.
+    """
+    if unit not in UNITS:
+        raise InvalidRequest(f"`{unit}` is none of {', '.join(UNITS)}.", param="unit")
+    if period not in counting.PERIODS:
+        raise InvalidRequest(f"`{period}` is none of {', '.join(counting.PERIODS)}.", param="period")
+    if (unit == "concurrent") != (period == counting.NONE):
+        raise InvalidRequest("Concurrent calls have the period `none`, everything else has another.", param="period")
+
+
+def lines(engine: Engine) -> Iterator[str]:
+    """Every limit in a line of text."""
+    with Session(engine) as session:
+        rows = session.scalars(select(Limit).order_by(Limit.id)).all()
+        called = owners.names(session, [(row.scope, row.scope_id) for row in rows])
+    gone = used(engine, rows)
+    for row in rows:
+        whose = "every address" if row.scope == "address" else f"{row.scope} {_name(called, row)}"
+        span = "at once" if row.unit == "concurrent" else f"a {row.period}"
+        state = "" if row.scope == "address" else f", {gone.get(row.id, 0):,} used"
+        yield f"{whose}: {row.limit_amount:,} {row.unit} {span}{state}"
+
+
+def _name(called: Mapping[tuple[str, int], str], row: Limit) -> str:
+    return called.get((row.scope, row.scope_id), f"#{row.scope_id}")

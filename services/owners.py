@@ -1,0 +1,54 @@
+"""Who or what a budget or limit belongs to: a user, key, team or model, by the name people know and by number."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from models import ApiKey, Model, Team, User
+from services.errors import InvalidRequest, NotFound
+
+NAMED: Final[dict[str, tuple[type[User | ApiKey | Team | Model], InstrumentedAttribute[str]]]] = {
+    "user": (User, User.username),
+    "key": (ApiKey, ApiKey.hint),
+    "team": (Team, Team.name),
+    "model": (Model, Model.name),
+}
+SCOPES: Final = tuple(NAMED)
+
+
+def find(session: Session, scope: str, given: str) -> int:
+    """The number of a user, team or model by its name; of a key by its number, UUID or hint.
+
+    Raises:
+        NotFound: there is none, or two keys share the hint.
+        InvalidRequest: no such scope.
+    """
+    if scope not in NAMED:
+        raise InvalidRequest(f"`{scope}` is none of {', '.join(SCOPES)}.", param="scope")
+    kind, name = NAMED[scope]
+    found = session.scalars(select(kind.id).where(_key(given) if scope == "key" else name == given).limit(2)).all()
+    if len(found) != 1:
+        raise NotFound(f"There is no {scope} `{given}`.", param=scope)
+    return found[0]
+
+
+def names(session: Session, owners: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """What these (scope, number) are called; one that was deleted is left out."""
+    wanted: dict[str, set[int]] = {}
+    for scope, number in owners:
+        wanted.setdefault(scope, set()).add(number)
+    found = {}
+    for scope, numbers in wanted.items():
+        if scope in NAMED:
+            kind, name = NAMED[scope]
+            rows = session.execute(select(kind.id, name).where(kind.id.in_(numbers)))
+            found.update({(scope, number): called for number, called in rows})
+    return found
+
+
+def _key(given: str) -> ColumnElement[bool]:
+    if given.isascii() and given.isdigit() and len(given) < len(str(2**63)):
+        return ApiKey.id == int(given)
+    return (ApiKey.uuid == given) | (ApiKey.hint == given)
