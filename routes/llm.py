@@ -7,8 +7,9 @@ from flask import Blueprint, Response, request
 
 from routes import headers as limit_headers
 from routes import render
+from services import explain as explanation
 from services.dialects import openai
-from services.errors import InvalidRequest, NotFound
+from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, PublicModel
 from utils.decorators import require_api_key
@@ -42,6 +43,20 @@ def embeddings(caller: Caller) -> Response:
     return _serve(caller, EMBEDDING)
 
 
+@bp.post("/explain")
+@require_api_key
+def explain(caller: Caller) -> Response:
+    """What would become of a request with this body, without asking or charging anybody."""
+    raw = request.get_data(cache=False)
+    call = _call(openai.operation_of(openai.members(raw)), raw, caller)
+    try:
+        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, openai.demand)))
+    except AccountingUnavailable:
+        raise
+    except GatewayError as exc:
+        return render.answer(explanation.of_refusal(call, exc))
+
+
 @bp.get("/models")
 @require_api_key
 def models(caller: Caller) -> Response:
@@ -73,7 +88,7 @@ def health() -> Response:
 
 
 def _serve(caller: Caller, operation: str) -> Response:
-    call = _call(operation, caller)
+    call = _call(operation, request.get_data(cache=False), caller)
     answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=openai.error_event)
     headers = {"x-request-id": call.id, **limit_headers.of_call(call)}
     if call.dropped:
@@ -87,13 +102,13 @@ def _serve(caller: Caller, operation: str) -> Response:
     return response
 
 
-def _call(operation: str, caller: Caller) -> Call:
+def _call(operation: str, raw: bytes, caller: Caller) -> Call:
     """The request as a call.
 
     Raises:
         InvalidRequest: its body, or one of the headers that name it.
     """
-    call = openai.call(operation, request.get_data(cache=False), caller, render.request_id())
+    call = openai.call(operation, raw, caller, render.request_id())
     call.address = request.remote_addr or ""
     call.custom_id, call.client_metadata = (_noted(name, most) for name, most in NOTED.items())
     return call

@@ -170,11 +170,17 @@ class Admission:
         """
         try:
             standings = [(take, self._books.standing(take)) for take in takes]
-            windows = [(count, self._books.window(count.limit.subject)) for count in counts]
+            windows = [(count, self._window(count)) for count in counts]
         except BooksUnavailable as exc:
             raise AccountingUnavailable("the budgets cannot be read at the moment") from exc
         found = [(take, standing) for take, standing in standings if standing is not None]
         return State(found, windows, frozenset(take.budget.id for take, standing in standings if standing is None))
+
+    def _window(self, count: Count) -> WindowState:
+        window = self._books.window(count.limit.subject)
+        if count.end and window.period_start > count.end:
+            self._books.rewind(count)
+        return window
 
     def _note(self, call: Call, held: Held, now_s: float) -> None:
         """Tell the call how much room its limits have left, and which budgets are nearly spent."""

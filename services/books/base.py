@@ -172,6 +172,15 @@ class Books:
         rows = self.read(sql.WINDOW, (subject,))
         return WindowState(*rows[0]) if rows else WindowState()
 
+    def rewind(self, count: Count) -> None:
+        """Take back a counter that a clock wrote which had run ahead by more than a period.
+
+        Raises:
+            BooksUnavailable: see `transact`.
+        """
+        values = (count.start, count.end, count.limit.subject, count.end)
+        self.transact(lambda books: books.execute(sql.REWIND, values))
+
     def forget_windows(self, before_s: int) -> None:
         """Remove counters of limits whose period ended before that moment.
 

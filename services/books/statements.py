@@ -20,8 +20,8 @@ INSERT INTO budget_windows (budget_id, period_start, spent_amount, held_amount) 
 ON CONFLICT (budget_id, period_start) DO UPDATE
 SET spent_amount = budget_windows.spent_amount + excluded.spent_amount"""
 # A limit's counter: one row that moves on with the clock. The statement that counts is the one that checks. A clock
-# that is behind by a period leaves the row as it is; one that is further behind takes it back, so that a clock that
-# had run ahead locks nobody out for longer than a period.
+# that is behind by a period leaves the row as it is; one that is further behind takes it back (REWIND does so for a
+# full one), so that a clock that had run ahead locks nobody out for longer than a period.
 _CURRENT: Final = "CASE WHEN w.period_start >= excluded.period_start THEN w.used_amount ELSE 0 END"
 _PREVIOUS: Final = """CASE WHEN w.period_start >= excluded.period_start THEN w.previous_amount
   WHEN w.period_end = excluded.period_start THEN w.used_amount ELSE 0 END"""
@@ -42,6 +42,8 @@ UPDATE limit_windows SET
   previous_amount = CASE WHEN period_start <> ? THEN previous_amount
     WHEN previous_amount + ? < 0 THEN 0 ELSE previous_amount + ? END
 WHERE subject = ?"""
+REWIND: Final = """
+UPDATE limit_windows SET period_start = ?, period_end = ? WHERE subject = ? AND period_start > ?"""
 WINDOW: Final = """
 SELECT period_start, period_end, used_amount, previous_amount FROM limit_windows WHERE subject = ?"""
 FORGET_WINDOWS: Final = "DELETE FROM limit_windows WHERE period_end > 0 AND period_end < ?"

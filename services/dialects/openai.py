@@ -58,11 +58,11 @@ def error_event(exc: GatewayError) -> bytes:
     return sse.format_event(error_body(exc))
 
 
-def parse(operation: str, raw: bytes) -> Chat:
-    """The request body, checked.
+def members(raw: bytes) -> Chat:
+    """The request body as an object.
 
     Raises:
-        InvalidRequest: naming the member that is wrong in `param`.
+        InvalidRequest: not JSON, or something else.
     """
     try:
         body = jsonx.loads(raw)
@@ -70,6 +70,30 @@ def parse(operation: str, raw: bytes) -> Chat:
         raise InvalidRequest(f"The body is not valid JSON: {exc}", param="body") from exc
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.", param="body")
+    return body
+
+
+def operation_of(body: Chat) -> str:
+    """What a body asks for, by the member that only this operation needs.
+
+    Raises:
+        InvalidRequest: none of them is there, or more than one.
+    """
+    found = [operation for operation, names in REQUIRED.items() if names[1] in body]
+    if len(found) != 1:
+        raise InvalidRequest(
+            "Send one of `messages`, `prompt` and `input`, as in the request to explain.", param="body"
+        )
+    return found[0]
+
+
+def parse(operation: str, raw: bytes) -> Chat:
+    """The request body, checked.
+
+    Raises:
+        InvalidRequest: naming the member that is wrong in `param`.
+    """
+    body = members(raw)
     for name, check in FIELDS[operation].items():
         if name in body and body[name] is not None and (problem := check(body[name])) is not None:
             raise InvalidRequest(f"`{name}` {problem}.", param=name)
