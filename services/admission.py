@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 ROUNDS: Final = 8  # a call that fits may lose the race for its amount this often before it is refused
 MAX_AMOUNT: Final = 2**62  # no limit is larger, and the databases count to 2**63
+REFUSE_AGAIN_S: Final = 1.0
+FULL_MAX: Final = 10_000
+NOTHING: Final = WindowState()
 MAX_OUTPUT: Final = 2**31  # output tokens of a call whose model is free in this budget's unit
 
 Hold = Callable[[Call, tuple[Take, ...], tuple[Count, ...], Bound], Held]
@@ -111,6 +114,7 @@ class Admission:
     def __init__(self, books: Books, hold: Hold) -> None:
         self._books, self._hold = books, hold
         self._warned: set[tuple[int, int]] = set()
+        self._full: dict[str, tuple[int, WindowState, float]] = {}  # limits that had no room a moment ago
 
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may use, in every budget and limit that applies, all or nothing.
@@ -129,11 +133,14 @@ class Admission:
         while True:
             now_s = clock.now_s()
             takes, counts = plan.takes(now_s), plan.counts(now_s)
+            self._refuse_again(call, counts, now_s)
             try:
                 held = self._hold(call, takes, counts, plan.bound)
             except HoldRefused:
                 rounds += 1
-                plan = smaller(plan, self.look(takes, counts), is_last=rounds >= ROUNDS)
+                state = self.look(takes, counts)
+                self._remember(state, now_s)
+                plan = smaller(plan, state, is_last=rounds >= ROUNDS)
                 continue
             call.candidates, call.bound, call.takes, call.counts = plan.candidates, plan.bound, takes, counts
             is_limited = bool(takes) or _has_token_limit(call)
@@ -175,6 +182,25 @@ class Admission:
             raise AccountingUnavailable("the budgets cannot be read at the moment") from exc
         found = [(take, standing) for take, standing in standings if standing is not None]
         return State(found, windows, frozenset(take.budget.id for take, standing in standings if standing is None))
+
+    def _refuse_again(self, call: Call, counts: Sequence[Count], now_s: float) -> None:
+        """Spare the database a flood: requests that were used up a moment ago are so still.
+
+        Raises:
+            RateLimited: see `reserve`.
+        """
+        for count in counts:
+            amount, window, until_s = self._full.get(count.limit.subject, (-1, NOTHING, 0.0))
+            if amount == count.limit.amount and 0 < until_s - now_s <= REFUSE_AGAIN_S:
+                raise counting.refusal(call, count, window, now_s)
+
+    def _remember(self, state: State, now_s: float) -> None:
+        if len(self._full) > FULL_MAX:
+            self._full.clear()
+        for count, window in state.full:
+            if count.limit.unit == counting.REQUESTS:
+                until_s = now_s + min(REFUSE_AGAIN_S, counting.wait_s(count, window, now_s))
+                self._full[count.limit.subject] = (count.limit.amount, window, until_s)
 
     def _window(self, count: Count) -> WindowState:
         window = self._books.window(count.limit.subject)

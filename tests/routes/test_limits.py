@@ -283,3 +283,18 @@ def test_threads_at_the_same_moment_get_exactly_the_limit(fast, upstream):
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200] * 20 + [429] * 20
+
+
+def test_a_flood_of_refused_requests_costs_one_look_a_second(fast, now, monkeypatch):
+    limit(fast, 1)
+    assert [post(fast).status_code for _ in range(2)] == [200, 429]
+    looks = []
+    monkeypatch.setattr(gateway(fast).accounting.admission, "look", lambda *_: looks.append(1))
+    monkeypatch.setattr(gateway(fast).books, "reserve", lambda *_: looks.append(1))
+    answers = [post(fast) for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {429}
+    assert answers[0].headers["X-RateLimit-Remaining"] == "0"
+    assert looks == []
+    monkeypatch.undo()
+    limit(fast, 2)
+    assert post(fast).status_code == 200, "a higher limit counts at once"
