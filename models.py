@@ -111,6 +111,7 @@ class ApiKey(Base):
     allowed_models: Mapped[list[str] | None] = mapped_column(Names)
     allowed_paths: Mapped[list[dict[str, str]] | None] = mapped_column(Names)
     allowed_ips: Mapped[list[str] | None] = mapped_column(Names)  # networks, CIDR
+    provider_ids: Mapped[list[int] | None] = mapped_column(Names)  # the accounts its calls may go to
     should_log_request: Mapped[bool] = mapped_column(default=False, server_default="0")
     should_log_response: Mapped[bool] = mapped_column(default=False, server_default="0")
     rotation_enabled: Mapped[bool] = mapped_column(default=False, server_default="0")
@@ -142,9 +143,13 @@ class Provider(Base):
     """An upstream account: which wire, which address, which credential."""
 
     __tablename__ = "providers"
-    __table_args__ = (one_of("managed_by", "admin", "file", "environment"),)
+    __table_args__ = (
+        one_of("managed_by", "admin", "file", "environment"),
+        Index("uq_providers_uuid", "uuid", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    uuid: Mapped[str] = mapped_column(String(36), default=ids.uuid, nullable=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     kind: Mapped[str] = mapped_column(String(30))
     base_url: Mapped[str] = mapped_column(String(500), default="")

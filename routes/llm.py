@@ -131,7 +131,7 @@ def _caller_socket() -> int | None:
 
 
 def _is_offered(model: PublicModel, caller: Caller) -> bool:
-    return bool(model.deployments) and caller.may_use(model.name)
+    return any(map(caller.may_reach, model.deployments)) and caller.may_use(model.name)
 
 
 def _entry(model: PublicModel) -> dict[str, object]:

@@ -91,7 +91,9 @@ class Discovery:
             log.info("models of provider %s not listed: %s", provider.name, problem)
             self._note(provider_id, problem)
             return problem
-        self._store(provider, {name for name in names if 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()})
+        wanted = set(provider.settings.get("allowed_models") or names)
+        good = {name for name in names if 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()}
+        self._store(provider, good & wanted)
         self._note(provider_id, None)
         return None
 

@@ -211,6 +211,7 @@ def caller_of(session: Session, user: User, key: ApiKey | None = None, until: da
         team=user.team.name if user.team is not None else None,
         allowed_paths=tuple((whose, _paths(row)) for whose, row in rules if row.allowed_paths is not None),
         allowed_ips=_networks(key.allowed_ips) if key is not None else None,
+        providers=frozenset(key.provider_ids) if key is not None and key.provider_ids is not None else None,
         keeps_request=key is not None and key.should_log_request,
         keeps_response=key is not None and key.should_log_response,
     )

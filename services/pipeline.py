@@ -125,7 +125,7 @@ class Pipeline:
             raise PermissionDenied(
                 f"The key `{call.caller.key_hint}` may not use model `{name}`; allowed: {allowed}.", param="model"
             )
-        found = candidates(model, models, random.random)
+        found = [one for one in candidates(model, models, random.random) if call.caller.may_reach(one)]
         able = [candidate for candidate in found if call.operation in self._operations(candidate)]
         if found and not able:
             raise Unsupported(
@@ -140,7 +140,8 @@ class Pipeline:
             )
         if not priced:
             raise ModelNotAvailable(
-                f"Model '{name}' is not available: none of its providers is enabled.", param="model"
+                f"Model '{name}' is not available: none of its providers is enabled, or none that this key may use.",
+                param="model",
             )
         call.model, call.candidates = _widest(model, models, priced), tuple(priced)
         used = {candidate.model_id for candidate in priced}

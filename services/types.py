@@ -68,12 +68,17 @@ class Caller:
     team: str | None = None
     allowed_paths: tuple[tuple[str, tuple[PathRule, ...]], ...] = ()  # whose rules, and the rules; each must allow
     allowed_ips: tuple[Network, ...] | None = None
+    providers: frozenset[int] | None = None  # the provider accounts its calls may go to; None: all
     keeps_request: bool = False
     keeps_response: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether key, user and team all allow the model."""
         return self.allowed_models is None or model in self.allowed_models
+
+    def may_reach(self, deployment: "Deployment") -> bool:
+        """Whether the key's calls may go to the deployment's provider."""
+        return self.providers is None or deployment.upstream.id in self.providers
 
 
 @dataclass(frozen=True, slots=True)

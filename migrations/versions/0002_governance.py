@@ -31,11 +31,13 @@ COLUMNS = {  # table: {column: its definition}
         "tags": "JSON",
         "allowed_paths": "JSON",
         "allowed_ips": "JSON",
+        "provider_ids": "JSON",
         "should_log_request": "BOOLEAN DEFAULT '0' NOT NULL",
         "should_log_response": "BOOLEAN DEFAULT '0' NOT NULL",
         "rotation_enabled": "BOOLEAN DEFAULT '0' NOT NULL",
         "ttl": "VARCHAR(40)",
     },
+    "providers": {"uuid": "VARCHAR(36)"},
     "prices": {
         **{
             name: f"BIGINT CONSTRAINT ck_prices_{name}_not_negative CHECK ({name} >= 0)"
@@ -71,7 +73,7 @@ WATCHED = {
 }
 MORE_WATCHED = {
     "users": ("team_id", "allowed_models", "allowed_paths", "expires_at"),
-    "api_keys": ("allowed_paths", "allowed_ips", "should_log_request", "should_log_response"),
+    "api_keys": ("allowed_paths", "allowed_ips", "provider_ids", "should_log_request", "should_log_response"),
 }
 INSERTS_MATTER = ("budgets", "limits")
 
@@ -151,7 +153,9 @@ def upgrade() -> None:
     for table, columns in COLUMNS.items():
         for name, definition in columns.items():
             op.execute(f"ALTER TABLE {table} ADD COLUMN {name} {definition}")
-    _name_keys()
+    for table in ("api_keys", "providers"):
+        _name(table)
+    op.create_index("uq_providers_uuid", "providers", ["uuid"], unique=True)
     op.create_index("uq_api_keys_uuid", "api_keys", ["uuid"], unique=True)
     op.create_index("ix_users_team_id", "users", ["team_id"])
     _budgets(("user", "key", "team", "model"), is_up=True)
@@ -171,7 +175,8 @@ def downgrade() -> None:
     _budgets(("user", "key"), is_up=False)
     _watch("budgets", ())
     op.drop_index("ix_users_team_id", "users")
-    op.drop_index("uq_api_keys_uuid", "api_keys")
+    for table in ("api_keys", "providers"):
+        op.drop_index(f"uq_{table}_uuid", table)
     for table, columns in COLUMNS.items():
         for name in columns:
             op.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
@@ -183,11 +188,12 @@ def _is_sqlite() -> bool:
     return op.get_bind().dialect.name == "sqlite"
 
 
-def _name_keys() -> None:
+def _name(table: str) -> None:
+    """A UUID for each row."""
     connection = op.get_bind()
-    for (number,) in connection.execute(sa.text("SELECT id FROM api_keys")).fetchall():
+    for (number,) in connection.execute(sa.text(f"SELECT id FROM {table}")).fetchall():
         values = {"uuid": str(uuid.uuid4()), "id": number}
-        connection.execute(sa.text("UPDATE api_keys SET uuid = :uuid WHERE id = :id"), values)
+        connection.execute(sa.text(f"UPDATE {table} SET uuid = :uuid WHERE id = :id"), values)
 
 
 def _budgets(scopes: tuple[str, ...], *, is_up: bool) -> None:
