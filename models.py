@@ -275,7 +275,7 @@ class Budget(Base):
     timezone: Mapped[str] = mapped_column(String(60), default="UTC")
     limit_amount: Mapped[int] = mapped_column(BigInteger)
     is_prepaid: Mapped[bool] = mapped_column(default=False)  # a balance: free models do not consume it
-    warn_percent: Mapped[int | None] = mapped_column(default=80)  # None: no warning
+    warn_percent: Mapped[int | None]  # from this share on calls are warned; None: never
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
 

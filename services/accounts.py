@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from models import ApiKey, Budget, User, WebSession
 from services import audit
 from services.audit import Actor
+from services.budgets import WARN_PERCENT
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, InvalidRequest
 from services.keys import Keys, caller_of
@@ -87,6 +88,7 @@ class Accounts:
                         unit="tokens",
                         period="total",
                         is_prepaid=True,
+                        warn_percent=WARN_PERCENT,
                         limit_amount=self._rules.initial_token_balance,
                     )
                 )
