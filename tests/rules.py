@@ -51,7 +51,11 @@ SQL = (  # who may speak to the database through SQLAlchemy
         f"services/{name}.py"
         for name in ("accounts", "audit", "bootstrap", "budgets", "catalog", "configapply", "owners")
     ),
-    *(f"services/{name}.py" for name in ("discovery", "keys", "ledger", "limits", "migrating", "reports", "throttle")),
+    *(f"services/{name}.py" for name in ("ceilings", "changing", "keymanagement", "keyviews", "pages", "removal")),
+    *(
+        f"services/{name}.py"
+        for name in ("usermanagement", "discovery", "keys", "ledger", "limits", "migrating", "reports", "throttle")
+    ),
 )
 # What may be longer than the limits; this list may only become shorter.
 LONG = {
