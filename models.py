@@ -55,6 +55,7 @@ class User(Base):
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     username: Mapped[str] = mapped_column(String(150), unique=True)
+    display_name: Mapped[str | None] = mapped_column(String(255))
     password_hash: Mapped[str | None] = mapped_column(String(100))  # None = cannot sign in (service account)
     role: Mapped[str] = mapped_column(String(20), default="user")
     is_active: Mapped[bool] = mapped_column(default=True)

@@ -1,6 +1,7 @@
 """From an error to the answer its sender understands: one renderer per dialect, chosen by the path."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Flask, Response, request
@@ -8,6 +9,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
+from routes import problems
 from services.dialects import openai
 from services.errors import (
     AccountingUnavailable,
@@ -33,6 +35,12 @@ BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
     413: (BodyTooLarge, "The request body is too large.", "request_too_large"),
     415: (InvalidRequest, "The content type is not supported; send application/json.", "unsupported_media_type"),
 }
+BODIES: Final[tuple[tuple[str, Callable[[GatewayError], object]], ...]] = (  # by the beginning of the path
+    ("/v1", openai.error_body),
+    ("/api/key-management", problems.body),
+    ("/api/v2/key-management", problems.body),
+    ("/api/users", problems.body),
+)
 
 
 def register(app: Flask) -> None:
@@ -67,7 +75,7 @@ def note(exc: GatewayError, request_id: str) -> None:
 def error(exc: GatewayError) -> Response:
     """The answer to a failed request, which is logged."""
     note(exc, request_id())
-    body = openai.error_body(exc) if is_openai() else _plain_body(exc)
+    body = _body_of(request.path)(exc)
     headers = {}
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
@@ -80,9 +88,10 @@ def error(exc: GatewayError) -> Response:
     return answer(body, exc.status, headers)
 
 
-def is_openai() -> bool:
-    """Whether the request came in on OpenAI's surface."""
-    return request.path == "/v1" or request.path.startswith("/v1/")
+def _body_of(path: str) -> Callable[[GatewayError], object]:
+    """What makes the bodies of errors at this path."""
+    fitting = (body for prefix, body in BODIES if path == prefix or path.startswith(f"{prefix}/"))
+    return next(fitting, _plain_body)
 
 
 def _plain_body(exc: GatewayError) -> dict[str, Any]:

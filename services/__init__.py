@@ -10,6 +10,7 @@ from config import Config
 from services.accounting import Accounting
 from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
+from services.admins import Admins
 from services.audit import Audit
 from services.books.base import Books
 from services.books.sqlite import SqliteBooks
@@ -19,12 +20,15 @@ from services.credentials import Sealer
 from services.discovery import Discovery
 from services.exchange import Patience
 from services.housekeeping import Housekeeper, Job
+from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.spool import Spool
+from services.throttle import Throttle
 from services.transport import Transport
+from services.usermanagement import UserManagement
 from services.watch import Watch
 from utils import clock
 
@@ -54,6 +58,9 @@ class Gateway:
     layers: Layers
     pipeline: Pipeline
     housekeeper: Housekeeper
+    admins: Admins
+    key_management: KeyManagement
+    user_management: UserManagement
 
     def start_worker(self) -> None:
         """Begin what goes on beside the calls; once in each process that serves."""
@@ -126,6 +133,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     )
     pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, layers, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
+    audit = Audit(engine)
+    admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
     return Gateway(
         config,
         engine,
@@ -134,7 +143,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         catalog,
         accounts,
         callers,
-        Audit(engine),
+        audit,
         books,
         accounting,
         spool,
@@ -144,6 +153,9 @@ def build(config: Config, engine: Engine) -> Gateway:
         layers,
         pipeline,
         housekeeper,
+        admins,
+        KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
+        UserManagement(engine, catalog),
     )
 
 

@@ -28,8 +28,9 @@ from utils import clock
 
 NAME: Final = re.compile(r"[^\s/\\<>\"'`\x00-\x1f\x7f]{1,150}")
 SERVICE_ACCOUNT: Final = "api-tokens"  # the owner of the keys in API_AUTH_TOKENS
+KEY_OWNER: Final = "key-management"  # the owner of keys that are made for nobody in particular
 RESERVED: Final = frozenset(
-    {"me", "all", "create", "password", "usage", SERVICE_ACCOUNT}
+    {"me", "all", "create", "password", "usage", SERVICE_ACCOUNT, KEY_OWNER}
 )  # they are paths or accounts of ours
 DEFAULT_KEY: Final = "default"
 IDLE: Final = timedelta(minutes=30)
@@ -125,7 +126,7 @@ class Accounts:
             is_name = username.isprintable()  # Postgres refuses to look for a NUL
             user = session.scalar(select(User).where(User.username == username)) if is_name else None
         is_right = self._passwords.check(user.password_hash if user else None, password)
-        if user is None or not is_right or not user.is_active:
+        if user is None or not is_right or not _is_open(user):
             raise AuthenticationFailed("Incorrect username or password", code="invalid_credentials")
         self._throttle.signed_in(username, address)
         return _person(user)
@@ -215,7 +216,7 @@ class Accounts:
             raise AuthenticationFailed("Could not validate credentials") from exc
         name = f"token {claims.get('uid')} {claims.get('tv')}"
         found = self._catalog.caller(name, lambda: self._find(claims.get("uid"), claims.get("tv")))
-        if not isinstance(found, Caller):
+        if not isinstance(found, Caller) or (found.expires_at_s or clock.now_s() + 1) <= clock.now_s():
             raise AuthenticationFailed("Could not validate credentials")
         return found
 
@@ -243,7 +244,7 @@ class Accounts:
             if row is None:
                 return None
             browser, user = row
-            if not user.is_active or now - browser.seen_at > IDLE or now - browser.created_at > LONGEST:
+            if not _is_open(user) or now - browser.seen_at > IDLE or now - browser.created_at > LONGEST:
                 session.delete(browser)
                 return None
             if now - browser.seen_at > SEEN_EVERY:
@@ -276,7 +277,7 @@ class Accounts:
             return None
         with Session(self._engine) as session:
             user = session.get(User, user_id)
-            if user is None or not user.is_active or user.token_version != token_version:
+            if user is None or not _is_open(user) or user.token_version != token_version:
                 return None
             return caller_of(session, user)
 
@@ -294,6 +295,11 @@ def check_name(username: object) -> str:
     if username.lower() in RESERVED:
         raise InvalidRequest(f"The user name `{username}` is reserved.", param="username")
     return username
+
+
+def _is_open(user: User) -> bool:
+    """Whether the account may be used now."""
+    return user.is_active and (user.expires_at is None or user.expires_at > clock.now())
 
 
 def _add(session: Session, user: User) -> int:

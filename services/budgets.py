@@ -99,6 +99,13 @@ def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timez
     audit.note(session, actor, "limit_set", row.scope, row.scope_id, details)
 
 
+def delete(session: Session, actor: audit.Actor, row: Budget) -> None:
+    """Take a budget away, within the caller's transaction; what was spent of it stays in the ledger."""
+    details = {"unit": row.unit, "period": row.period, "before": row.limit_amount, "after": None}
+    audit.note(session, actor, "limit_set", row.scope, row.scope_id, details)
+    session.delete(row)
+
+
 def states(engine: Engine, rows: Sequence[Budget]) -> list[State]:
     """Where these budgets stand in their current periods, in one statement."""
     now_s = clock.now_s()

@@ -46,7 +46,7 @@ class Callers:
         Raises:
             AuthenticationFailed: see `identify`.
         """
-        if credential.startswith("eyJ") and credential.count(".") == 2:  # noqa: PLR2004 - a JWT has three parts
+        if is_token(credential):
             return self._accounts.caller_of(credential)
         if credential.startswith(keys.PREFIX) and not keys.is_well_formed(credential):
             raise AuthenticationFailed("The API key is not valid: it was cut or mistyped.")
@@ -82,3 +82,8 @@ class Callers:
         if self._is_strict and len(credential) < MIN_STRICT:
             raise AuthenticationFailed("The API key is too short to be one.", code="invalid_key_length")
         return credential
+
+
+def is_token(credential: str) -> bool:
+    """Whether it looks like a signed token, a JWT."""
+    return credential.startswith("eyJ") and credential.count(".") == 2  # noqa: PLR2004 - it has three parts

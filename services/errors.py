@@ -6,7 +6,9 @@ GatewayError               500     server_error            internal_server_error
     ModelNotAvailable      400     invalid_request_error   model_not_found           no
     Unsupported            400     invalid_request_error   unsupported_content       no
     BodyTooLarge           413     invalid_request_error   request_too_large         no
+    FieldsInvalid          400     invalid_request_error   validation_error          no
   NotFound                 404     invalid_request_error   not_found                 no
+  Conflict                 409     invalid_request_error   conflict                  no
   AuthenticationFailed     401     authentication_error    invalid_key               no
   PermissionDenied         403     permission_error        permission_denied         no
   BudgetExceeded           402/429 insufficient_quota      budget_exceeded           no
@@ -27,6 +29,8 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.types import Room
 
 
@@ -89,10 +93,24 @@ class BodyTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
 
 
+class FieldsInvalid(InvalidRequest):
+    """Members of a body that cannot be taken, all of them at once, each with its reason in `details`."""
+
+    def __init__(self, reasons: "Mapping[str, str]") -> None:
+        super().__init__(f"fields [{', '.join(reasons)}] are invalid", param=next(iter(reasons), None))
+        self.details = dict(reasons)
+
+
 class NotFound(GatewayError):
     """The thing asked for does not exist, or is somebody else's."""
 
     status, type, code, level = 404, "invalid_request_error", "not_found", logging.INFO
+
+
+class Conflict(GatewayError):
+    """Something stands in the way that is there already, or somebody else changed the same thing."""
+
+    status, type, code, level = 409, "invalid_request_error", "conflict", logging.INFO
 
 
 class AuthenticationFailed(GatewayError):

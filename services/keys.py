@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, joinedload
 from models import ApiKey, RetiredSecret, Team, User
 from services import budgets, limits
 from services.credentials import Sealer
+from services.errors import Conflict
 from services.types import Caller, Network, PathRule
 from utils import clock, ids
 
@@ -92,7 +93,13 @@ class Keys:
         expires_at: datetime | None = None,
         keep_copy: bool = False,
     ) -> IssuedKey:
-        """Make a key for a user. Of a default key a sealed copy may be kept, for `/login` to return."""
+        """Make a key for a user. Of a default key a sealed copy may be kept, for `/login` to return.
+
+        Raises:
+            Conflict: the secret was another key's and still opens that one.
+            IntegrityError: the secret is another key's.
+        """
+        is_new = secret is None
         secret = secret or new_secret()
         row = ApiKey(
             user_id=user_id,
@@ -106,7 +113,19 @@ class Keys:
         )
         session.add(row)
         session.flush()
+        if not is_new:
+            self._claim(session, row.digest)
         return IssuedKey(row.id, secret, row.hint)
+
+    def _claim(self, session: Session, digest: str) -> None:
+        """After the insert: whoever retires this digest at the same moment has then either been seen or failed."""
+        retired = session.get(RetiredSecret, digest)
+        if retired is not None and retired.expires_at > clock.now():
+            why = "This secret opens another key until the end of its rotation."
+            raise Conflict(why, param="key", code="duplicate_key")
+        if retired is not None:
+            session.delete(retired)
+            session.flush()
 
     def unseal(self, sealed: bytes) -> str:
         """A key of which a copy was kept.
@@ -117,10 +136,15 @@ class Keys:
         return self._sealer.open(sealed)
 
     def rotate(self, session: Session, row: ApiKey, grace: timedelta, secret: str | None = None) -> IssuedKey:
-        """Give a key a new secret; the one before goes on opening it for as long as `grace`."""
+        """Give a key a new secret; the one before goes on opening it for as long as `grace`.
+
+        Without grace, those before it stop as well. The row must be locked by whoever calls.
+        """
         secret = secret or new_secret()
         if grace:
-            session.add(RetiredSecret(digest=row.digest, key_id=row.id, expires_at=datetime.now(UTC) + grace))
+            session.add(RetiredSecret(digest=row.digest, key_id=row.id, expires_at=clock.now() + grace))
+        else:
+            session.execute(delete(RetiredSecret).where(RetiredSecret.key_id == row.id))
         row.digest, row.hint = self.digest(secret), hint(secret)
         row.sealed = self._sealer.seal(secret) if row.sealed is not None else None
         session.flush()
@@ -144,7 +168,8 @@ class Keys:
             if key.revoked_at is not None:
                 return f"the key `{key.hint}` was revoked" + (f": {key.revoked_reason}" if key.revoked_reason else "")
             if not key.user.is_active:
-                return "the user of this key is disabled"
+                why = key.user.disabled_reason
+                return "the user of this key is disabled" + (f": {why}" if why else "")
             return caller_of(session, key.user, key, until)
 
     def mark_used(self, key_id: int) -> None:

@@ -6,6 +6,7 @@ from anywhere, so that an attacker cannot lock its owner out.
 
 import hashlib
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +65,28 @@ class Throttle:
         with self._engine.begin() as connection:
             for subject in (_subject("sign-in", account, network_of(address)), _subject("sign-in", account)):
                 connection.execute(FORGIVE, {"subject": subject})
+
+    def admit_secret(self, name: str, address: str, is_right: Callable[[], bool]) -> bool:
+        """Whether a secret that programs send with every request is right; only wrong ones cost a write.
+
+        Once somebody has guessed wrongly from an address, its tries are counted before they are looked at.
+
+        Raises:
+            TooManyAttempts: with the seconds to wait; the secret was not looked at.
+        """
+        subject = _subject(name, network_of(address))
+        with self._engine.connect() as connection:
+            is_suspect = connection.execute(BLOCKED, {"subject": subject}).first() is not None
+        if is_suspect:
+            self._count(subject, PER_ADDRESS)
+        if not is_right():
+            if not is_suspect:
+                self._count(subject, PER_ADDRESS)
+            return False
+        if is_suspect:
+            with self._engine.begin() as connection:
+                connection.execute(FORGIVE, {"subject": subject})
+        return True
 
     def registration(self, address: str) -> None:
         """Count a new account from an address.

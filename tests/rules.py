@@ -47,9 +47,33 @@ SQL = (  # who may speak to the database through SQLAlchemy
     "routes/admin/",  # Flask-Admin's lists and forms
     "services/__init__.py",  # hands the engine on
     "services/books/",
-    *(f"services/{name}.py" for name in ("accounts", "audit", "bootstrap", "budgets", "catalog", "configapply")),
-    *(f"services/{name}.py" for name in ("discovery", "keys", "ledger", "limits", "migrating", "owners")),
-    *(f"services/{name}.py" for name in ("providersettings", "reports", "throttle")),
+    *(
+        f"services/{name}.py"
+        for name in (
+            "accounts",
+            "audit",
+            "bootstrap",
+            "budgets",
+            "catalog",
+            "ceilings",
+            "changing",
+            "configapply",
+            "discovery",
+            "keymanagement",
+            "keys",
+            "keyviews",
+            "ledger",
+            "limits",
+            "migrating",
+            "owners",
+            "pages",
+            "providersettings",
+            "removal",
+            "reports",
+            "throttle",
+            "usermanagement",
+        )
+    ),
 )
 # What may be longer than the limits; this list may only become shorter.
 LONG = {

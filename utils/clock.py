@@ -1,6 +1,7 @@
 """The two clocks. Wall time for what is stored and shown, monotonic time for durations."""
 
 import time
+from datetime import UTC, datetime
 
 
 def now_ms() -> int:
@@ -11,6 +12,11 @@ def now_ms() -> int:
 def now_s() -> float:
     """Wall clock, seconds since 1970 in UTC."""
     return time.time()
+
+
+def now() -> datetime:
+    """Wall clock, as a moment in UTC."""
+    return datetime.fromtimestamp(now_s(), UTC)
 
 
 def monotonic_s() -> float:

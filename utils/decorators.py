@@ -10,6 +10,7 @@ from utils import native
 from utils.extensions import gateway
 
 if TYPE_CHECKING:
+    from services.audit import Actor
     from services.types import Caller
 
 CALLER: Final = "tollhouse.caller"  # in the WSGI environment, where routes/early.py has asked already
@@ -31,5 +32,21 @@ def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, 
             native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
             caller = gateway().callers.identify(request.headers)
         return view(caller, *args, **kwargs)
+
+    return guarded
+
+
+def require_admin(view: "Callable[Concatenate[Actor, P], T]") -> Callable[P, T]:
+    """The view's first argument is the admin or program that manages, as the audit log names it.
+
+    Raises:
+        AuthenticationFailed, PermissionDenied, TooManyAttempts: see services/admins.py.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        native.give_way()
+        actor = gateway().admins.admit(request.headers, request.remote_addr or "")
+        return view(actor, *args, **kwargs)
 
     return guarded

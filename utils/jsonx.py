@@ -5,8 +5,10 @@ collapse to the last one here, before anything is decided, and only the collapse
 """
 
 import gc
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import orjson
@@ -48,6 +50,28 @@ def _no_collection(size: int) -> Iterator[None]:
         gc.enable()
 
 
+def exact(raw: bytes) -> Any:
+    """The value in small bodies about money: fractions are Decimal as they were written, no member stands twice.
+
+    Raises:
+        BadJson: as `loads`, or an object has a member twice.
+    """
+    loads(raw)  # what it refuses, the slower reader below would take
+    try:
+        return json.loads(raw.decode(), parse_float=Decimal, object_pairs_hook=_members)
+    except InvalidOperation as exc:
+        raise BadJson("a number is out of range") from exc
+    except ValueError as exc:
+        raise BadJson(str(exc)) from exc
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadJson("an object has a member twice")
+    return members
+
+
 def peek(raw: bytes) -> Any:
     """The value in bytes that are only looked at and never written again, so that their depth does not matter.
 
@@ -61,8 +85,15 @@ def peek(raw: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """The value as compact UTF-8 JSON."""
-    return orjson.dumps(value)
+    """The value as compact UTF-8 JSON; a Decimal is a number, digit by digit."""
+    return orjson.dumps(value, default=_number)
+
+
+def _number(value: Any) -> orjson.Fragment:
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise TypeError(f"no JSON for {type(value).__name__}")
+    digits = f"{value:f}"
+    return orjson.Fragment(digits.rstrip("0").rstrip(".") if "." in digits else digits)
 
 
 def raw_brackets(raw: bytes | bytearray | memoryview | str) -> int:

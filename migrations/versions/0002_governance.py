@@ -18,6 +18,7 @@ depends_on = None
 
 COLUMNS = {  # table: {column: its definition}
     "users": {
+        "display_name": "VARCHAR(255)",
         "disabled_reason": "VARCHAR(255)",
         "team_id": "BIGINT",
         "tags": "JSON",

@@ -26,9 +26,10 @@ from routes.admin.forms import (
     options,
 )
 from routes.admin.guard import actor, expose, go
-from routes.admin.tables import Choice, Table, moment
+from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import budgets, reports
+from services.audit import moment
 from services.errors import InvalidRequest
 from utils.extensions import db, gateway
 

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from wtforms import BooleanField, RadioField, SelectField
 from wtforms.validators import InputRequired, Length, Regexp, ValidationError
 
-from models import ApiKey, Budget, User, WebSession
+from models import ApiKey, Budget, User
 from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
-from services import audit, budgets, reports
+from services import audit, budgets, removal, reports
 from services.accounts import NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
 from utils import ids
@@ -221,13 +221,8 @@ class Users(Table):
         ]
 
     def delete(self, session: Session, row: User) -> None:
-        """The account with its keys, budgets and sessions; SQLite does not cascade by itself."""
-        keys = select(ApiKey.id).where(ApiKey.user_id == row.id).scalar_subquery()
-        session.execute(delete(Budget).where(Budget.scope == "key", Budget.scope_id.in_(keys)))
-        session.execute(delete(Budget).where(Budget.scope == "user", Budget.scope_id == row.id))
-        session.execute(delete(WebSession).where(WebSession.user_id == row.id))
-        session.execute(delete(ApiKey).where(ApiKey.user_id == row.id))
-        session.execute(delete(User).where(User.id == row.id))
+        """The account with all that is its own."""
+        removal.user(session, row.id)
 
     def describe(self, row: User) -> dict[str, Any]:
         """See Table."""

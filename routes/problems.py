@@ -1,0 +1,78 @@
+"""Errors of the key management API: `type`, `title`, `status`, `detail`, `instance`, as its clients know them.
+
+They are also problem bodies of RFC 9457; `errors` is an extension that gives the reason for each bad member.
+"""
+
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from flask import request
+
+from services.errors import FieldsInvalid, GatewayError
+
+MAX_INSTANCE: Final = 200
+SERVER_ERROR: Final = 500
+
+
+class Attempt(NamedTuple):
+    """What a request wanted: how its errors are called."""
+
+    failure: str  # the type, when the fault is ours
+    failed: str  # and its title
+    invalid: str  # the title of what was wrong with the body
+
+
+_KEYS: Final = {
+    "GET": Attempt("/errors/getting-keys", "getting keys errored out", "get keys request validation failed"),
+    "PATCH": Attempt("/errors/key-manager", "update key error", "key validation failed"),
+    "DELETE": Attempt("/errors/key-manager", "key deletion error", "key validation failed"),
+    "": Attempt("/errors/key-manager", "key creation error", "key validation failed"),
+}
+_USERS: Final = {
+    "GET": Attempt("/errors/getting-users", "getting users errored out", "get users request validation failed"),
+    "PATCH": Attempt("/errors/user-manager", "update user error", "update user validation failed"),
+    "DELETE": Attempt("/errors/user-manager", "user deletion error", "user validation failed"),
+    "": Attempt("/errors/user-manager", "user creation error", "create user validation failed"),
+}
+SEARCHES: Final = "/api/v2/key-management"
+USERS: Final = "/api/users"
+NAMED: Final = {  # by the code of an error; others are named after their code and their status
+    "json_unmarshal": ("/errors/json-unmarshal", "json unmarshaller error"),
+    "request_too_large": ("/errors/request-body-read", "request body reader error"),
+    "missing_query_tag": ("/errors/missing-query-tag", "tag is empty"),
+    "missing_param_id": ("/errors/missing-param-id", "id is empty"),
+    "missing_user_id": ("/errors/missing-user-id", "missing user id"),
+    "bad_filters": ("/errors/bad-filters", "bad query param"),
+    "key_not_found": ("/errors/key-not-found", "key is not found"),
+    "user_not_found": ("/errors/user-not-found", "user is not found"),
+    "duplicate_key": ("/errors/duplicate-key", "key is a duplicate"),
+    "duplicate_user": ("/errors/duplicate-user", "user is a duplicate"),
+}
+
+
+def body(exc: GatewayError) -> dict[str, Any]:
+    """The body of an error."""
+    kind, title = _name(exc)
+    found = {
+        "type": kind,
+        "title": title,
+        "status": exc.status,
+        "detail": str(exc),
+        "instance": request.path[:MAX_INSTANCE],
+    }
+    return found | {"errors": exc.details} if isinstance(exc, FieldsInvalid) else found
+
+
+def _name(exc: GatewayError) -> tuple[str, str]:
+    code, attempt = exc.code or "", _attempt()
+    if exc.status >= SERVER_ERROR:
+        return attempt.failure, attempt.failed
+    if code == "validation_error":
+        return "/errors/validation", attempt.invalid
+    return NAMED.get(code) or (f"/errors/{code.replace('_', '-')}", HTTPStatus(exc.status).phrase.lower())
+
+
+def _attempt() -> Attempt:
+    method = "GET" if request.path.startswith(SEARCHES) or request.method == "HEAD" else request.method
+    table = _USERS if request.path.startswith(USERS) else _KEYS
+    return table.get(method, table[""])
