@@ -1,6 +1,7 @@
 """From an error to the answer its sender understands: one renderer per dialect, chosen by the path."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Flask, Response, request
@@ -8,7 +9,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
-from services.dialects import openai
+from services.dialects import openai, proxy
 from services.errors import (
     AccountingUnavailable,
     AuthenticationFailed,
@@ -23,7 +24,10 @@ from utils.extensions import DATABASE_DOWN
 
 log = logging.getLogger(__name__)
 
+Body = Callable[[GatewayError], dict[str, Any]]
+
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
+BODIES: Final[dict[str, Body]] = {"/v1": openai.error_body, "/api/providers": proxy.error_body}
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500
 BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
@@ -67,7 +71,7 @@ def note(exc: GatewayError, request_id: str) -> None:
 def error(exc: GatewayError) -> Response:
     """The answer to a failed request, which is logged."""
     note(exc, request_id())
-    body = openai.error_body(exc) if is_openai() else _plain_body(exc)
+    body = body_of(request.path)(exc)
     headers = {}
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
@@ -80,9 +84,10 @@ def error(exc: GatewayError) -> Response:
     return answer(body, exc.status, headers)
 
 
-def is_openai() -> bool:
-    """Whether the request came in on OpenAI's surface."""
-    return request.path == "/v1" or request.path.startswith("/v1/")
+def body_of(path: str) -> Body:
+    """How errors read on the surface that the path belongs to."""
+    found = (body for start, body in BODIES.items() if path == start or path.startswith(f"{start}/"))
+    return next(found, _plain_body)
 
 
 def _plain_body(exc: GatewayError) -> dict[str, Any]:
