@@ -97,7 +97,8 @@ def _engine_options(config: Config, url: str) -> dict[str, object]:
 def main() -> int:
     """The development server: prepares, then serves with threads and reports its own address."""
     try:
-        config = settings.load_prepared()
+        # It listens on one port, which serves everything.
+        config = settings.load_prepared().model_copy(update={"admin_port": None, "proxy_port": None})
         app = create_app(config)
     except ConfigError as exc:
         print(exc, file=sys.stderr)  # noqa: T201 - there is no log yet

@@ -92,7 +92,7 @@ class Config(BaseModel):
     trusted_proxies: Annotated[int, Field(ge=0, le=5)] = _("TRUSTED_PROXIES", 0, "Reverse proxies in front whose `X-Forwarded-*` headers are believed.")
     trusted_hosts: Commas = _("TRUSTED_HOSTS", (), "Host names the gateway answers to; empty = any.")
     public_url: str = _("PUBLIC_URL", "", "Address people use, for links; empty = `http://HOST:PORT`.")
-    cors_origins: Commas = _("CORS_ORIGINS", (), "Browser origins that may call `/v1` (`*` = any, never with cookies); empty = none.")
+    cors_origins: Commas = _("CORS_ORIGINS", (), "Browser origins that may call `/v1` and `/api/providers` (`*` = any, never with cookies); empty = none.")
     sse_keepalive_s: Seconds = _("SSE_KEEPALIVE", 15.0, "A comment line is sent into a stream that was silent this long; 0 = never.")
 
     secret_key: str = _("SECRET_KEY", "", "Signs sessions and tokens (32 characters or more).", also=("JWT_SECRET", "DJANGO_SECRET_KEY"), secret=True, group="Secrets")
@@ -248,6 +248,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
         problems += settings.explain(exc, Config.model_fields)
         wrong = {str(mistake["loc"][0]) for mistake in exc.errors()}
         config = Config.model_validate({name: value for name, value in merged.items() if name not in wrong})
+    problems += settings.port_problems(config.port or settings.GUNICORN_PORT, config.admin_port, config.proxy_port)
     problems += _problems(config, merged)
     if problems:
         raise ConfigError(environment, problems)

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 
 import config as settings
+from utils.settings import GUNICORN_PORT
 
 M_ARENA_MAX = -8  # of malloc.h
 
@@ -36,7 +37,9 @@ _done = subprocess.run([sys.executable, "-m", "flask", "--app", "app", "prepare"
 if _done.returncode:
     sys.exit(_done.returncode)
 
-bind = f"{_config.host}:{_config.port or 8000}"
+_host = f"[{_config.host}]" if ":" in _config.host else _config.host
+_ports = (_config.port or GUNICORN_PORT, _config.admin_port, _config.proxy_port)  # routes/ports.py tells them apart
+bind = [f"{_host}:{port}" for port in _ports if port is not None]
 workers = _config.web_concurrency
 worker_class = _config.worker_class  # `sync` is no choice: it would serve one stream at a time
 threads = _config.threads if _config.worker_class == "gthread" else 1

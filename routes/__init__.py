@@ -3,18 +3,21 @@
 from flask import Flask
 
 from config import Config
-from routes import admin, auth, cors, keymanagement, llm, ops, render, user
+from routes import admin, auth, cors, keymanagement, llm, ops, providers, render, user
 from routes.early import EarlyRefusal
+from routes.ports import PortGuard
 from utils.extensions import csrf
 
 
 def register(app: Flask, config: Config) -> None:
     """Put every surface on the app."""
-    for blueprint in (llm.bp, auth.bp, user.bp, ops.bp, keymanagement.bp):
+    for blueprint in (llm.bp, providers.bp, auth.bp, user.bp, ops.bp, keymanagement.bp):
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
-    cors.register(app, llm.bp.name, config.cors_origins)
+    cors.register(app, (llm.bp.name, providers.bp.name), config.cors_origins)
     admin.register(app)
     render.register(app)
     identify = app.extensions["gateway"].callers.identify
     app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]
+    if config.admin_port or config.proxy_port:
+        app.wsgi_app = PortGuard(app, app.wsgi_app, config)  # type: ignore[method-assign]

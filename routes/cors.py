@@ -1,4 +1,4 @@
-"""Lets browsers on other origins call `/v1`, where CORS_ORIGINS names them. Keys only; cookies are never allowed."""
+"""Lets browsers on other origins that CORS_ORIGINS names call `/v1` and `/api/providers`. Keys only, never cookies."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from flask import Flask, Response, request
 
 ALLOWED: Final = {
     "access-control-allow-headers": "authorization, content-type, x-api-key, api-key, "
-    "openai-organization, openai-project",
+    "openai-organization, openai-project, x-custom-event-id, x-metadata",
     "access-control-allow-methods": "GET, POST, OPTIONS",
     "access-control-expose-headers": "x-request-id, retry-after, x-should-retry, "
     "x-gateway-dropped-params, x-gateway-max-output-tokens",
@@ -14,8 +14,8 @@ ALLOWED: Final = {
 }
 
 
-def register(app: Flask, blueprint: str, origins: tuple[str, ...]) -> None:
-    """Add the headers to the blueprint's answers; without origins nothing stands in any request's way."""
+def register(app: Flask, blueprints: tuple[str, ...], origins: tuple[str, ...]) -> None:
+    """Add the headers to the answers of these blueprints; without origins nothing stands in any request's way."""
 
     def allow(response: Response) -> Response:
         origin = request.headers.get("origin", "")
@@ -26,4 +26,5 @@ def register(app: Flask, blueprint: str, origins: tuple[str, ...]) -> None:
         return response
 
     if origins:
-        app.after_request_funcs.setdefault(blueprint, []).append(allow)
+        for blueprint in blueprints:
+            app.after_request_funcs.setdefault(blueprint, []).append(allow)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 from werkzeug.datastructures import EnvironHeaders
 
 from routes import render
-from services.dialects import openai
 from services.errors import AuthenticationFailed, GatewayError
 from utils import ids, jsonx, native
 from utils.decorators import CALLER
@@ -16,7 +15,11 @@ if TYPE_CHECKING:
 
     from services.types import Caller
 
-PATHS: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+PATHS: Final = frozenset(
+    f"{surface}/{name}"
+    for surface in ("/v1", "/api/providers/openai/v1", "/api/providers/openai")
+    for name in ("chat/completions", "completions", "embeddings")
+)
 
 
 class EarlyRefusal:
@@ -32,16 +35,16 @@ class EarlyRefusal:
             try:
                 environ[CALLER] = self._identify(EnvironHeaders(environ))
             except AuthenticationFailed as exc:
-                return _refusal(exc, start_response)
+                return _refusal(exc, environ["PATH_INFO"], start_response)
             except GatewayError:
                 pass  # Flask asks again, and answers
         return self._app(environ, start_response)
 
 
-def _refusal(exc: AuthenticationFailed, start_response: "StartResponse") -> list[bytes]:
+def _refusal(exc: AuthenticationFailed, path: str, start_response: "StartResponse") -> list[bytes]:
     request_id = ids.request_id()
     render.note(exc, request_id)
-    body = jsonx.dumps(openai.error_body(exc))
+    body = jsonx.dumps(render.body_of(path)(exc))
     headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
     start_response("401 UNAUTHORIZED", [*headers, ("x-request-id", request_id), ("www-authenticate", "Bearer")])
     return [body]

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
 from routes import problems
-from services.dialects import openai
+from services.dialects import openai, proxy
 from services.errors import (
     AccountingUnavailable,
     AuthenticationFailed,
@@ -25,7 +25,16 @@ from utils.extensions import DATABASE_DOWN
 
 log = logging.getLogger(__name__)
 
+Body = Callable[[GatewayError], dict[str, Any]]
+
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
+BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
+    "/v1": openai.error_body,
+    "/api/providers": proxy.error_body,
+    "/api/key-management": problems.body,
+    "/api/v2/key-management": problems.body,
+    "/api/users": problems.body,
+}
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500
 BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
@@ -35,12 +44,6 @@ BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
     413: (BodyTooLarge, "The request body is too large.", "request_too_large"),
     415: (InvalidRequest, "The content type is not supported; send application/json.", "unsupported_media_type"),
 }
-BODIES: Final[tuple[tuple[str, Callable[[GatewayError], object]], ...]] = (  # by the beginning of the path
-    ("/v1", openai.error_body),
-    ("/api/key-management", problems.body),
-    ("/api/v2/key-management", problems.body),
-    ("/api/users", problems.body),
-)
 
 
 def register(app: Flask) -> None:
@@ -75,7 +78,7 @@ def note(exc: GatewayError, request_id: str) -> None:
 def error(exc: GatewayError) -> Response:
     """The answer to a failed request, which is logged."""
     note(exc, request_id())
-    body = _body_of(request.path)(exc)
+    body = body_of(request.path)(exc)
     headers = {}
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
@@ -88,10 +91,10 @@ def error(exc: GatewayError) -> Response:
     return answer(body, exc.status, headers)
 
 
-def _body_of(path: str) -> Callable[[GatewayError], object]:
-    """What makes the bodies of errors at this path."""
-    fitting = (body for prefix, body in BODIES if path == prefix or path.startswith(f"{prefix}/"))
-    return next(fitting, _plain_body)
+def body_of(path: str) -> Body:
+    """How errors read on the surface that the path belongs to."""
+    found = (body for start, body in BODIES.items() if path == start or path.startswith(f"{start}/"))
+    return next(found, _plain_body)
 
 
 def _plain_body(exc: GatewayError) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from config import Config
 from services.bootstrap import Report
 from services.configapply import Changes
+from utils import settings
 
-GUNICORN_PORT = 8000
 NO_ADMIN = "none yet; make one with: .venv/bin/flask create-admin NAME"
 
 
 def started(config: Config, report: Report, url: str) -> str:
     """The screen of `flask prepare`."""
-    address = url or f"http://{config.host}:{config.port or GUNICORN_PORT}"
+    address = url or f"http://{config.host}:{config.port or settings.GUNICORN_PORT}"
     key = report.api_key or "YOUR_API_KEY"
     lines = [
         "",
@@ -19,6 +19,7 @@ def started(config: Config, report: Report, url: str) -> str:
         f"  Admin panel   {address}/admin",
         f"  Admin         {report.admin_name or NO_ADMIN}",
     ]
+    lines += [f"  {text}   http://{config.host}:{port}" for text, port in _ports(config) if port is not None]
     if report.admin_password:
         lines.append(f"  Password      {report.admin_password}   (shown once)")
     if report.api_key:
@@ -40,6 +41,10 @@ def started(config: Config, report: Report, url: str) -> str:
         lines += ["", f"  {config.config_file}:", *(f"    {line}" for line in changes(report.changes).splitlines())]
     notes = [*config.warnings, *(f"Models not listed by {problem}" for problem in report.discovery)]
     return "\n".join([*lines, *(f"  Note: {note}" for note in notes), ""])
+
+
+def _ports(config: Config) -> tuple[tuple[str, int | None], ...]:
+    return ("Admin only ", config.admin_port), ("Proxy only ", config.proxy_port)
 
 
 def changes(found: Changes) -> str:

@@ -5,7 +5,7 @@ call can use: its proven input, the output limit it is sent with, the dearest of
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +13,20 @@ from typing import Any, Final
 from services import counting, periods, pricing
 from services.books.base import Books, BooksUnavailable, Held, HoldRefused, Standing
 from services.errors import AccountingUnavailable, BudgetExceeded, GatewayError, Unsupported
-from services.types import Bound, BudgetRef, Call, Count, Demand, Deployment, Price, Take, WindowState
+from services.types import (
+    Bound,
+    BudgetRef,
+    Call,
+    Caller,
+    Count,
+    Demand,
+    Deployment,
+    LimitRef,
+    Price,
+    Room,
+    Take,
+    WindowState,
+)
 from utils import clock, money
 
 log = logging.getLogger(__name__)
@@ -24,6 +37,7 @@ REFUSE_AGAIN_S: Final = 1.0
 FULL_MAX: Final = 10_000
 NOTHING: Final = WindowState()
 MAX_OUTPUT: Final = 2**31  # output tokens of a call whose model is free in this budget's unit
+SMALL_INPUT: Final = 1000  # tokens as bounded, one a byte: a prompt that everybody would call short
 
 Hold = Callable[[Call, tuple[Take, ...], tuple[Count, ...], Bound], Held]
 
@@ -62,7 +76,7 @@ class Plan:
 
     def takes(self, now_s: float) -> tuple[Take, ...]:
         """What is taken from each budget; nothing is taken where nothing is due."""
-        amounts = [(budget, self._amount(budget)) for budget in self.budgets()]
+        amounts = [(budget, self._amount(budget, self.bound)) for budget in self.budgets()]
         return tuple(
             Take(budget, periods.start_s(budget.period, budget.timezone, now_s), amount)
             for budget, amount in amounts
@@ -72,14 +86,18 @@ class Plan:
     def counts(self, now_s: float) -> tuple[Count, ...]:
         """What is counted against each limit, in the order of their counters' names."""
         tokens = self.bound.input_tokens + self.bound.output_tokens
-        found = [
+        found = (
             counting.count(limit, min(tokens, MAX_AMOUNT) if limit.unit == counting.TOKENS else 1, now_s)
             for limit in self.call.limits
-        ]
-        return tuple(sorted(found, key=lambda count: count.limit.subject))
+        )
+        return in_order(found)
 
-    def _amount(self, budget: BudgetRef) -> int:
-        bound = self.bound
+    def least(self, budget: BudgetRef) -> int:
+        """What the budget must still have for a small call to these candidates: a short prompt, one output token."""
+        bound = Bound(min(self.bound.input_tokens, SMALL_INPUT), min(self.bound.output_tokens, 1))
+        return self._amount(budget, bound)
+
+    def _amount(self, budget: BudgetRef, bound: Bound) -> int:
         if budget.unit == "tokens":
             return min(bound.input_tokens + bound.output_tokens, MAX_AMOUNT)
         return min(pricing.ceiling_nanousd(bound, self.prices(budget)), MAX_AMOUNT)
@@ -169,6 +187,26 @@ class Admission:
             return plan, state, exc
         return plan, state, None
 
+    def count_request(self, caller: Caller, limits: Sequence[LimitRef]) -> tuple[Room, ...]:
+        """Count a request that is no call against those of the limits that are of requests; what they have left.
+
+        Raises:
+            RateLimited: naming the limit, its numbers and when to come again.
+            AccountingUnavailable: there are such limits and the books cannot be written.
+        """
+        now_s = clock.now_s()
+        counts = in_order(counting.count(one, 1, now_s) for one in limits if one.unit == counting.REQUESTS)
+        if not counts:
+            return ()
+        try:
+            counters = self._books.count(counts).counters
+        except HoldRefused:
+            state = self.look((), counts)
+            raise counting.refusal(caller, *counting.longest(state.full or state.limits, now_s), now_s) from None
+        except BooksUnavailable as exc:
+            raise AccountingUnavailable("requests cannot be counted at the moment, so none are admitted") from exc
+        return tuple(counting.room(count, *counters[count.limit.subject], now_s) for count in counts)
+
     def look(self, takes: Sequence[Take], counts: Sequence[Count]) -> State:
         """Where these stand.
 
@@ -192,7 +230,8 @@ class Admission:
         for count in counts:
             amount, window, until_s = self._full.get(count.limit.subject, (-1, NOTHING, 0.0))
             if amount == count.limit.amount and 0 < until_s - now_s <= REFUSE_AGAIN_S:
-                raise counting.refusal(call, count, window, now_s)
+                model = call.model.name if call.model else ""
+                raise counting.refusal(call.caller, count, window, now_s, model=model)
 
     def _remember(self, state: State, now_s: float) -> None:
         if len(self._full) > FULL_MAX:
@@ -232,6 +271,11 @@ class Admission:
             log.warning("budget %s of %s %s is nearly spent", budget.id, budget.scope, budget.scope_id)
 
 
+def in_order(counts: Iterable[Count]) -> tuple[Count, ...]:
+    """The order in which all lock their counters."""
+    return tuple(sorted(counts, key=lambda count: count.limit.subject))
+
+
 def first_plan(call: Call, demand: Demand) -> Plan:
     """The plan with all candidates and as much output as the caller or the model allows.
 
@@ -267,16 +311,16 @@ def smaller(plan: Plan, state: State, *, is_last: bool) -> Plan:
         return plan
     if is_last or (state.short and plan.demand.output_tokens is not None):
         pairs = state.short or state.budgets
-        raise refusal(plan.call, *min(pairs, key=lambda pair: pair[1].left - pair[0].amount))
+        raise refusal(plan, *min(pairs, key=lambda pair: pair[1].left - pair[0].amount))
     if plan.demand.output_tokens is not None:
         return plan
     fits = [_affordable(plan, take.budget, standing.left) for take, standing in state.budgets]
     if min(fits) < 1:
-        raise refusal(plan.call, *state.budgets[fits.index(min(fits))])
+        raise refusal(plan, *state.budgets[fits.index(min(fits))])
     return replace(plan, output=min(*fits, plan.most))
 
 
-def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:
+def refusal(plan: Plan, take: Take, standing: Standing) -> BudgetExceeded:
     """What a caller reads whose budget cannot take the call: which one, its numbers, when it resets."""
     budget, now_s = take.budget, clock.now_s()
     ends_s = periods.end_s(budget.period, budget.timezone, now_s)
@@ -285,7 +329,7 @@ def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:
     span = "" if ends_s is None else f" of this {budget.period}"
     resets_at = None if ends_s is None else f"{datetime.fromtimestamp(ends_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
     message = (
-        f"The {kind}{span} of {_whose(call, budget)} cannot take this call: "
+        f"The {kind}{span} of {_whose(plan.call, budget)} cannot take this call: "
         f"limit {show(standing.limit)}, spent {show(standing.spent)}, "
         f"held by calls under way {show(standing.held)}, needed {show(take.amount)}. "
         f"It {'does not reset' if resets_at is None else f'resets at {resets_at}'}."
@@ -294,7 +338,7 @@ def refusal(call: Call, take: Take, standing: Standing) -> BudgetExceeded:
         message,
         resets_in_s=None if ends_s is None else max(1, round(ends_s - now_s)),
         is_spent=standing.spent + take.amount > standing.limit,
-        details=budget_details(take, standing) | {"resets_at": resets_at},
+        details=budget_details(take, standing) | {"least": plan.least(budget), "resets_at": resets_at},
     )
 
 
@@ -331,12 +375,13 @@ def _within_limits(plan: Plan, full: list[tuple[Count, WindowState]], *, is_last
     if not full:
         raise AccountingUnavailable("the budgets of this call change too fast; please try again")
     now_s = clock.now_s()
-    count, window = max(full, key=lambda pair: counting.wait_s(pair[0], pair[1], now_s))
+    count, window = counting.longest(full, now_s)
     if count.limit.unit == counting.TOKENS and count.amount > count.limit.amount and not is_last:
         fits = (count.limit.amount - plan.demand.input_tokens) // plan.demand.choices
         if plan.demand.output_tokens is None and 1 <= fits < plan.output:
             return replace(plan, output=fits, most=fits)
-    raise counting.refusal(plan.call, count, window, now_s)
+    model = plan.call.model.name if plan.call.model else ""
+    raise counting.refusal(plan.call.caller, count, window, now_s, model=model)
 
 
 def _affordable(plan: Plan, budget: BudgetRef, left: int) -> int:

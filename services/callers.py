@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from services import keys
+from services import access, keys
 from services.accounts import Accounts
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed
@@ -40,14 +40,30 @@ class Callers:
         """
         return self.of(self._credential(headers))
 
+    def check_access(self, caller: Caller, method: str, path: str, address: str) -> None:
+        """Whether the caller may send this request from there: see services/access.py.
+
+        Raises:
+            PermissionDenied: a list of paths or addresses does not have it.
+        """
+        access.check(caller, method, path, address)
+
     def of(self, credential: str) -> Caller:
         """Whose credential that is.
 
         Raises:
             AuthenticationFailed: see `identify`.
         """
-        if is_token(credential):
-            return self._accounts.caller_of(credential)
+        found = self._accounts.caller_of(credential) if is_token(credential) else self._by_key(credential)
+        if found.expires_at_s is not None and found.expires_at_s <= clock.now_s():
+            what = "API key" if found.key_id is not None else f"account `{found.username}`"
+            day = f"{datetime.fromtimestamp(found.expires_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+            raise AuthenticationFailed(f"The {what} is not valid: it expired on {day}.", code="key_expired")
+        if found.key_id is not None:
+            self._keys.mark_used(found.key_id)
+        return found
+
+    def _by_key(self, credential: str) -> Caller:
         if credential.startswith(keys.PREFIX) and not keys.is_well_formed(credential):
             raise AuthenticationFailed("The API key is not valid: it was cut or mistyped.")
         digest = self._keys.digest(credential)
@@ -55,12 +71,7 @@ class Callers:
         if found is None:
             raise AuthenticationFailed("The API key is not valid.")
         if isinstance(found, str):
-            raise AuthenticationFailed(f"The API key is not valid: {found}.")
-        if found.expires_at_s is not None and found.expires_at_s <= clock.now_s():
-            day = datetime.fromtimestamp(found.expires_at_s, UTC)
-            raise AuthenticationFailed(f"The API key is not valid: it expired on {day:%Y-%m-%d %H:%M} UTC.")
-        if found.key_id is not None:
-            self._keys.mark_used(found.key_id)
+            raise AuthenticationFailed(f"The API key is not valid: {found}.", code="key_revoked")
         return found
 
     def _credential(self, headers: Headers) -> str:

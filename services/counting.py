@@ -5,11 +5,12 @@ covers. So a burst at the end of one minute and another at the start of the next
 Days and months begin at midnight UTC and do not slide.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from services.errors import RateLimited
-from services.types import Call, Count, LimitRef, Room, WindowState
+from services.types import Caller, Count, LimitRef, Room, WindowState
 
 NONE: Final = "none"
 SLIDING: Final = {"second": 1, "minute": 60, "hour": 3600}
@@ -68,15 +69,20 @@ def room(counted: Count, current: int, previous: int, now_s: float) -> Room:
     return Room(counted.limit, left, resets_in_s)
 
 
-def refusal(call: Call, counted: Count, window: WindowState, now_s: float) -> RateLimited:
+def longest(pairs: Iterable[tuple[Count, WindowState]], now_s: float) -> tuple[Count, WindowState]:
+    """The one of these limits that keeps a caller waiting longest."""
+    return max(pairs, key=lambda pair: wait_s(pair[0], pair[1], now_s))
+
+
+def refusal(caller: Caller, counted: Count, window: WindowState, now_s: float, *, model: str = "") -> RateLimited:
     """What a caller reads whose limit has no room: which layer, its numbers, when to come again."""
     limit = counted.limit
     wait = wait_s(counted, window, now_s)
     whose = {
-        "user": f"user `{call.caller.username}`",
-        "key": f"key `{call.caller.key_hint}`",
-        "team": f"team `{call.caller.team}`",
-        "model": f"model `{call.model.name if call.model else ''}`",
+        "user": f"user `{caller.username}`",
+        "key": f"key `{caller.key_hint}`",
+        "team": f"team `{caller.team}`",
+        "model": f"model `{model}`",
         "address": "this client address",
     }[limit.scope]
     what = "calls" if limit.unit == CONCURRENT else limit.unit

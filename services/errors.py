@@ -7,10 +7,13 @@ GatewayError               500     server_error            internal_server_error
     Unsupported            400     invalid_request_error   unsupported_content       no
     BodyTooLarge           413     invalid_request_error   request_too_large         no
     FieldsInvalid          400     invalid_request_error   validation_error          no
+    BodyUnreadable         400     invalid_request_error   validation_error          no
+      BodyEmpty            400     invalid_request_error   validation_error          no
   NotFound                 404     invalid_request_error   not_found                 no
   Conflict                 409     invalid_request_error   conflict                  no
   AuthenticationFailed     401     authentication_error    invalid_key               no
   PermissionDenied         403     permission_error        permission_denied         no
+    ModelNotAllowed        403     permission_error        permission_denied         no
   BudgetExceeded           402/429 insufficient_quota      budget_exceeded           no
   ModelNotPriced           402     insufficient_quota      model_not_priced          no
   RateLimited              429     rate_limit_error        rate_limit_exceeded       no
@@ -101,6 +104,14 @@ class FieldsInvalid(InvalidRequest):
         self.details = dict(reasons)
 
 
+class BodyUnreadable(InvalidRequest):
+    """The body is no JSON object."""
+
+
+class BodyEmpty(BodyUnreadable):
+    """There is no body."""
+
+
 class NotFound(GatewayError):
     """The thing asked for does not exist, or is somebody else's."""
 
@@ -114,7 +125,7 @@ class Conflict(GatewayError):
 
 
 class AuthenticationFailed(GatewayError):
-    """No credential, a malformed one, or one that opens nothing."""
+    """No credential, a malformed one, or one that opens nothing; `code` says which."""
 
     # Not logged at the usual level: a flood of wrong keys would be a flood of lines. Sign-ins are audited.
     status, type, code, level = 401, "authentication_error", "invalid_key", logging.DEBUG
@@ -124,6 +135,10 @@ class PermissionDenied(GatewayError):
     """A known caller who may not do this."""
 
     status, type, code, level = 403, "permission_error", "permission_denied", logging.INFO
+
+
+class ModelNotAllowed(PermissionDenied):
+    """The key, its user or their team has a list of models, and this one is not on it."""
 
 
 class BudgetExceeded(GatewayError):

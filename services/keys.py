@@ -19,7 +19,7 @@ from sqlalchemy import Engine, Select, delete, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from models import ApiKey, RetiredSecret, Team, User
-from services import budgets, limits
+from services import audit, budgets, limits
 from services.credentials import Sealer
 from services.errors import Conflict
 from services.types import Caller, Network, PathRule
@@ -30,6 +30,7 @@ RANDOM_CHARS: Final = 43
 CHECK_CHARS: Final = 6
 KEY_CHARS: Final = len(PREFIX) + RANDOM_CHARS + CHECK_CHARS
 HINT_CHARS: Final = 4
+USED_UP: Final = "The total cost limit has been reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,22 @@ class Keys:
         session.flush()
         return IssuedKey(row.id, secret, row.hint)
 
-    def revoke(self, session: Session, key_id: int, reason: str) -> None:
-        """Void a key, in all workers within two seconds."""
-        session.execute(
+    def revoke(self, session: Session, key_id: int, reason: str) -> bool:
+        """Void a key, in all workers within two seconds; False = it was void before, or is gone."""
+        revoked = session.execute(
             update(ApiKey)
             .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
             .values(revoked_at=datetime.now(UTC), revoked_reason=reason)
+            .returning(ApiKey.id)
         )
+        return revoked.first() is not None
+
+    def revoke_used_up(self, key_id: int) -> None:
+        """Void a key that has spent its total cost limit, once, however many calls find that out."""
+        with Session(self._engine) as session, session.begin():
+            if self.revoke(session, key_id, USED_UP):
+                changed = {"before": {"revoked_reason": None}, "after": {"revoked_reason": USED_UP}}
+                audit.note(session, audit.Actor(audit.SYSTEM), "key_revoke", "key", key_id, changed)
 
     def find(self, digest: str) -> Caller | str | None:
         """Whose key that is; a text = why it is refused; None = no such key. A retired secret opens until its time."""

@@ -19,9 +19,9 @@ from services.discovery import Discovery
 from services.errors import (
     AccountingUnavailable,
     GatewayError,
+    ModelNotAllowed,
     ModelNotAvailable,
     ModelNotPriced,
-    PermissionDenied,
     Unsupported,
     UpstreamError,
     UpstreamUnreachable,
@@ -121,10 +121,11 @@ class Pipeline:
         if model is None:
             raise ModelNotAvailable(f"Model '{name}' is not available.", param="model")
         if not call.caller.may_use(name):
-            allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
-            raise PermissionDenied(
-                f"The key `{call.caller.key_hint}` may not use model `{name}`; allowed: {allowed}.", param="model"
+            whose = (
+                f"key `{call.caller.key_hint}`" if call.caller.key_id is not None else f"user `{call.caller.username}`"
             )
+            allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
+            raise ModelNotAllowed(f"The {whose} may not use model `{name}`; allowed: {allowed}.", param="model")
         found = [one for one in candidates(model, models, random.random) if call.caller.may_reach(one)]
         able = [candidate for candidate in found if call.operation in self._operations(candidate)]
         if found and not able:

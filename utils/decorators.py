@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
-    """The view's first argument is who calls; without a good credential it is not reached.
+    """The view's first argument is who calls; without a good credential that may do this, it is not reached.
 
     Raises:
-        AuthenticationFailed: rendered in the dialect of the route's surface.
+        AuthenticationFailed, PermissionDenied: rendered in the dialect of the route's surface.
     """
 
     @wraps(view)
@@ -31,6 +31,7 @@ def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, 
         if caller is None:
             native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
             caller = gateway().callers.identify(request.headers)
+        gateway().callers.check_access(caller, request.method, request.path, request.remote_addr or "")
         return view(caller, *args, **kwargs)
 
     return guarded

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+GUNICORN_PORT: Final = 8000  # when PORT is unset
 TOKEN: Final = re.compile(r"[A-Za-z0-9_\-.]+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
@@ -154,6 +155,14 @@ def url_problems(**urls: str) -> list[str]:
         if text and not is_good:
             problems.append(f"{name}: not http(s)://host[:port][/path]. Fix: no user name, query or spaces in it")
     return problems
+
+
+def port_problems(*ports: int | None) -> list[str]:
+    """One line if two of PORT, ADMIN_PORT and PROXY_PORT are the same."""
+    given = [port for port in ports if port is not None]
+    if len(set(given)) == len(given):
+        return []
+    return [f"PORT, ADMIN_PORT, PROXY_PORT: {given} has one of them twice. Fix: a port of its own for each"]
 
 
 def explain(error: ValidationError, fields: Mapping[str, FieldInfo]) -> list[str]:

@@ -6,7 +6,7 @@ Members nobody knows here go upstream as they are: vendors add some every few mo
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.errors import GatewayError, InvalidRequest
+from services.errors import BodyEmpty, BodyUnreadable, GatewayError, InvalidRequest
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, Chat, Demand, PublicModel
 from utils import clock, jsonx, sse
 
@@ -64,12 +64,14 @@ def members(raw: bytes) -> Chat:
     Raises:
         InvalidRequest: not JSON, or something else.
     """
+    if not raw:
+        raise BodyEmpty("The body is empty; it must be a JSON object.", param="body")
     try:
         body = jsonx.loads(raw)
     except jsonx.BadJson as exc:
-        raise InvalidRequest(f"The body is not valid JSON: {exc}", param="body") from exc
+        raise BodyUnreadable(f"The body is not valid JSON: {exc}", param="body") from exc
     if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.", param="body")
+        raise BodyUnreadable("The body must be a JSON object.", param="body")
     return body
 
 

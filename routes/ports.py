@@ -1,0 +1,54 @@
+"""Which surfaces answer on which port: ADMIN_PORT and PROXY_PORT serve theirs alone, every other port serves all."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from flask import Flask
+from werkzeug.exceptions import NotFound
+
+from config import Config
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ADMIN: Final = frozenset({"admin"})
+PROXY: Final = frozenset({"proxy"})
+BOTH: Final = ADMIN | PROXY
+SURFACES: Final = {  # of a path and all below it; the longest beginning counts, and what has none is on neither port
+    "/admin": ADMIN,
+    "/api": ADMIN,
+    "/api/providers": PROXY,
+    "/bootstrap": ADMIN,
+    "/health": BOTH,
+    "/login": ADMIN,
+    "/register": ADMIN,
+    "/static": ADMIN,
+    "/user": PROXY,
+    "/v1": PROXY,
+}
+
+
+class PortGuard:
+    """WSGI middleware, the outermost one: what comes from a proxy in front must not change the port."""
+
+    def __init__(self, app: Flask, inner: "WSGIApplication", config: Config) -> None:
+        self._app, self._inner = app, inner
+        ports = {config.admin_port: "admin", config.proxy_port: "proxy"}
+        self._served = {str(port): surface for port, surface in ports.items() if port is not None}
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """See PEP 3333. gunicorn says in SERVER_PORT on which of its ports the connection came in."""
+        surface = self._served.get(environ["SERVER_PORT"])
+        if surface is None or surface in surfaces_of(environ["PATH_INFO"]):
+            return self._inner(environ, start_response)
+        with self._app.request_context(environ):  # the error is rendered by the path, as if there were no such route
+            response = self._app.make_response(self._app.handle_user_exception(NotFound()))
+        return response(environ, start_response)
+
+
+def surfaces_of(path: str) -> frozenset[str]:
+    """The names of the surfaces that a path belongs to."""
+    if path == "/":  # leads people to the panel
+        return ADMIN
+    found = [start for start in SURFACES if path == start or path.startswith(f"{start}/")]
+    return SURFACES[max(found, key=len)] if found else frozenset()
