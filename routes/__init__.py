@@ -3,14 +3,14 @@
 from flask import Flask
 
 from config import Config
-from routes import admin, auth, cors, llm, ops, render, user
+from routes import admin, auth, balances, cors, llm, ops, render, user
 from routes.early import EarlyRefusal
 from utils.extensions import csrf
 
 
 def register(app: Flask, config: Config) -> None:
     """Put every surface on the app."""
-    for blueprint in (llm.bp, auth.bp, user.bp, ops.bp):
+    for blueprint in (llm.bp, auth.bp, user.bp, balances.bp, ops.bp):
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
     cors.register(app, llm.bp.name, config.cors_origins)

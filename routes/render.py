@@ -1,6 +1,7 @@
 """From an error to the answer its sender understands: one renderer per dialect, chosen by the path."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Flask, Response, request
@@ -8,6 +9,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
+from routes import render_v1
 from services.dialects import openai
 from services.errors import (
     AccountingUnavailable,
@@ -32,6 +34,9 @@ BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
     405: (InvalidRequest, "This path does not answer to this method.", "method_not_allowed"),
     413: (BodyTooLarge, "The request body is too large.", "request_too_large"),
     415: (InvalidRequest, "The content type is not supported; send application/json.", "unsupported_media_type"),
+}
+BODIES: Final[dict[str, Callable[[GatewayError, str], dict[str, Any]]]] = {  # of errors, by the surface's path
+    render_v1.PREFIX: render_v1.body
 }
 
 
@@ -67,7 +72,7 @@ def note(exc: GatewayError, request_id: str) -> None:
 def error(exc: GatewayError) -> Response:
     """The answer to a failed request, which is logged."""
     note(exc, request_id())
-    body = openai.error_body(exc) if is_openai() else _plain_body(exc)
+    body = openai.error_body(exc) if is_openai() else _body(exc)
     headers = {}
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
@@ -83,6 +88,13 @@ def error(exc: GatewayError) -> Response:
 def is_openai() -> bool:
     """Whether the request came in on OpenAI's surface."""
     return request.path == "/v1" or request.path.startswith("/v1/")
+
+
+def _body(exc: GatewayError) -> dict[str, Any]:
+    for prefix, body in BODIES.items():
+        if request.path == prefix or request.path.startswith(f"{prefix}/"):
+            return body(exc, request_id())
+    return _plain_body(exc)
 
 
 def _plain_body(exc: GatewayError) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import ApiKey, Budget, User, WebSession
-from services import audit
+from models import ApiKey, User, WebSession
+from services import audit, balances
 from services.audit import Actor
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, InvalidRequest
@@ -46,6 +46,7 @@ class Rules:
     issuer: str
     token_minutes: int
     initial_token_balance: int | None
+    default_token_limit: int | None
     keeps_default_key: bool
 
 
@@ -79,17 +80,7 @@ class Accounts:
         hashed = self._passwords.hash(good)
         with self._adding() as session:
             user_id = _add(session, User(username=name, password_hash=hashed))
-            if self._rules.initial_token_balance is not None:
-                session.add(
-                    Budget(
-                        scope="user",
-                        scope_id=user_id,
-                        unit="tokens",
-                        period="total",
-                        is_prepaid=True,
-                        limit_amount=self._rules.initial_token_balance,
-                    )
-                )
+            balances.start(session, user_id, self._rules.initial_token_balance, self._rules.default_token_limit)
             return self._keys.issue(
                 session, user_id, DEFAULT_KEY, kind="default", keep_copy=self._rules.keeps_default_key
             ).secret

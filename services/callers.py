@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from services import keys
 from services.accounts import Accounts
 from services.catalog import Catalog
-from services.errors import AuthenticationFailed
+from services.errors import AuthenticationFailed, PermissionDenied
 from services.keys import Keys
 from services.types import Caller
 from utils import clock
@@ -39,6 +39,20 @@ class Callers:
             AuthenticationFailed: its `code` says what is wrong with the credential.
         """
         return self.of(self._credential(headers))
+
+    def identify_admin(self, headers: Headers) -> Caller:
+        """The admin who sent a request with these headers and a token of `/login`.
+
+        Raises:
+            AuthenticationFailed: see `identify`.
+            PermissionDenied: no admin, or one with an API key, which programs have.
+        """
+        found = self.identify(headers)
+        if found.role != "admin":
+            raise PermissionDenied("Only admins may do this.")
+        if found.key_id is not None:
+            raise PermissionDenied("An API key may not do this: send the token that /login gives an admin.")
+        return found
 
     def of(self, credential: str) -> Caller:
         """Whose credential that is.
