@@ -121,13 +121,18 @@ class UsageRecord(Base):
 
 
 class LedgerEntry(Base):
-    """One movement on one account. Append-only; every balance is a sum of these."""
+    """One movement on one account. Append-only; every balance is a sum of these.
+
+    Amounts say how much, the kind says which way: a charge or correction is spent, a top-up is given to a prepaid
+    budget, a deduction is taken from it.
+    """
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
         one_of("kind", "charge", "correction", "top_up", "deduct"),
         one_of("account", "user", "budget"),
         UniqueConstraint("request_id", "kind", "account", "account_id"),  # a request is charged once
+        Index("ix_ledger_entries_account_account_id_id", "account", "account_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
@@ -140,4 +145,5 @@ class LedgerEntry(Base):
     amount_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     request_id: Mapped[str | None] = mapped_column(String(40))
     actor: Mapped[str | None] = mapped_column(String(150))
+    actor_id: Mapped[int | None] = mapped_column(BigInteger)  # the user who acted, where one did
     reason: Mapped[str | None] = mapped_column(String(255))

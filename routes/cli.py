@@ -1,81 +1,41 @@
 """The `flask` commands of an operator."""
 
-import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
 
 import click
 import flask_migrate
 from cryptography.fernet import Fernet
 from flask import Flask
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import AppGroup
 
 import config as settings
-from routes import screen
-from services import audit, bootstrap, budgets, configapply, counting, docs, ledger, limits, passwords
+from routes import cli_ledger, screen
+from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
+from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
-from services.errors import GatewayError, InvalidRequest
+from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
 from utils import ids
-from utils.extensions import DATABASE_DOWN, db, gateway
+from utils.extensions import db, gateway
 from utils.settings import is_weak
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
-OPERATOR = audit.Actor("operator")
-
 config_group = AppGroup("config", help="Settings and the configuration file.")
-ledger_group = AppGroup("ledger", help="The books.")
 budgets_group = AppGroup("budgets", help="Ceilings of users, keys, teams and models.")
 limits_group = AppGroup("limits", help="How many requests, tokens and concurrent calls may be had.")
-OWNERS: Final = {
-    "user": "User name.",
-    "key": "Number, UUID or hint of a key, as the panel shows them.",
-    "team": "Team name.",
-    "model": "Model name.",
-}
 
 
 def register(app: Flask) -> None:
     """Put the commands on the app, `flask db` among them."""
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
-    for command in (config_group, ledger_group, budgets_group, limits_group, prepare, create_admin):
+    for command in (config_group, cli_ledger.group, budgets_group, limits_group, prepare, create_admin):
         app.cli.add_command(command)
-
-
-def _in_app(command: Callable[P, T]) -> Callable[P, T]:
-    """Run the command with the app; what is wrong with the database or a file is said in a line, not in a trace."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except DATABASE_DOWN as exc:
-            source, why = gateway().config.database[1], str(getattr(exc, "orig", None) or exc).partition("\n")[0]
-            click.echo(f"The database ({source}) cannot be used: {why}", err=True)
-        except OSError as exc:
-            click.echo(str(exc), err=True)
-        sys.exit(EXIT_UNAVAILABLE)
-
-    return with_appcontext(run)
-
-
-def _owner_options(command: Callable[P, T]) -> Callable[P, T]:
-    """--user, --key, --team and --model: whose budget or limit it is."""
-    for scope, what in OWNERS.items():
-        command = click.option(f"--{scope}", default=None, help=what)(command)
-    return command
 
 
 @click.command()
 @click.option("--url", default="", help="Address to show; default: from the settings.")
-@_in_app
+@in_app
 def prepare(url: str) -> None:
     """Make ready to serve: migrate, then see to built-in rows, the first admin and the configuration file."""
     here = gateway()
@@ -84,28 +44,28 @@ def prepare(url: str) -> None:
         try:
             report = bootstrap.run(here.engine, here.config, here.accounts, here.keys, here.sealer, here.discovery)
         except (ConfigFileError, GatewayError) as exc:
-            _fail(str(exc))
+            fail(str(exc))
     click.echo(screen.started(here.config, report, url or here.config.public_url))
 
 
 @click.command("create-admin")
 @click.argument("username")
 @click.password_option()
-@_in_app
+@in_app
 def create_admin(username: str, password: str) -> None:
     """Make an admin; asks for the password."""
     if gateway().config.is_strict and is_weak(password, settings.MIN_PASSWORD):
-        _fail(f"The password is well-known or shorter than {settings.MIN_PASSWORD} characters.")
+        fail(f"The password is well-known or shorter than {settings.MIN_PASSWORD} characters.")
     try:
         gateway().accounts.create(username, passwords.check_new(password), role="admin")
     except GatewayError as exc:
-        _fail(str(exc))
+        fail(str(exc))
     gateway().audit.note(OPERATOR, "user_create", "user", username, {"role": "admin"})
     click.echo(f"Admin `{username}` made.")
 
 
 @config_group.command("show")
-@_in_app
+@in_app
 def config_show() -> None:
     """Every setting as it stands, secrets masked."""
     click.echo(docs.shown(gateway().config))
@@ -125,14 +85,14 @@ def config_new_key() -> None:
 
 @config_group.command("apply")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_in_app
+@in_app
 def config_apply(file: Path) -> None:
     """Store the providers and models of a YAML file; applying it twice changes nothing."""
     here = gateway()
     try:
         changes = configapply.apply(here.engine, here.sealer, file, here.config.environ, OPERATOR)
     except ConfigFileError as exc:
-        _fail(str(exc))
+        fail(str(exc))
     click.echo(screen.changes(changes))
 
 
@@ -142,42 +102,27 @@ def config_docs(check: bool) -> None:
     """Write docs/configuration.md and docs/errors.md from the code."""
     stale = docs.write(settings.ROOT / "docs", check_only=check)
     if check and stale:
-        _fail(f"out of date, run `make docs`: {', '.join(stale)}")
+        fail(f"out of date, run `make docs`: {', '.join(stale)}")
     click.echo("docs are up to date" if not stale else f"written: {', '.join(stale)}")
 
 
-@ledger_group.command("verify")
-@_in_app
-def ledger_verify() -> None:
-    """Recompute every balance from the ledger and the ledger from the usage rows; exit 1 on a difference."""
-    report = ledger.verify(gateway().engine)
-    for difference in report.differences:
-        click.echo(difference)
-    click.echo(
-        f"{len(report.differences)} differences in {report.usage_rows:,} usage rows and {report.ledger_entries:,} "
-        f"ledger entries; {report.open_holds:,} calls are under way."
-    )
-    if report.differences:
-        sys.exit(1)
-
-
 @budgets_group.command("set")
-@_owner_options
+@owner_options
 @click.option("--unit", type=click.Choice(["usd", "tokens"]), required=True)
 @click.option("--limit", required=True, help="USD or tokens.")
 @click.option("--period", type=click.Choice(PERIODS), default="total", show_default=True)
 @click.option("--timezone", default="UTC", show_default=True)
 @click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=budgets.WARN_PERCENT, show_default=True)
-@_in_app
+@in_app
 def budgets_set(limit: str, unit: str, period: str, timezone: str, warn_percent: int, **given: str | None) -> None:
     """Set the ceiling of a user, key, team or model, or change it."""
     try:
-        scope, owner = _owner(given)
+        scope, name = owner(given)
         budgets.put(
             gateway().engine,
             OPERATOR,
             scope=scope,
-            owner=owner,
+            owner=name,
             unit=unit,
             limit=limit,
             period=period,
@@ -185,12 +130,12 @@ def budgets_set(limit: str, unit: str, period: str, timezone: str, warn_percent:
             warn_percent=warn_percent,
         )
     except GatewayError as exc:
-        _fail(str(exc))
+        fail(str(exc))
     click.echo("Budget set.")
 
 
 @budgets_group.command("show")
-@_in_app
+@in_app
 def budgets_show() -> None:
     """All budgets with what is spent and held of them now."""
     for line in budgets.lines(gateway().engine):
@@ -198,42 +143,30 @@ def budgets_show() -> None:
 
 
 @limits_group.command("set")
-@_owner_options
+@owner_options
 @click.option("--every-address", is_flag=True, help="Each client address has a count of its own.")
 @click.option("--unit", type=click.Choice(limits.UNITS), required=True)
 @click.option("--limit", required=True, help="How many; `none` takes the limit away.")
 @click.option("--period", type=click.Choice(counting.PERIODS), default="minute", show_default=True)
-@_in_app
+@in_app
 def limits_set(every_address: bool, unit: str, limit: str, period: str, **given: str | None) -> None:
     """Set how many requests, tokens or concurrent calls a user, key, team, model or address may have."""
     try:
-        scope, owner = ("address", "") if every_address else _owner(given)
-        what = {"scope": scope, "owner": owner, "unit": unit}
+        scope, name = ("address", "") if every_address else owner(given)
+        what = {"scope": scope, "owner": name, "unit": unit}
         what["period"] = counting.NONE if unit == counting.CONCURRENT else period
         if limit == "none":
             limits.remove(gateway().engine, OPERATOR, **what)
         else:
             limits.put(gateway().engine, OPERATOR, limit=limit, **what)
     except GatewayError as exc:
-        _fail(str(exc))
+        fail(str(exc))
     click.echo("Limit removed." if limit == "none" else "Limit set.")
 
 
 @limits_group.command("show")
-@_in_app
+@in_app
 def limits_show() -> None:
     """All limits with what is used of them now."""
     for line in limits.lines(gateway().engine):
         click.echo(line)
-
-
-def _owner(given: Mapping[str, str | None]) -> tuple[str, str]:
-    named = [(scope, name) for scope, name in given.items() if name is not None]
-    if len(named) != 1:
-        raise InvalidRequest("Name one of --user, --key, --team and --model.")
-    return named[0]
-
-
-def _fail(message: str) -> None:
-    click.echo(message, err=True)
-    sys.exit(settings.EXIT_BAD_CONFIG)

@@ -9,7 +9,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
-from routes import problems
+from routes import problems, render_v1
 from services.dialects import openai, proxy
 from services.errors import (
     AccountingUnavailable,
@@ -34,6 +34,7 @@ BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
     "/api/key-management": problems.body,
     "/api/v2/key-management": problems.body,
     "/api/users": problems.body,
+    render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
 }
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500

@@ -107,6 +107,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.jwt_issuer,
             config.access_token_minutes,
             config.initial_token_balance,
+            config.default_token_limit,
             config.login_returns_api_key,
         ),
     )

@@ -14,10 +14,9 @@ from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import ApiKey, Budget, User, WebSession
-from services import audit
+from models import ApiKey, User, WebSession
+from services import audit, balances
 from services.audit import Actor
-from services.budgets import WARN_PERCENT
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, InvalidRequest
 from services.keys import Keys, caller_of
@@ -48,6 +47,7 @@ class Rules:
     issuer: str
     token_minutes: int
     initial_token_balance: int | None
+    default_token_limit: int | None
     keeps_default_key: bool
 
 
@@ -81,18 +81,7 @@ class Accounts:
         hashed = self._passwords.hash(good)
         with self._adding() as session:
             user_id = _add(session, User(username=name, password_hash=hashed))
-            if self._rules.initial_token_balance is not None:
-                session.add(
-                    Budget(
-                        scope="user",
-                        scope_id=user_id,
-                        unit="tokens",
-                        period="total",
-                        is_prepaid=True,
-                        warn_percent=WARN_PERCENT,
-                        limit_amount=self._rules.initial_token_balance,
-                    )
-                )
+            balances.start(session, user_id, self._rules.initial_token_balance, self._rules.default_token_limit)
             return self._keys.issue(
                 session, user_id, DEFAULT_KEY, kind="default", keep_copy=self._rules.keeps_default_key
             ).secret

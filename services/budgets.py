@@ -10,7 +10,7 @@ from sqlalchemy import Engine, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow
-from services import audit, owners, periods
+from services import audit, balances, owners, periods
 from services.errors import InvalidRequest
 from services.types import BudgetRef
 from utils import clock, money
@@ -89,13 +89,22 @@ def find(session: Session, scope: str, scope_id: int, unit: str, period: str) ->
 
 
 def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timezone: str) -> None:
-    """Set the limit of a budget, which may be a new one, within the caller's transaction."""
+    """Set the limit of a budget, which may be a new one, within the caller's transaction.
+
+    Raises:
+        InvalidRequest: of a balance, more would be taken than calls have left.
+    """
     is_new = inspect(row).transient
     details = {"unit": row.unit, "period": row.period, "before": None if is_new else row.limit_amount, "after": amount}
     if not is_new and row.timezone != timezone:
         details |= {"timezone_before": row.timezone, "timezone_after": timezone}
-    row.limit_amount, row.timezone = amount, timezone
-    session.add(row)
+    if row.is_prepaid and not is_new:
+        balances.move(session, row.scope_id, amount - row.limit_amount, actor, "limit changed")
+        session.refresh(row)
+        row.timezone = timezone
+    else:
+        row.limit_amount, row.timezone = amount, timezone
+        session.add(row)
     audit.note(session, actor, "limit_set", row.scope, row.scope_id, details)
 
 

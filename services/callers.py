@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from services import access, keys
 from services.accounts import Accounts
 from services.catalog import Catalog
-from services.errors import AuthenticationFailed
+from services.errors import AuthenticationFailed, PermissionDenied
 from services.keys import Keys
 from services.types import Caller
 from utils import clock
@@ -47,6 +47,20 @@ class Callers:
             PermissionDenied: a list of paths or addresses does not have it.
         """
         access.check(caller, method, path, address)
+
+    def identify_admin(self, headers: Headers) -> Caller:
+        """The admin who sent a request with these headers and a token of `/login`.
+
+        Raises:
+            AuthenticationFailed: see `identify`.
+            PermissionDenied: no admin, or one with an API key, which programs have.
+        """
+        found = self.identify(headers)
+        if found.role != "admin":
+            raise PermissionDenied("Only admins may do this.")
+        if found.key_id is not None:
+            raise PermissionDenied("An API key may not do this: send the token that /login gives an admin.")
+        return found
 
     def of(self, credential: str) -> Caller:
         """Whose credential that is.

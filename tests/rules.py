@@ -52,6 +52,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
         for name in (
             "accounts",
             "audit",
+            "balances",
             "bootstrap",
             "budgets",
             "catalog",

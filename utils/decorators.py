@@ -51,3 +51,18 @@ def require_admin(view: "Callable[Concatenate[Actor, P], T]") -> Callable[P, T]:
         return view(actor, *args, **kwargs)
 
     return guarded
+
+
+def require_admin_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
+    """The view's first argument is an admin who has signed in; anybody else does not reach it, with a key or without.
+
+    Raises:
+        AuthenticationFailed, PermissionDenied: rendered in the dialect of the route's surface.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        native.give_way()
+        return view(gateway().callers.identify_admin(request.headers), *args, **kwargs)
+
+    return guarded

@@ -59,7 +59,10 @@ COLUMNS = {  # table: {column: its definition}
         "custom_id": "VARCHAR(255)",
         "client_metadata": "TEXT",
     },
+    "ledger_entries": {"actor_id": "BIGINT"},
 }
+LEDGER_INDEX = "ix_ledger_entries_account_account_id_id"
+APPEND_ONLY = ("ledger_entries", "audit_log")
 
 WARN_PERCENT = "CONSTRAINT ck_budgets_warn_percent_is_a_share CHECK (warn_percent BETWEEN 1 AND 100)"
 
@@ -159,16 +162,25 @@ def upgrade() -> None:
     op.create_index("uq_providers_uuid", "providers", ["uuid"], unique=True)
     op.create_index("uq_api_keys_uuid", "api_keys", ["uuid"], unique=True)
     op.create_index("ix_users_team_id", "users", ["team_id"])
+    op.create_index(LEDGER_INDEX, "ledger_entries", ["account", "account_id", "id"])
     _budgets(("user", "key", "team", "model"), is_up=True)
     op.execute(INITIAL_BALANCES)
     _unwatch(("users", "api_keys"))
     for table, columns in WATCHED.items():
         _watch(table, (*columns, *MORE_WATCHED.get(table, ())))
-    if not _is_sqlite():
+    if not _is_sqlite():  # SQLite has no TRUNCATE
         op.execute("ALTER TABLE limit_windows SET (fillfactor = 50)")
+        for table in APPEND_ONLY:
+            op.execute(
+                f"CREATE TRIGGER tr_{table}_no_truncate BEFORE TRUNCATE ON {table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION tollhouse_append_only()"
+            )
 
 
 def downgrade() -> None:
+    for table in () if _is_sqlite() else APPEND_ONLY:
+        op.execute(f"DROP TRIGGER tr_{table}_no_truncate ON {table}")
+    op.drop_index(LEDGER_INDEX, "ledger_entries")
     _unwatch(("users", "api_keys"))
     for table in ("users", "api_keys"):
         _watch(table, WATCHED[table])

@@ -38,6 +38,30 @@ OF_SERVICES: Final = (
     N_("The database does not take this at the moment; please try again."),
 )
 
+# The same of /api/v1.
+OF_API_V1: Final = (
+    N_("The request is malformed."),
+    N_("There is nothing at this path."),
+    N_("This path does not answer to this method."),
+    N_("The request body is too large."),
+    N_("The API key is not valid."),
+    N_("No API key was given: send it as `Authorization: Bearer YOUR_API_KEY`."),
+    N_("The Authorization header must read `Bearer YOUR_API_KEY`."),
+    N_("Only admins may do this."),
+    N_("An API key may not do this: send the token that /login gives an admin."),
+    N_("The gateway failed on this request; its id helps an admin to find out why."),
+    N_("There is no such user."),
+    N_("An amount is a whole number of tokens, at most 1000000000000 and not zero; a negative one is deducted."),
+    N_("A reason is a text of at most 255 characters."),
+    N_("A balance cannot hold so many tokens."),
+    N_("This user has no balance that could be made smaller."),
+    N_("The balance, less what calls under way hold of it, is smaller than that."),
+    N_("A limit is a whole number of tokens from 0 to 1000000000000, or null for none."),
+    N_("The body must have a `limit`: a number of tokens, or null for none."),
+    N_("The body must be a JSON object."),
+    N_("`skip` is a whole number up to 1000000, `limit` one up to 1000."),
+)
+
 # WTForms' own messages, as far as our forms can cause them.
 OF_FORMS: Final = (
     N_("This field is required."),

@@ -158,7 +158,10 @@ def test_the_ledger_is_verified_and_a_difference_ends_with_1(command, app, sessi
     assert app.test_client().post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 200
     status, output = command("ledger", "verify")
     assert status == 0
-    assert output == "0 differences in 1 usage rows and 1 ledger entries; 0 calls are under way.\n"
+    assert output == (
+        "0 differences in 2 accounts and 1 of their days, from 1 usage rows and 1 ledger entries; "
+        "0 calls are under way.\n"
+    )
     session.execute(text("UPDATE users SET spent_nanousd = spent_nanousd + 7 WHERE username = 'api-tokens'"))
     session.commit()
     status, output = command("ledger", "verify")

@@ -1,0 +1,43 @@
+"""`flask ledger …`: prove the books, look into them, compare them with a provider's."""
+
+import sys
+
+import click
+from flask.cli import AppGroup
+
+from routes.cli_base import fail, in_app, owner, owner_options
+from services import ledger
+from services.errors import GatewayError
+from utils.extensions import gateway
+
+group = AppGroup("ledger", help="The books.")
+
+
+@group.command("verify")
+@in_app
+def verify() -> None:
+    """Recompute every balance from the ledger and the ledger from the usage rows; exit 1 on a difference."""
+    report = ledger.verify(gateway().engine)
+    for difference in report.differences:
+        click.echo(difference)
+    click.echo(
+        f"{len(report.differences)} differences in {report.accounts:,} accounts and {report.days:,} of their days, "
+        f"from {report.usage_rows:,} usage rows and {report.ledger_entries:,} ledger entries; "
+        f"{report.open_holds:,} calls are under way."
+    )
+    if report.differences:
+        sys.exit(1)
+
+
+@group.command("show")
+@owner_options
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@in_app
+def show(limit: int, **given: str | None) -> None:
+    """The newest movements: of one user (with its budgets), key, team or model, or all."""
+    try:
+        whose = owner(given) if any(name is not None for name in given.values()) else None
+        for line in ledger.lines(gateway().engine, whose, limit):
+            click.echo(line)
+    except GatewayError as exc:
+        fail(str(exc))
