@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -16,6 +17,7 @@ import config as settings
 from routes import screen
 from services import audit, bootstrap, budgets, configapply, counting, docs, ledger, limits, passwords
 from services.configfile import ConfigFileError
+from services.counters import RemoteAway
 from services.errors import GatewayError, InvalidRequest
 from services.migrating import migration_lock
 from services.periods import PERIODS
@@ -85,6 +87,9 @@ def prepare(url: str) -> None:
             report = bootstrap.run(here.engine, here.config, here.accounts, here.keys, here.sealer, here.discovery)
         except (ConfigFileError, GatewayError) as exc:
             _fail(str(exc))
+    if here.remote is not None:
+        with suppress(RemoteAway):  # said in the log; until it answers the database counts
+            here.remote.check()
     click.echo(screen.started(here.config, report, url or here.config.public_url))
 
 
@@ -223,7 +228,7 @@ def limits_set(every_address: bool, unit: str, limit: str, period: str, **given:
 @_in_app
 def limits_show() -> None:
     """All limits with what is used of them now."""
-    for line in limits.lines(gateway().engine):
+    for line in limits.lines(gateway().engine, gateway().remote):
         click.echo(line)
 
 

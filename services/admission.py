@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from services import counting, periods, pricing
 from services.books.base import Books, BooksUnavailable, Held, HoldRefused, Standing
+from services.counters import Counters
 from services.errors import AccountingUnavailable, BudgetExceeded, GatewayError, Unsupported
 from services.types import Bound, BudgetRef, Call, Count, Demand, Deployment, Price, Take, WindowState
 from utils import clock, money
@@ -106,16 +107,16 @@ class State:
 
 
 class Admission:
-    """See the module. `hold` stores what a plan takes, or raises HoldRefused."""
+    """See the module. `hold` stores what a plan takes, fills in `counts` and `remote_counts`, or raises HoldRefused."""
 
-    def __init__(self, books: Books, hold: Hold) -> None:
-        self._books, self._hold = books, hold
+    def __init__(self, books: Books, counters: Counters, hold: Hold) -> None:
+        self._books, self._counters, self._hold = books, counters, hold
         self._warned: set[tuple[int, int]] = set()
 
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may use, in every budget and limit that applies, all or nothing.
 
-        Fills in `bound`, `takes`, `counts`, `room` and `warnings`; where the caller set no output limit but a budget
+        Fills in `bound`, `takes`, `room` and `warnings`; where the caller set no output limit but a budget
         or a limit of tokens applies, also `max_output_tokens`: the model's own limit, or what still fits. A fallback
         whose model's budget cannot take the call is left out.
 
@@ -135,10 +136,10 @@ class Admission:
                 rounds += 1
                 plan = smaller(plan, self.look(takes, counts), is_last=rounds >= ROUNDS)
                 continue
-            call.candidates, call.bound, call.takes, call.counts = plan.candidates, plan.bound, takes, counts
+            call.candidates, call.bound, call.takes = plan.candidates, plan.bound, takes
             is_limited = bool(takes) or _has_token_limit(call)
             call.max_output_tokens = plan.output if is_limited and demand.output_tokens is None else None
-            self._note(call, held, now_s)
+            self._note(call, counts, held, now_s)
             return
 
     def explain(self, call: Call, demand: Demand) -> tuple[Plan, State, GatewayError | None]:
@@ -170,18 +171,18 @@ class Admission:
         """
         try:
             standings = [(take, self._books.standing(take)) for take in takes]
-            windows = [(count, self._books.window(count.limit.subject)) for count in counts]
+            windows = list(zip(counts, self._counters.windows(counts), strict=True))
         except BooksUnavailable as exc:
             raise AccountingUnavailable("the budgets cannot be read at the moment") from exc
         found = [(take, standing) for take, standing in standings if standing is not None]
         return State(found, windows, frozenset(take.budget.id for take, standing in standings if standing is None))
 
-    def _note(self, call: Call, held: Held, now_s: float) -> None:
+    def _note(self, call: Call, counts: Sequence[Count], held: Held, now_s: float) -> None:
         """Tell the call how much room its limits have left, and which budgets are nearly spent."""
         counters = held.counters
         call.room = tuple(
             counting.room(count, *counters[count.limit.subject], now_s)
-            for count in call.counts
+            for count in counts
             if count.limit.subject in counters
         )
         warnings = []
