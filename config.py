@@ -138,13 +138,13 @@ class Config(BaseModel):
     postgresql_write_timeout_s: Seconds = _("POSTGRESQL_WRITE_TIME_OUT", 1.0, "Longest wait of the books for a row lock on Postgres.")
     refresh_interval_s: Seconds = _("IN_MEMORY_DB_UPDATE_INTERVAL", 1.0, "How often a worker looks for changed keys, models and prices; more than 2 s is taken as 2 s.")
 
-    redis_url: str = _("REDIS_URL", "", "Valkey or Redis for rate limits.", secret=True, group="Redis")
+    redis_url: str = _("REDIS_URL", "", "Valkey or Redis that counts limits, as `redis://[:password@]host[:port][/number]` (`rediss://` with TLS, `unix://` for a socket); see [limits.md](limits.md). Empty: `REDIS_HOSTS`, else the database counts.", secret=True, group="Redis")
     redis_ttl_s: Annotated[int, Field(ge=1)] = _("REDIS_TTL", 3600, "Life of cached entries, seconds.", later="the cache")
-    redis_hosts: Commas = _("REDIS_HOSTS", (), "Redis by parts: hosts.")
+    redis_hosts: Commas = _("REDIS_HOSTS", (), "Redis by parts: its host. One only: two would each keep counts of their own.")
     redis_port: Port = _("REDIS_PORT", 6379, "… port.")
     redis_password: str = _("REDIS_PASSWORD", "", "… password.", secret=True)
-    redis_read_timeout_s: Seconds = _("REDIS_READ_TIME_OUT", 1.0, "… longest read.")
-    redis_write_timeout_s: Seconds = _("REDIS_WRITE_TIME_OUT", 0.5, "… longest write.")
+    redis_read_timeout_s: Seconds = _("REDIS_READ_TIME_OUT", 1.0, "… longest wait for an answer; a call never waits longer than 100 ms.")
+    redis_write_timeout_s: Seconds = _("REDIS_WRITE_TIME_OUT", 0.5, "… longest write, likewise.")
 
     openai_api_key: str = _("OPENAI_API_KEY", "", "Adds the provider `openai` with everything it lists.", also=("OPENAI_AI_KEY",), secret=True, group="Providers")
     openai_base_url: str = _("OPENAI_BASE_URL", "https://api.openai.com/v1", "Its address, or that of any compatible server.")
@@ -249,7 +249,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
         wrong = {str(mistake["loc"][0]) for mistake in exc.errors()}
         config = Config.model_validate({name: value for name, value in merged.items() if name not in wrong})
     problems += settings.port_problems(config.port or settings.GUNICORN_PORT, config.admin_port, config.proxy_port)
-    problems += _problems(config, merged)
+    problems += [*_problems(config, merged), *settings.redis_problems(config.redis_url, config.redis_hosts)]
     if problems:
         raise ConfigError(environment, problems)
     config._environ.update(merged)  # noqa: SLF001 - filled once, here

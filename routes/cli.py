@@ -1,5 +1,6 @@
 """The `flask` commands of an operator."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from routes import cli_ledger, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
+from services.counters import RemoteAway
 from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
@@ -45,6 +47,9 @@ def prepare(url: str) -> None:
             report = bootstrap.run(here.engine, here.config, here.accounts, here.keys, here.sealer, here.discovery)
         except (ConfigFileError, GatewayError) as exc:
             fail(str(exc))
+    if here.remote is not None:
+        with suppress(RemoteAway):  # said in the log; until it answers the database counts
+            here.remote.check()
     click.echo(screen.started(here.config, report, url or here.config.public_url))
 
 
@@ -168,5 +173,5 @@ def limits_set(every_address: bool, unit: str, limit: str, period: str, **given:
 @in_app
 def limits_show() -> None:
     """All limits with what is used of them now."""
-    for line in limits.lines(gateway().engine):
+    for line in limits.lines(gateway().engine, gateway().remote):
         click.echo(line)

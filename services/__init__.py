@@ -1,7 +1,9 @@
 """What the product does. Nothing in here knows the web framework; `Gateway` holds the collaborators of one app."""
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,8 +32,12 @@ from services.throttle import Throttle
 from services.transport import Transport
 from services.usermanagement import UserManagement
 from services.watch import Watch
-from utils import clock
+from utils import clock, settings
 
+if TYPE_CHECKING:
+    from services.remote import Remote
+
+REMOTE_TIMEOUT_S = 0.1  # that long a call waits for Valkey or Redis, once, before it is counted in the database
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
 FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
 HOLD_MARGIN_S = 60.0  # a hold outlives the longest call by this much, then a sweeper takes it for dead
@@ -61,6 +67,7 @@ class Gateway:
     admins: Admins
     key_management: KeyManagement
     user_management: UserManagement
+    remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
         """Begin what goes on beside the calls; once in each process that serves."""
@@ -80,6 +87,9 @@ class Gateway:
         self.spool.close()
         self.transport.close()
         self.books.close()
+        if self.remote is not None:
+            self.remote.catch_up()
+            self.remote.close()
 
 
 def build(config: Config, engine: Engine) -> Gateway:
@@ -90,9 +100,9 @@ def build(config: Config, engine: Engine) -> Gateway:
     patience = Patience(config.connect_timeout_s, config.llm_timeout_s, config.proxy_timeout_s)
     rules = AddressRules(allow_private=not config.is_strict, allowed=config.allow_private_upstreams)
     transport = Transport(rules, patience, {"echo": echo.respond})
-    books = _books(config, engine)
+    books, remote = _books(config, engine), _remote(config)
     spool = Spool(config.instance_path / "spool")
-    accounting = Accounting(books, spool, hold_s=config.proxy_timeout_s + HOLD_MARGIN_S)
+    accounting = Accounting(books, spool, hold_s=config.proxy_timeout_s + HOLD_MARGIN_S, remote=remote)
     discovery = Discovery(engine, sealer, transport, WIRES)
     watch = Watch(config.proxy_timeout_s)
     policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
@@ -121,6 +131,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("tidy", 300.0, accounts.tidy),
             Job("retired secrets", 300.0, keys.forget_retired),
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
+            *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
     )
     per_window = config.rate_limit_requests or (100 if config.rate_limit_enabled else None)
@@ -157,6 +168,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         admins,
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
+        remote,
     )
 
 
@@ -170,4 +182,21 @@ def _books(config: Config, engine: Engine) -> Books:
         pool_size=config.db_pool_size,
         statement_timeout_s=config.postgresql_read_timeout_s,
         lock_timeout_s=config.postgresql_write_timeout_s,
+    )
+
+
+def _remote(config: Config) -> "Remote | None":
+    url = settings.redis_url(config.redis_url, config.redis_hosts, config.redis_port, config.redis_password)
+    if not url:
+        return None
+    from services.remote import Remote  # noqa: PLC0415 - its client takes 20 MB, which most save
+
+    return Remote(
+        url,
+        space=hashlib.sha256(f"limits {config.key_pepper}".encode()).hexdigest()[:8],
+        timeout_s=min(
+            config.redis_read_timeout_s or REMOTE_TIMEOUT_S,
+            config.redis_write_timeout_s or REMOTE_TIMEOUT_S,
+            REMOTE_TIMEOUT_S,
+        ),
     )

@@ -6,15 +6,19 @@
 
 import logging
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.admission import Admission
 from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow
+from services.counters import Counters
 from services.errors import AccountingUnavailable
-from services.settlement import count_record, hold_note, recovered, settlement_from, take_record
+from services.settlement import count_records, hold_note, recovered, settlement_from, take_record
 from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Bound, Call, Count, Demand, Settlement, Take
 from utils import clock, jsonx
+
+if TYPE_CHECKING:
+    from services.remote import Remote
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +28,13 @@ PENDING_MAX: Final = 1000  # settlements that wait for the database; with more, 
 class Accounting:
     """See the module."""
 
-    def __init__(self, books: Books, spool: Spool, *, hold_s: float) -> None:
+    def __init__(self, books: Books, spool: Spool, *, hold_s: float, remote: "Remote | None" = None) -> None:
         self._books, self._spool, self._hold_s = books, spool, hold_s
+        self._counters = Counters(books, remote, hold_s)
         self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
         self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
         self._is_lossy = False  # a settlement is nowhere but in memory
-        self.admission = Admission(books, self._hold)
+        self.admission = Admission(books, self._counters, self._hold)
 
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may use, or refuse it: see Admission.reserve."""
@@ -44,6 +49,7 @@ class Accounting:
             self._keep(settlement)
         else:
             self._spool.forget(settlement.request_id)
+        self._counters.settle(settlement)
 
     def replay(self) -> int:
         """Bring to the database what only the spool has; returns how many settlements are left."""
@@ -99,6 +105,9 @@ class Accounting:
     def _hold(self, call: Call, takes: tuple[Take, ...], counts: tuple[Count, ...], bound: Bound) -> Held:
         if self._is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
+        return self._counters.hold(call, counts, lambda: self._store(call, takes, bound))
+
+    def _store(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> Held:
         try:
             return self._books.reserve(
                 HoldRow(
@@ -107,11 +116,11 @@ class Accounting:
                     created_ms=call.started_ms,
                     deadline_ms=call.started_ms + round(self._hold_s * 1000),
                     takes=jsonx.dumps([take_record(take) for take in takes]).decode(),
-                    counts=jsonx.dumps([count_record(count) for count in counts]).decode(),
+                    counts=jsonx.dumps(count_records(call)).decode(),
                     call=jsonx.dumps(hold_note(call, bound.input_tokens)).decode(),
                 ),
                 takes,
-                counts,
+                call.counts,
             )
         except (BooksUnavailable, SpoolUnavailable) as exc:
             if isinstance(exc, BooksUnsure):
@@ -134,6 +143,7 @@ class Accounting:
         except BooksRefused:
             log.exception("settlement refused, trying without its texts request_id=%s", settlement.request_id)
             self._books.settle(replace(settlement, error=None, attempts=(), upstream_model=None))
+        self._counters.settle(settlement)
 
     def _sweep_owner(self, owner: str) -> int:
         swept = 0
@@ -165,12 +175,15 @@ class Accounting:
     def _recover(self, hold: HoldRow, notes: Notes) -> bool | None:
         """Book a call whose worker died; False = it was booked before, None = it cannot be."""
         try:
-            return self._books.settle(recovered(hold, notes))
+            settlement = recovered(hold, notes)
+            is_news = self._books.settle(settlement)
         except Exception as exc:
             if _is_away(exc):
                 raise
             log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400 - it says why
             return None
+        self._counters.settle(settlement)
+        return is_news
 
 
 def _is_away(exc: Exception) -> bool:

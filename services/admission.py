@@ -1,143 +1,42 @@
 """Whether a call may begin: what it takes from each budget, what it counts against each limit, and who refuses.
 
-`Admission.reserve` holds a call; `Admission.explain` goes the same way and holds nothing. Both plan with the most the
-call can use: its proven input, the output limit it is sent with, the dearest of its candidates.
+`Admission.reserve` holds a call; `Admission.explain` goes the same way and holds nothing. See services/plans.py.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from services import counting, periods, pricing
-from services.books.base import Books, BooksUnavailable, Held, HoldRefused, Standing
-from services.errors import AccountingUnavailable, BudgetExceeded, GatewayError, Unsupported
-from services.types import (
-    Bound,
-    BudgetRef,
-    Call,
-    Caller,
-    Count,
-    Demand,
-    Deployment,
-    LimitRef,
-    Price,
-    Room,
-    Take,
-    WindowState,
-)
-from utils import clock, money
+from services import counting
+from services.books.base import Books, BooksUnavailable, Held, HoldRefused
+from services.counters import Counters
+from services.errors import AccountingUnavailable, GatewayError
+from services.plans import Plan, State, first_plan, has_token_limit, in_order, smaller
+from services.types import Bound, Call, Caller, Count, Demand, LimitRef, Room, Take, WindowState
+from utils import clock, ids
 
 log = logging.getLogger(__name__)
 
 ROUNDS: Final = 8  # a call that fits may lose the race for its amount this often before it is refused
-MAX_AMOUNT: Final = 2**62  # no limit is larger, and the databases count to 2**63
 REFUSE_AGAIN_S: Final = 1.0
 FULL_MAX: Final = 10_000
 NOTHING: Final = WindowState()
-MAX_OUTPUT: Final = 2**31  # output tokens of a call whose model is free in this budget's unit
-SMALL_INPUT: Final = 1000  # tokens as bounded, one a byte: a prompt that everybody would call short
 
 Hold = Callable[[Call, tuple[Take, ...], tuple[Count, ...], Bound], Held]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What would be held for a call that is sent with this output limit per choice to these candidates."""
-
-    call: Call
-    demand: Demand
-    output: int
-    most: int  # the most output it may be planned with again
-    candidates: tuple[Deployment, ...]
-    gone: frozenset[int] = frozenset()  # budgets that were deleted a moment ago
-
-    @property
-    def bound(self) -> Bound:
-        """The most the call can use."""
-        return Bound(self.demand.input_tokens, self.output * self.demand.choices)
-
-    def budgets(self) -> list[BudgetRef]:
-        """Every budget that applies, in the order in which they are taken."""
-        is_free = all(price.is_free for price in _prices(self.candidates))
-        used = {deployment.model_id for deployment in self.candidates}
-        applies = [
-            *(budget for budget in self.call.caller.budgets if not (budget.is_prepaid and is_free)),
-            *(budget for budget in self.call.model_budgets if budget.scope_id in used),
-        ]
-        return sorted((budget for budget in applies if budget.id not in self.gone), key=lambda budget: budget.id)
-
-    def prices(self, budget: BudgetRef) -> list[Price]:
-        """The prices at which the call may be charged to that budget: a model's own only to the model's."""
-        if budget.scope != "model":
-            return _prices(self.candidates)
-        return _prices([one for one in self.candidates if one.model_id == budget.scope_id])
-
-    def takes(self, now_s: float) -> tuple[Take, ...]:
-        """What is taken from each budget; nothing is taken where nothing is due."""
-        amounts = [(budget, self._amount(budget, self.bound)) for budget in self.budgets()]
-        return tuple(
-            Take(budget, periods.start_s(budget.period, budget.timezone, now_s), amount)
-            for budget, amount in amounts
-            if amount
-        )
-
-    def counts(self, now_s: float) -> tuple[Count, ...]:
-        """What is counted against each limit, in the order of their counters' names."""
-        tokens = self.bound.input_tokens + self.bound.output_tokens
-        found = (
-            counting.count(limit, min(tokens, MAX_AMOUNT) if limit.unit == counting.TOKENS else 1, now_s)
-            for limit in self.call.limits
-        )
-        return in_order(found)
-
-    def least(self, budget: BudgetRef) -> int:
-        """What the budget must still have for a small call to these candidates: a short prompt, one output token."""
-        bound = Bound(min(self.bound.input_tokens, SMALL_INPUT), min(self.bound.output_tokens, 1))
-        return self._amount(budget, bound)
-
-    def _amount(self, budget: BudgetRef, bound: Bound) -> int:
-        if budget.unit == "tokens":
-            return min(bound.input_tokens + bound.output_tokens, MAX_AMOUNT)
-        return min(pricing.ceiling_nanousd(bound, self.prices(budget)), MAX_AMOUNT)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Where the budgets and limits of a plan stand, before it is held."""
-
-    budgets: list[tuple[Take, Standing]]
-    limits: list[tuple[Count, WindowState]]
-    gone: frozenset[int] = frozenset()
-
-    @property
-    def short(self) -> list[tuple[Take, Standing]]:
-        """The budgets that cannot take their amount."""
-        return [(take, standing) for take, standing in self.budgets if standing.left < take.amount]
-
-    @property
-    def full(self) -> list[tuple[Count, WindowState]]:
-        """The limits that have no room."""
-        return [
-            (count, window)
-            for count, window in self.limits
-            if counting.used(count, window) + count.amount > count.limit.amount
-        ]
-
-
 class Admission:
-    """See the module. `hold` stores what a plan takes, or raises HoldRefused."""
+    """See the module. `hold` stores what a plan takes, fills in `counts` and `remote_counts`, or raises HoldRefused."""
 
-    def __init__(self, books: Books, hold: Hold) -> None:
-        self._books, self._hold = books, hold
+    def __init__(self, books: Books, counters: Counters, hold: Hold) -> None:
+        self._books, self._counters, self._hold = books, counters, hold
         self._warned: set[tuple[int, int]] = set()
         self._full: dict[str, tuple[int, WindowState, float]] = {}  # limits that had no room a moment ago
 
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may use, in every budget and limit that applies, all or nothing.
 
-        Fills in `bound`, `takes`, `counts`, `room` and `warnings`; where the caller set no output limit but a budget
+        Fills in `bound`, `takes`, `room` and `warnings`; where the caller set no output limit but a budget
         or a limit of tokens applies, also `max_output_tokens`: the model's own limit, or what still fits. A fallback
         whose model's budget cannot take the call is left out.
 
@@ -160,10 +59,10 @@ class Admission:
                 self._remember(state, now_s)
                 plan = smaller(plan, state, is_last=rounds >= ROUNDS)
                 continue
-            call.candidates, call.bound, call.takes, call.counts = plan.candidates, plan.bound, takes, counts
-            is_limited = bool(takes) or _has_token_limit(call)
+            call.candidates, call.bound, call.takes = plan.candidates, plan.bound, takes
+            is_limited = bool(takes) or has_token_limit(call)
             call.max_output_tokens = plan.output if is_limited and demand.output_tokens is None else None
-            self._note(call, held, now_s)
+            self._note(call, counts, held, now_s)
             return
 
     def explain(self, call: Call, demand: Demand) -> tuple[Plan, State, GatewayError | None]:
@@ -199,7 +98,7 @@ class Admission:
         if not counts:
             return ()
         try:
-            counters = self._books.count(counts).counters
+            counters = self._counters.count(ids.request_id(), counts)
         except HoldRefused:
             state = self.look((), counts)
             raise counting.refusal(caller, *counting.longest(state.full or state.limits, now_s), now_s) from None
@@ -215,7 +114,7 @@ class Admission:
         """
         try:
             standings = [(take, self._books.standing(take)) for take in takes]
-            windows = [(count, self._window(count)) for count in counts]
+            windows = list(zip(counts, self._counters.windows(counts), strict=True))
         except BooksUnavailable as exc:
             raise AccountingUnavailable("the budgets cannot be read at the moment") from exc
         found = [(take, standing) for take, standing in standings if standing is not None]
@@ -241,18 +140,12 @@ class Admission:
                 until_s = now_s + min(REFUSE_AGAIN_S, counting.wait_s(count, window, now_s))
                 self._full[count.limit.subject] = (count.limit.amount, window, until_s)
 
-    def _window(self, count: Count) -> WindowState:
-        window = self._books.window(count.limit.subject)
-        if count.end and window.period_start > count.end:
-            self._books.rewind(count)
-        return window
-
-    def _note(self, call: Call, held: Held, now_s: float) -> None:
+    def _note(self, call: Call, counts: Sequence[Count], held: Held, now_s: float) -> None:
         """Tell the call how much room its limits have left, and which budgets are nearly spent."""
         counters = held.counters
         call.room = tuple(
             counting.room(count, *counters[count.limit.subject], now_s)
-            for count in call.counts
+            for count in counts
             if count.limit.subject in counters
         )
         warnings = []
@@ -269,132 +162,3 @@ class Admission:
         if (budget.id, take.period_start) not in self._warned:
             self._warned.add((budget.id, take.period_start))
             log.warning("budget %s of %s %s is nearly spent", budget.id, budget.scope, budget.scope_id)
-
-
-def in_order(counts: Iterable[Count]) -> tuple[Count, ...]:
-    """The order in which all lock their counters."""
-    return tuple(sorted(counts, key=lambda count: count.limit.subject))
-
-
-def first_plan(call: Call, demand: Demand) -> Plan:
-    """The plan with all candidates and as much output as the caller or the model allows.
-
-    Raises:
-        Unsupported: a budget or a limit of tokens applies and the call has no bound.
-    """
-    output = demand.most_output_tokens if demand.output_tokens is None else demand.output_tokens
-    plan = Plan(call, demand, output, demand.most_output_tokens, call.candidates)
-    if not demand.is_bounded and (plan.budgets() or _has_token_limit(call)):
-        raise Unsupported(
-            "A budget applies to this call, and nobody can say how many tokens its attachments are at most: "
-            "set the model's context window, or send the content as text.",
-            param="messages",
-        )
-    return plan
-
-
-def smaller(plan: Plan, state: State, *, is_last: bool) -> Plan:
-    """The plan to try after one was refused: without a fallback, with less output, or the same again.
-
-    Raises:
-        BudgetExceeded, RateLimited: nothing fits, or others took what would have fitted too often.
-    """
-    plan = replace(plan, gone=plan.gone | state.gone)
-    if state.full or (is_last and not state.budgets and not state.gone):
-        return _within_limits(plan, state.full or state.limits, is_last=is_last)
-    requested = plan.call.model.id if plan.call.model else 0
-    dear = {take.budget.scope_id for take, _ in state.short if take.budget.scope == "model"} - {requested}
-    left = tuple(one for one in plan.candidates if one.model_id not in dear)
-    if dear and left and not is_last:
-        return replace(plan, candidates=left)
-    if not state.budgets:
-        return plan
-    if is_last or (state.short and plan.demand.output_tokens is not None):
-        pairs = state.short or state.budgets
-        raise refusal(plan, *min(pairs, key=lambda pair: pair[1].left - pair[0].amount))
-    if plan.demand.output_tokens is not None:
-        return plan
-    fits = [_affordable(plan, take.budget, standing.left) for take, standing in state.budgets]
-    if min(fits) < 1:
-        raise refusal(plan, *state.budgets[fits.index(min(fits))])
-    return replace(plan, output=min(*fits, plan.most))
-
-
-def refusal(plan: Plan, take: Take, standing: Standing) -> BudgetExceeded:
-    """What a caller reads whose budget cannot take the call: which one, its numbers, when it resets."""
-    budget, now_s = take.budget, clock.now_s()
-    ends_s = periods.end_s(budget.period, budget.timezone, now_s)
-    show = money.show_usd if budget.unit == "usd" else lambda tokens: f"{tokens:,} tokens"
-    kind = "token balance" if budget.is_prepaid else "budget"
-    span = "" if ends_s is None else f" of this {budget.period}"
-    resets_at = None if ends_s is None else f"{datetime.fromtimestamp(ends_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    message = (
-        f"The {kind}{span} of {_whose(plan.call, budget)} cannot take this call: "
-        f"limit {show(standing.limit)}, spent {show(standing.spent)}, "
-        f"held by calls under way {show(standing.held)}, needed {show(take.amount)}. "
-        f"It {'does not reset' if resets_at is None else f'resets at {resets_at}'}."
-    )
-    return BudgetExceeded(
-        message,
-        resets_in_s=None if ends_s is None else max(1, round(ends_s - now_s)),
-        is_spent=standing.spent + take.amount > standing.limit,
-        details=budget_details(take, standing) | {"least": plan.least(budget), "resets_at": resets_at},
-    )
-
-
-def budget_details(take: Take, standing: Standing) -> dict[str, Any]:
-    """A budget's numbers for programs, amounts in nano-USD or tokens."""
-    return {
-        "scope": take.budget.scope,
-        "unit": take.budget.unit,
-        "period": take.budget.period,
-        "is_prepaid": take.budget.is_prepaid,
-        "limit": standing.limit,
-        "spent": standing.spent,
-        "held": standing.held,
-        "needed": take.amount,
-    }
-
-
-def _whose(call: Call, budget: BudgetRef) -> str:
-    caller = call.caller
-    return {
-        "user": f"user `{caller.username}`",
-        "key": f"key `{caller.key_hint}`",
-        "team": f"team `{caller.team}`",
-        "model": f"model `{budget.owner}`",
-    }[budget.scope]
-
-
-def _within_limits(plan: Plan, full: list[tuple[Count, WindowState]], *, is_last: bool) -> Plan:
-    """With less output where a limit of tokens could never take all of it; else the caller must wait.
-
-    Raises:
-        RateLimited: the limit that keeps the caller waiting longest.
-    """
-    if not full:
-        raise AccountingUnavailable("the budgets of this call change too fast; please try again")
-    now_s = clock.now_s()
-    count, window = counting.longest(full, now_s)
-    if count.limit.unit == counting.TOKENS and count.amount > count.limit.amount and not is_last:
-        fits = (count.limit.amount - plan.demand.input_tokens) // plan.demand.choices
-        if plan.demand.output_tokens is None and 1 <= fits < plan.output:
-            return replace(plan, output=fits, most=fits)
-    model = plan.call.model.name if plan.call.model else ""
-    raise counting.refusal(plan.call.caller, count, window, now_s, model=model)
-
-
-def _affordable(plan: Plan, budget: BudgetRef, left: int) -> int:
-    """The output per choice that still fits this budget; 0 or less = none."""
-    if budget.unit == "tokens":
-        return (left - plan.demand.input_tokens) // plan.demand.choices
-    bound = Bound(plan.demand.input_tokens, MAX_OUTPUT * plan.demand.choices)
-    return pricing.affordable_output(bound, plan.prices(budget), left) // plan.demand.choices
-
-
-def _has_token_limit(call: Call) -> bool:
-    return any(limit.unit == counting.TOKENS for limit in call.limits)
-
-
-def _prices(candidates: Sequence[Deployment]) -> list[Price]:
-    return [candidate.price for candidate in candidates if candidate.price is not None]

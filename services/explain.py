@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from services import counting, periods, pricing
-from services.admission import Plan, State, budget_details
 from services.books.base import Standing
 from services.errors import GatewayError
+from services.plans import Plan, State, budget_details
 from services.types import Call, Count, Deployment, Price, Take, WindowState
 from utils import clock, money
 

@@ -1,19 +1,24 @@
 """Limits as they are set: so many requests, tokens or concurrent calls for a user, key, team, model or address.
 
-How much of one is used is the books' affair (or Redis's); see docs/limits.md.
+How much of one is used, services/counters.py knows; see docs/limits.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Engine, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import Limit, LimitWindow
 from services import audit, counting, owners
+from services.counters import RemoteAway
 from services.errors import InvalidRequest, NotFound
 from services.types import LimitRef, WindowState
 from utils import clock
+
+if TYPE_CHECKING:
+    from services.remote import Remote
 
 UNITS: Final = ("requests", "tokens", "concurrent")
 SCOPES: Final = (*owners.SCOPES, "address")
@@ -91,12 +96,19 @@ def subject_of(row: Limit) -> str:
     return str(row.id) if row.scope != "address" else f"{row.id}/"
 
 
-def used(engine: Engine, rows: Iterable[Limit]) -> Mapping[int, int]:
+def used(engine: Engine, rows: Iterable[Limit], remote: "Remote | None" = None) -> Mapping[int, int]:
     """How much of these limits counts as used now, by number; an address has no single figure and is left out."""
-    counts = {str(row.id): (row.id, counting.count(ref_of(row), 0, clock.now_s())) for row in rows}
+    owned = [row for row in rows if row.scope != "address"]
+    counts = {str(row.id): counting.count(ref_of(row), 0, clock.now_s()) for row in owned}
     with Session(engine) as session:
-        found = session.scalars(select(LimitWindow).where(LimitWindow.subject.in_(list(counts))))
-        return {counts[row.subject][0]: counting.used(counts[row.subject][1], _state(row)) for row in found}
+        stored = session.scalars(select(LimitWindow).where(LimitWindow.subject.in_(list(counts))))
+        found = {int(row.subject): counting.used(counts[row.subject], _state(row)) for row in stored}
+    if remote is not None and counts:
+        with suppress(RemoteAway):
+            windows = remote.look(list(counts.values())).windows
+            for (subject, count), window in zip(counts.items(), windows, strict=True):
+                found[int(subject)] = max(found.get(int(subject), 0), counting.used(count, window))
+    return found
 
 
 def _state(row: LimitWindow) -> WindowState:
@@ -129,12 +141,12 @@ def check_kind(unit: str, period: str) -> None:
         raise InvalidRequest("Concurrent calls have the period `none`, everything else has another.", param="period")
 
 
-def lines(engine: Engine) -> Iterator[str]:
+def lines(engine: Engine, remote: "Remote | None" = None) -> Iterator[str]:
     """Every limit in a line of text."""
     with Session(engine) as session:
         rows = session.scalars(select(Limit).order_by(Limit.id)).all()
         called = owners.names(session, [(row.scope, row.scope_id) for row in rows])
-    gone = used(engine, rows)
+    gone = used(engine, rows, remote)
     for row in rows:
         whose = "every address" if row.scope == "address" else f"{row.scope} {_name(called, row)}"
         span = "at once" if row.unit == "concurrent" else f"a {row.period}"

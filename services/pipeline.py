@@ -13,7 +13,6 @@ from typing import Final
 
 from services import token_counter
 from services.accounting import Accounting
-from services.admission import Plan, State
 from services.catalog import Catalog
 from services.discovery import Discovery
 from services.errors import (
@@ -27,6 +26,7 @@ from services.errors import (
     UpstreamUnreachable,
 )
 from services.layers import Layers
+from services.plans import Plan, State
 from services.pricing import UNPRICED
 from services.providers.base import Wire
 from services.routing import candidates

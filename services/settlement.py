@@ -16,7 +16,7 @@ from typing import Any, Final
 from services.books.base import RECOVERED, HoldRow
 from services.pricing import charge_nanousd, tokens_of
 from services.spool import Notes
-from services.types import EMBEDDING, Attempt, Booking, Call, Count, Price, Recount, Settlement, Take, Usage
+from services.types import EMBEDDING, Attempt, Booking, Call, Price, Recount, Settlement, Take, Usage
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
@@ -24,7 +24,7 @@ BYTES_PER_TOKEN: Final = 4  # rough, for the prompt of a call whose text died wi
 MAX_ERROR_CHARS: Final = 300
 
 TakeRecord = tuple[int, int, int, str, bool, int]  # budget id, period start, amount, unit, is prepaid, its model's id
-CountRecord = tuple[str, str, int, int, int, bool]  # subject, unit, start, end, amount, is in Redis
+CountRecord = tuple[str, str, int, int, int, bool]  # subject, unit, start, end, amount, is remote
 
 
 def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
@@ -35,7 +35,6 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     cost = charge_nanousd(usage, price) if price else 0
     served = deployment.model_id if deployment else 0
     bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost, served)
-    counts = [count_record(count, is_remote=call.is_counted_remotely) for count in call.counts]
     return Settlement(
         request_id=call.id,
         created_ms=call.started_ms,
@@ -60,7 +59,7 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
             (attempt.deployment.upstream.name, attempt.happened or call.outcome) for attempt in call.attempts
         ),
         error=clean(call.error) if call.error else None,
-        recounts=_recounts(counts, tokens_of(usage)),
+        recounts=_recounts(count_records(call), tokens_of(usage)),
         team_id=call.caller.team_id,
         custom_id=call.custom_id,
         client_metadata=call.client_metadata,
@@ -158,9 +157,13 @@ def take_record(take: Take) -> TakeRecord:
     return budget.id, take.period_start, take.amount, budget.unit, budget.is_prepaid, model_id
 
 
-def count_record(count: Count, *, is_remote: bool = False) -> CountRecord:
-    """A count as stored with its hold."""
-    return count.limit.subject, count.limit.unit, count.start, count.end, count.amount, is_remote
+def count_records(call: Call) -> list[CountRecord]:
+    """What a call counts against its limits, as stored with its hold."""
+    counted = [*((count, True) for count in call.remote_counts), *((count, False) for count in call.counts)]
+    return [
+        (count.limit.subject, count.limit.unit, count.start, count.end, count.amount, is_remote)
+        for count, is_remote in counted
+    ]
 
 
 def clean(text: str) -> str:

@@ -184,6 +184,11 @@ class Count:
         """What counts now, from what was used in this period and in the one before."""
         return current - (-previous * self.left_ppm // 1_000_000)
 
+    @property
+    def counts_from_s(self) -> int:
+        """The moment from which calls count: with a window that slides, from the period before."""
+        return 2 * self.start - self.end if self.left_ppm else self.start
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -255,8 +260,8 @@ class Call:
     takes: tuple[Take, ...] = ()
     model_budgets: tuple[BudgetRef, ...] = ()  # of the models it may go to
     limits: tuple[LimitRef, ...] = ()
-    counts: tuple[Count, ...] = ()
-    is_counted_remotely: bool = False  # the counts are in Redis, not in the database
+    counts: tuple[Count, ...] = ()  # against its limits, in the database
+    remote_counts: tuple[Count, ...] = ()  # … in Valkey or Redis
     room: tuple[Room, ...] = ()  # what its admission found of its limits
     warnings: tuple[str, ...] = ()  # budgets that are nearly spent
     custom_id: str | None = None
@@ -315,7 +320,7 @@ class Recount:
     start: int
     end: int
     change: int
-    is_remote: bool = False  # the counter is in Redis
+    is_remote: bool = False  # the counter is in Valkey or Redis
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from services import Gateway
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
+from tests.fakes.valkey import Valkey
 from utils.extensions import bcrypt, db
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
@@ -62,6 +63,29 @@ def postgres_server() -> Iterator[str]:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A Valkey for the whole run."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """An empty Valkey. A test that ends or freezes one makes its own."""
+    valkey_server.client.flushall()
+    return valkey_server
+
+
+@pytest.fixture
+def mortal_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey that the test may kill or freeze."""
+    server = Valkey(tmp_path)
+    yield server
+    server.stop()
 
 
 def make_config(folder: Path, **environ: str) -> settings.Config:

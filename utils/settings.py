@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -23,6 +23,11 @@ COMMON_SECRETS: Final = frozenset(
     """admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse
     your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789""".split()  # noqa: SIM905
 )
+_REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+# Others of the client's options, such as its timeouts, are not for an address to set.
+_REDIS_OPTIONS: Final = {
+    "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+}
 _DRIVERS: Final = {"sqlite": "sqlite", "postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
 
@@ -106,6 +111,56 @@ def postgres_url(hosts: tuple[str, ...], port: int, user: str, password: str, na
     more = "?" + "&".join(f"host={host}" for host in [first, *others]) if others else ""
     place = "" if others else first
     return f"postgresql+psycopg://{login + '@' if login else ''}{place}/{quote(name, safe='')}{more}"
+
+
+def redis_url(url: str, hosts: tuple[str, ...], port: int, password: str) -> str:
+    """The address of Valkey or Redis as its client reads it, from an address or from parts; empty = none is named."""
+    if url:
+        scheme, _, rest = url.partition("://")
+        return f"{_REDIS_SCHEMES[scheme.lower()]}://{rest}"
+    if not hosts:
+        return ""
+    login = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{login}{f'[{hosts[0]}]' if ':' in hosts[0] else hosts[0]}:{port}/0"
+
+
+def redis_problems(url: str, hosts: tuple[str, ...]) -> list[str]:
+    """What is wrong with these two settings, one line each, without the address: it may hold a password."""
+    if url:
+        fix = "as redis://:password@host:port/number, with `/`, `#`, `?` and `%` of the password written as %xx"
+        return [] if _is_redis_url(url) else [f"REDIS_URL: not an address of Valkey or Redis. Fix: {fix}"]
+    if len(hosts) > 1:
+        return ["REDIS_HOSTS: several hosts, which would each keep counts of their own. Fix: name one"]
+    return (
+        [] if all(_is_host(host) for host in hosts) else ["REDIS_HOSTS: not a host name. Fix: the port has REDIS_PORT"]
+    )
+
+
+def _is_redis_url(text: str) -> bool:
+    """Whether the client will read the address as it is meant; it ignores or crashes at some that are wrong."""
+    try:
+        url = urlsplit(text)
+        port, options = url.port, parse_qs(url.query, strict_parsing=True) if url.query else {}
+    except ValueError:
+        return False
+    scheme = _REDIS_SCHEMES.get(url.scheme, "")
+    path = "" if scheme == "unix" else url.path.removeprefix("/")
+    return (
+        bool(scheme and (url.path if scheme == "unix" else url.hostname))
+        and port != 0
+        and all(number.isascii() and number.isdigit() for number in [*options.get("db", []), path or "0"])
+        and options.keys() <= _REDIS_OPTIONS.get(scheme, {"db"})
+        and not (url.fragment or any(char <= " " for char in text))
+    )
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return re.fullmatch(r"[\w.-]+", text) is not None
+    try:
+        return ipaddress.ip_address(text).version == 6  # noqa: PLR2004 - an IPv6 address
+    except ValueError:
+        return False
 
 
 def read_secret_files(merged: dict[str, str], names: list[str]) -> list[str]:
