@@ -4,7 +4,7 @@ A plan knows the most the call can use: its proven input, the output limit it is
 candidates. Nothing in here asks the books; services/admission.py does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
