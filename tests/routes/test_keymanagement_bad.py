@@ -160,17 +160,6 @@ def test_amounts_and_units_go_together(lite):
             assert refused(ask(lite, method, path, more | body), 400, "/errors/validation") == said
 
 
-def test_strict_environments_want_long_secrets(lite):
-    here = lite.extensions["gateway"]
-    from services.keymanagement import KeyManagement
-
-    strict = KeyManagement(here.engine, here.catalog, here.keys, is_strict=True)
-    object.__setattr__(here, "key_management", strict)
-    answer = ask(lite, "PUT", KEYS, {"name": "x", "key": "my-secret-key"})
-    assert invalid(answer) == {"key": "must have 16 characters or more"}
-    assert ask(lite, "PUT", KEYS, {"name": "x", "key": "my-secret-key-16"}).status_code == 200
-
-
 # Duplicates
 
 
