@@ -7,6 +7,7 @@ from flask import Flask
 from werkzeug.exceptions import NotFound
 
 from config import Config
+from routes import render
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,8 +42,8 @@ class PortGuard:
         surface = self._served.get(environ["SERVER_PORT"])
         if surface is None or surface in surfaces_of(environ["PATH_INFO"]):
             return self._inner(environ, start_response)
-        with self._app.request_context(environ):  # the error is rendered by the path, as if there were no such route
-            response = self._app.make_response(self._app.handle_user_exception(NotFound()))
+        with self._app.request_context(environ):  # the error reads as if there were no such route
+            response = self._app.make_response(render.http_error(NotFound()))
         return response(environ, start_response)
 
 

@@ -50,7 +50,7 @@ BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
 def register(app: Flask) -> None:
     """Answer every error of the app in the dialect of its path."""
     app.register_error_handler(GatewayError, error)
-    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(HTTPException, http_error)
     for kind in DATABASE_DOWN:
         app.register_error_handler(kind, lambda exc: error(no_database(exc)))
     app.register_error_handler(Exception, _unexpected)
@@ -110,7 +110,7 @@ def _plain_body(exc: GatewayError) -> dict[str, Any]:
     }
 
 
-def _http_error(exc: HTTPException) -> Any:
+def http_error(exc: HTTPException) -> Any:
     """Errors of the framework: pages for browsers, else an error like ours."""
     if request.path.startswith(("/admin", "/static")) or (exc.response is not None and exc.code is None):
         return exc

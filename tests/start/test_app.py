@@ -69,7 +69,11 @@ def test_python_app_py_serves_on_loopback_and_says_where(tmp_path):
     log = tmp_path / "log"
     with log.open("wb") as out:
         served = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=bare(tmp_path, PORT=str(port), **SECRETS), stdout=out, stderr=out
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=bare(tmp_path, PORT=str(port), ADMIN_PORT="1", **SECRETS),
+            stdout=out,
+            stderr=out,
         )
     try:
         end = time.monotonic() + 40
@@ -82,6 +86,7 @@ def test_python_app_py_serves_on_loopback_and_says_where(tmp_path):
                 assert time.monotonic() < end
                 time.sleep(0.05)
         assert "echo" in {model["id"] for model in answer.json()["data"]}
+        assert "Admin only" not in log.read_text(encoding="utf-8"), "it listens on one port"
     finally:
         served.send_signal(signal.SIGINT)
         served.wait(20)

@@ -60,6 +60,23 @@ def test_every_mistake_is_named_at_once_with_its_fix(tmp_path):
     assert any("default: 120" in problem for problem in found if problem.startswith("LLM_TIMEOUT"))
 
 
+@pytest.mark.parametrize(
+    ("ports", "is_good"),
+    [
+        ({"PORT": "8000", "ADMIN_PORT": "8001", "PROXY_PORT": "8002"}, True),
+        ({"ADMIN_PORT": "8001"}, True),
+        ({"ADMIN_PORT": "8001", "PROXY_PORT": "8001"}, False),
+        ({"PORT": "8002", "PROXY_PORT": "8002"}, False),
+        ({"ADMIN_PORT": "8000"}, False),  # where gunicorn listens unless told otherwise
+    ],
+)
+def test_each_surface_has_a_port_of_its_own(tmp_path, ports, is_good):
+    if is_good:
+        assert load(tmp_path, **ports).admin_port == 8001
+    else:
+        assert names(problems(tmp_path, **ports)) == ["PORT, ADMIN_PORT, PROXY_PORT"]
+
+
 def test_the_message_says_which_environment_and_how_grave(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, PORT="0")
