@@ -82,9 +82,10 @@ def free_port() -> int:
 
 
 class Mute:
-    """Takes connections and never answers."""
+    """Takes connections and never answers, or says the same to everybody."""
 
-    def __init__(self) -> None:
+    def __init__(self, says: bytes = b"") -> None:
+        self._says = says
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.asked_at: list[float] = []
@@ -105,6 +106,7 @@ class Mute:
                 return
             self.asked_at.append(time.monotonic())
             self._lines.append(line)
+            line.sendall(self._says)
 
 
 def _program() -> Path:
