@@ -51,7 +51,8 @@ SQL = (  # who may speak to the database through SQLAlchemy
         f"services/{name}.py"
         for name in ("accounts", "audit", "balances", "bootstrap", "budgets", "catalog", "configapply", "owners")
     ),
-    *(f"services/{name}.py" for name in ("discovery", "keys", "ledger", "limits", "migrating", "reports", "throttle")),
+    *(f"services/{name}.py" for name in ("discovery", "keys", "ledger", "limits", "migrating", "reconcile", "reports")),
+    "services/throttle.py",
 )
 # What may be longer than the limits; this list may only become shorter.
 LONG = {
