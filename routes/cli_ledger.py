@@ -1,16 +1,20 @@
 """`flask ledger …`: prove the books, look into them, compare them with a provider's."""
 
 import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Final
 
 import click
 from flask.cli import AppGroup
 
 from routes.cli_base import fail, in_app, owner, owner_options
-from services import ledger
+from services import invoices, ledger, reconcile
 from services.errors import GatewayError
 from utils.extensions import gateway
 
 group = AppGroup("ledger", help="The books.")
+DAY: Final = click.DateTime(["%Y-%m-%d"])
 
 
 @group.command("verify")
@@ -41,3 +45,29 @@ def show(limit: int, **given: str | None) -> None:
             click.echo(line)
     except GatewayError as exc:
         fail(str(exc))
+
+
+@group.command("reconcile")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--provider", default="", help="Whose calls to compare; default: all.")
+@click.option("--from", "first", type=DAY, help="First day; default: the file's.")
+@click.option("--to", "last", type=DAY, help="Last day; default: the file's.")
+@click.option("--tolerance", default="1", show_default=True, help="Percent by which figures may differ.")
+@in_app
+def reconcile_file(file: Path, provider: str, first: datetime | None, last: datetime | None, tolerance: str) -> None:
+    """Compare usage rows with a provider's CSV export, by day and model; exit 1 when they differ, 78 for a bad file."""
+    try:
+        found = reconcile.compare(
+            gateway().engine,
+            invoices.read(file),
+            provider=provider,
+            first=first.date() if first else None,
+            last=last.date() if last else None,
+            tolerance=reconcile.percent(tolerance),
+        )
+    except (GatewayError, invoices.Unusable) as exc:
+        fail(str(exc))
+    for line in reconcile.table(found):
+        click.echo(line)
+    if not found.agrees:
+        sys.exit(1)

@@ -69,6 +69,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "owners",
             "pages",
             "providersettings",
+            "reconcile",
             "removal",
             "reports",
             "throttle",
