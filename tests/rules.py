@@ -52,6 +52,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
         for name in ("accounts", "audit", "bootstrap", "budgets", "catalog", "configapply", "owners")
     ),
     *(f"services/{name}.py" for name in ("discovery", "keys", "ledger", "limits", "migrating", "reports", "throttle")),
+    "services/pricebook.py",
 )
 # What may be longer than the limits; this list may only become shorter.
 LONG = {
