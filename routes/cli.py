@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
@@ -10,24 +9,24 @@ import click
 import flask_migrate
 from cryptography.fernet import Fernet
 from flask import Flask
-from flask.cli import AppGroup, with_appcontext
+from flask.cli import AppGroup
 
 import config as settings
-from routes import screen
-from services import audit, bootstrap, budgets, configapply, counting, docs, ledger, limits, passwords
+from routes import cli_prices, screen
+from routes.cli_common import OPERATOR
+from routes.cli_common import fail as _fail
+from routes.cli_common import in_app as _in_app
+from services import bootstrap, budgets, configapply, counting, docs, ledger, limits, passwords
 from services.configfile import ConfigFileError
 from services.errors import GatewayError, InvalidRequest
 from services.migrating import migration_lock
 from services.periods import PERIODS
 from utils import ids
-from utils.extensions import DATABASE_DOWN, db, gateway
+from utils.extensions import db, gateway
 from utils.settings import is_weak
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
-OPERATOR = audit.Actor("operator")
 
 config_group = AppGroup("config", help="Settings and the configuration file.")
 ledger_group = AppGroup("ledger", help="The books.")
@@ -45,25 +44,8 @@ def register(app: Flask) -> None:
     """Put the commands on the app, `flask db` among them."""
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
-    for command in (config_group, ledger_group, budgets_group, limits_group, prepare, create_admin):
+    for command in (config_group, ledger_group, budgets_group, limits_group, cli_prices.group, prepare, create_admin):
         app.cli.add_command(command)
-
-
-def _in_app(command: Callable[P, T]) -> Callable[P, T]:
-    """Run the command with the app; what is wrong with the database or a file is said in a line, not in a trace."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except DATABASE_DOWN as exc:
-            source, why = gateway().config.database[1], str(getattr(exc, "orig", None) or exc).partition("\n")[0]
-            click.echo(f"The database ({source}) cannot be used: {why}", err=True)
-        except OSError as exc:
-            click.echo(str(exc), err=True)
-        sys.exit(EXIT_UNAVAILABLE)
-
-    return with_appcontext(run)
 
 
 def _owner_options(command: Callable[P, T]) -> Callable[P, T]:
@@ -232,8 +214,3 @@ def _owner(given: Mapping[str, str | None]) -> tuple[str, str]:
     if len(named) != 1:
         raise InvalidRequest("Name one of --user, --key, --team and --model.")
     return named[0]
-
-
-def _fail(message: str) -> None:
-    click.echo(message, err=True)
-    sys.exit(settings.EXIT_BAD_CONFIG)
