@@ -221,7 +221,10 @@ class Deployment(Base):
 
 
 class Price(Base):
-    """What a model costs, from a moment on. A deployment's own price goes before its model's."""
+    """What a model costs, from a moment on. A deployment's own price goes before its model's.
+
+    A row is never changed, but for its end: a new price is a new row. Which one is in force: services/prices.py.
+    """
 
     __tablename__ = "prices"
     __table_args__ = (
@@ -246,9 +249,10 @@ class Price(Base):
     reasoning_rate: Mapped[int | None] = mapped_column(BigInteger)  # None = as output
     request_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # for each call
     image_nanousd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # for each made image
-    tiers: Mapped[list[dict[str, int]] | None] = mapped_column(Names)  # [{"above": input tokens, rates …}]
+    tiers: Mapped[list[dict[str, int]] | None] = mapped_column(Names)  # [{"above": input tokens, rates that differ}]
     source: Mapped[str] = mapped_column(String(60))
     valid_from_at: Mapped[datetime] = created()
+    valid_until_at: Mapped[datetime | None] = mapped_column(UtcMs)
 
     model: Mapped[Model] = relationship(back_populates="prices")
 

@@ -102,16 +102,18 @@ class UsageRecord(Base):
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     cache_read_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     cache_creation_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_creation_1h_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     reasoning_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     input_audio_tokens: Mapped[int | None] = mapped_column(BigInteger)
     output_audio_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    images: Mapped[int | None]  # made
     cost_nanousd: Mapped[int] = mapped_column(BigInteger)
-    input_rate: Mapped[int | None] = mapped_column(BigInteger)
+    input_rate: Mapped[int | None] = mapped_column(BigInteger)  # these four: of the tier that applied
     output_rate: Mapped[int | None] = mapped_column(BigInteger)
     cache_read_rate: Mapped[int | None] = mapped_column(BigInteger)
     cache_creation_rate: Mapped[int | None] = mapped_column(BigInteger)
     price_source: Mapped[str | None] = mapped_column(String(60))
-    charge_lines: Mapped[str | None] = mapped_column(Text)  # JSON [[what, units, rate], …], as they were added up
+    charge_lines: Mapped[str | None] = mapped_column(Text)  # JSON [[what, units, rate], …], see services/pricing.py
     first_byte_ms: Mapped[int | None]
     duration_ms: Mapped[int]
     attempts: Mapped[str | None] = mapped_column(Text)  # JSON [[provider, what happened], …]

@@ -10,7 +10,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_ledger, screen
+from routes import cli_ledger, cli_prices, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -31,7 +31,15 @@ def register(app: Flask) -> None:
     """Put the commands on the app, `flask db` among them."""
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
-    for command in (config_group, cli_ledger.group, budgets_group, limits_group, prepare, create_admin):
+    for command in (
+        config_group,
+        cli_ledger.group,
+        budgets_group,
+        limits_group,
+        cli_prices.group,
+        prepare,
+        create_admin,
+    ):
         app.cli.add_command(command)
 
 

@@ -1,16 +1,17 @@
 """What a worker knows at request time: models, deployments, prices, and the callers seen so far.
 
 One immutable snapshot, replaced as a whole when `catalog_version` has changed; triggers raise that number with
-every change that matters, whoever makes it. Callers are looked up at their first call and stay until the next
-snapshot. Money and counters are never in here.
+every change that matters, whoever makes it. It is replaced too when a price begins or ends by its date. Callers are
+looked up at their first call and stay until the next snapshot. Money and counters are never in here.
 """
 
 import logging
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, cast
 
 from sqlalchemy import Engine, select
@@ -18,12 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Budget, CatalogVersion, Limit, Model, Provider
-from models import Deployment as DeploymentRow
-from models import Price as PriceRow
-from services import budgets, limits
+from services import budgets, limits, prices
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
-from services.types import Caller, Deployment, LimitRef, Price, PublicModel, Upstream
+from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
 from utils import clock
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,7 @@ class Snapshot:
     version: int
     models: Mapping[str, PublicModel] = field(default_factory=dict)
     address_limits: tuple[LimitRef, ...] = ()
+    ends_s: float = math.inf  # unix seconds: when another price comes into force
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ class Catalog:
     def _look(self) -> Snapshot:
         try:
             version = self._version()
-            if self._snapshot is None or self._snapshot.version != version:
+            if self._snapshot is None or self._snapshot.version != version or clock.now_s() >= self._snapshot.ends_s:
                 self._snapshot = Snapshot(version, *self._load())
         except SQLAlchemyError as exc:
             log.error("catalog not refreshed: %s", exc.__class__.__name__)  # noqa: TRY400 - the class says enough
@@ -125,8 +125,8 @@ class Catalog:
         with self._engine.connect() as connection:
             return connection.execute(select(CatalogVersion.version)).scalar_one()
 
-    def _load(self) -> tuple[dict[str, PublicModel], tuple[LimitRef, ...]]:
-        now = datetime.now(UTC)
+    def _load(self) -> tuple[dict[str, PublicModel], tuple[LimitRef, ...], float]:
+        now = prices.now()
         with Session(self._engine) as session:
             rules = _rules(session)
             upstreams = {
@@ -137,8 +137,10 @@ class Catalog:
                 .where(Model.is_enabled)
                 .options(selectinload(Model.deployments), selectinload(Model.prices))
             )
-            rows = session.scalars(query.order_by(Model.name))
-            return {row.name: _model(row, upstreams, now, rules) for row in rows}, tuple(rules[1].get(0, ()))
+            rows = session.scalars(query.order_by(Model.name)).all()
+            until = prices.next_change((price for row in rows for price in row.prices), now)
+            models = {row.name: _model(row, upstreams, now, rules) for row in rows}
+            return models, tuple(rules[1].get(0, ())), math.inf if until is None else until.timestamp()
 
     def _upstream(self, row: Provider) -> Upstream | None:
         """The provider, or None when its credential cannot be opened: its models then answer nothing."""
@@ -164,6 +166,7 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, 
     deployments = []
     for deployment in row.deployments:
         upstream = upstreams.get(deployment.provider_id)
+        price = prices.in_force(row.prices, deployment.id, now)
         if upstream is not None and deployment.is_enabled:
             deployments.append(
                 Deployment(
@@ -172,7 +175,7 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, 
                     deployment.upstream_model,
                     deployment.priority,
                     deployment.weight,
-                    _price(row.prices, deployment, now),
+                    None if price is None else prices.record_of(price),
                     row.id,
                 )
             )
@@ -188,12 +191,3 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, 
         budgets=tuple(budgets.ref_of(budget, row.name) for budget in rules[0].get(row.id, ())),
         limits=tuple(rules[1].get(row.id, ())),
     )
-
-
-def _price(rows: list[PriceRow], deployment: DeploymentRow, now: datetime) -> Price | None:
-    """The newest valid price, the deployment's own before its model's."""
-    valid = [row for row in rows if row.valid_from_at <= now and row.deployment_id in (None, deployment.id)]
-    if not valid:
-        return None
-    row = max(valid, key=lambda row: (row.deployment_id is not None, row.valid_from_at, row.id))
-    return Price(row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate, row.is_free, row.source)

@@ -13,14 +13,12 @@ from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
 
 from models import Deployment, Model, Price, Provider
-from services import audit, configfile, prices
-from services.configfile import ConfigFile, ConfigFileError, ModelEntry, PriceEntry, ProviderEntry
+from services import audit, configfile, pricebook, prices
+from services.configfile import ConfigFile, ConfigFileError, ModelEntry, ProviderEntry
 from services.credentials import SealBroken, Sealer
-from services.pricing import FREE
 from services.types import Price as PriceRecord
-from utils import money
 
-SOURCE: Final = "file"
+SOURCE: Final = prices.FILE
 
 
 @dataclass(slots=True)
@@ -125,7 +123,9 @@ def _model(session: Session, row: Model | None, entry: ModelEntry, providers: Ma
     row.managed_by, row.is_enabled, row.fallbacks = SOURCE, entry.enabled, entry.fallbacks
     row.max_output_tokens = entry.max_output_tokens
     wanted = {(providers[d.provider].id, d.model): d for d in entry.deployments}
-    row.deployments = [d for d in row.deployments if (d.provider_id, d.upstream_model) in wanted]
+    pricebook.drop_deployments(
+        session, row, [d for d in row.deployments if (d.provider_id, d.upstream_model) not in wanted]
+    )
     present = {(d.provider_id, d.upstream_model): d for d in row.deployments}
     for key, deployment in wanted.items():
         if key not in present:
@@ -146,41 +146,20 @@ def _model(session: Session, row: Model | None, entry: ModelEntry, providers: Ma
     known = [window for window in windows if window is not None]
     # The window bounds what a call can cost, wherever it goes: the widest counts, and none if one is unknown.
     row.context_window = entry.context_window or (max(known) if len(known) == len(windows) else None)
+    now = prices.now()
     if entry.price is not None:
-        _set_prices(row, {None: _price(entry.price)})
+        prices.supersede(row, {None: entry.price.price(SOURCE)}, now)
     else:
-        _set_prices(
-            row, {d.id: found.price for d, found in entries.items() if found is not None and found.price is not None}
-        )
+        looked_up: dict[int | None, PriceRecord] = {
+            d.id: found.price for d, found in entries.items() if found is not None and found.price is not None
+        }
+        prices.supersede(row, looked_up, now, replaces=_is_ours)
     return row
 
 
-def _price(entry: PriceEntry) -> PriceRecord:
-    if entry.free or entry.input_per_million is None or entry.output_per_million is None:
-        return PriceRecord(FREE.input_rate, FREE.output_rate, is_free=True, source=SOURCE)
-    cached, written = entry.cached_input_per_million, entry.cache_write_per_million
-    return PriceRecord(
-        money.nanousd(entry.input_per_million),
-        money.nanousd(entry.output_per_million),
-        None if cached is None else money.nanousd(cached),
-        None if written is None else money.nanousd(written),
-        source=SOURCE,
-    )
-
-
-def _set_prices(row: Model, wanted: Mapping[int | None, PriceRecord]) -> None:
-    """Leave just these prices, by deployment (None = the whole model); what usage rows were charged stays with them."""
-    row.prices = [price for price in row.prices if wanted.get(price.deployment_id) == _record(price)]
-    present = {price.deployment_id for price in row.prices}
-    for deployment_id, price in wanted.items():
-        if deployment_id not in present:
-            row.prices.append(prices.row_of(price, deployment_id))
-
-
-def _record(row: Price) -> PriceRecord:
-    return PriceRecord(
-        row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate, row.is_free, row.source
-    )
+def _is_ours(price: Price) -> bool:
+    """Whether a file that names no price may end it: what people set for such a model stays."""
+    return price.source == SOURCE or prices.is_catalogue(price.source)
 
 
 def _switch_off(file: ConfigFile, providers: Mapping[str, Provider], models: Mapping[str, Model]) -> None:

@@ -6,15 +6,18 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from services.errors import UpstreamError
+from services import pricewords
+from services.errors import InvalidRequest, UpstreamError
+from services.pricewords import MILLION, MOST_INPUT, THOUSAND
 from services.transport import origin_of
+from services.types import Price
 
 MAX_VALUES: Final = 100_000  # anchors that refer to each other could unfold to billions
 MAX_DEPTH: Final = 50  # an anchor that refers to itself has no bottom
@@ -67,22 +70,66 @@ class DeploymentEntry(_Strict):
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-class PriceEntry(_Strict):
-    """USD per million tokens, or free."""
+class RatesEntry(_Strict):
+    """USD per million tokens; `_per_1k` instead of `_per_million` for USD per thousand."""
 
     input_per_million: Rate | None = None
     output_per_million: Rate | None = None
     cached_input_per_million: Rate | None = None
     cache_write_per_million: Rate | None = None
+    cache_write_1h_per_million: Rate | None = None
+    input_audio_per_million: Rate | None = None
+    output_audio_per_million: Rate | None = None
+    reasoning_per_million: Rate | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _per_million(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        found = dict(given)
+        for name in [name for name in given if name in pricewords.FIELDS and name.endswith(THOUSAND)]:
+            named, value = name.removesuffix(THOUSAND) + MILLION, found.pop(name)
+            if named in found:
+                raise ValueError(f"`{name}` says again what `{named}` says")
+            try:
+                found[named] = Decimal(str(value)) * 1000
+            except InvalidOperation as exc:
+                raise ValueError(f"`{name}` is not an amount in USD") from exc
+        return found
+
+
+class TierEntry(RatesEntry):
+    """Rates of all tokens of a call with more input than this."""
+
+    above: Annotated[int, Field(gt=0, le=MOST_INPUT)]
+
+
+class PriceEntry(RatesEntry):
+    """What a call costs, or that it is free."""
+
+    per_request: Rate | None = None
+    per_image: Rate | None = None
+    tiers: list[TierEntry] = []
     free: bool = False
 
     @model_validator(mode="after")
-    def _is_one_of_two(self) -> "PriceEntry":
-        if self.free and self.model_fields_set - {"free"}:
-            raise ValueError("a free model has no rates")
-        if not self.free and (self.input_per_million is None or self.output_per_million is None):
-            raise ValueError("give input_per_million and output_per_million, or `free: true`")
+    def _can_be(self) -> "PriceEntry":
+        self.price("file")
         return self
+
+    def price(self, source: str) -> Price:
+        """The price as calls know it.
+
+        Raises:
+            ValueError: there can be no such price.
+        """
+        given = self.model_dump(exclude={"tiers", "free"}, exclude_none=True)
+        tiers = [tier.model_dump(exclude_none=True) for tier in self.tiers]
+        try:
+            return pricewords.read(given, source=source, tiers=tiers, is_free=self.free)
+        except InvalidRequest as exc:
+            raise ValueError(str(exc)) from exc
 
 
 class ModelEntry(_Strict):

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Provider
-from services import prices
+from services import pricebook, prices
 from services.credentials import SealBroken, Sealer
 from services.errors import UpstreamError
 from services.providers.base import Wire
@@ -114,8 +114,7 @@ class Discovery:
             for model in offered:
                 mine = [deployment for deployment in model.deployments if deployment.provider_id == provider.id]
                 if mine and model.name not in names:
-                    for deployment in mine:
-                        model.deployments.remove(deployment)
+                    pricebook.drop_deployments(session, model, mine)
                     if not model.deployments:
                         session.delete(model)
             known = {

@@ -6,6 +6,7 @@ index looks at a bounded number of rows, so that every page costs the same on te
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -26,11 +27,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models import ApiKey, AuditEntry, LedgerEntry, UsageRecord, User
-from services.pricing import round_half_up
+from services.pricing import PER_MILLION, charge_lines, line_millionths
+from services.types import ChargeLine, Price, Usage
+from utils import jsonx, money
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 WALK: Final = 20_000  # rows that one page may look at for a condition without an index
+MILLIONTHS: Final = money.NANO_PER_USD * PER_MILLION  # of a nano-USD, to the USD
 FINE: Final = ("ok", "client_gone")  # outcomes that are no failure of a provider or of the gateway
 
 Condition = ColumnElement[bool]
@@ -116,12 +120,12 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class PriceLine:
-    """One line of a call's bill."""
+    """One line of a call's bill: so many units at that rate, which is per million but for the kinds of PER_UNIT."""
 
     kind: str
-    tokens: int
+    units: int
     rate: int
-    cost_nanousd: int
+    cost_usd: Decimal  # exact; only their sum is rounded
 
 
 def request_ids_from(moment_ms: int) -> str:
@@ -257,21 +261,20 @@ def names(engine: Engine, users: Iterable[int], keys: Iterable[int | None]) -> N
 
 
 def bill(row: Any) -> tuple[PriceLine, ...]:
-    """How the cost of a usage row came about; empty when it had no price.
+    """How the cost of a usage row came about, by the lines that were added up; empty when it had no price."""
+    lines = jsonx.loads(row.charge_lines) if row.charge_lines else _lines_of_rates(row)
+    return tuple(
+        PriceLine(kind, units, rate, Decimal(line_millionths((kind, units, rate))) / MILLIONTHS)
+        for kind, units, rate in lines
+    )
 
-    Each line is rounded for itself, the row's cost once for all: their sum may differ by a nano-USD or two.
-    """
+
+def _lines_of_rates(row: Any) -> tuple[ChargeLine, ...]:
+    """The lines of a row that was booked without them: of a free model, or before there were any."""
     if row.input_rate is None or row.output_rate is None:
         return ()
-    read, written = row.cache_read_input_tokens or 0, row.cache_creation_input_tokens or 0
-    fresh = max(0, (row.input_tokens or 0) - read - written)
-    lines = [("input", fresh, row.input_rate)]
-    if read:
-        lines.append(("cached input", read, _or(row.cache_read_rate, row.input_rate)))
-    if written:
-        lines.append(("cache write", written, _or(row.cache_creation_rate, row.input_rate)))
-    lines.append(("output", row.output_tokens or 0, row.output_rate))
-    return tuple(PriceLine(kind, tokens, rate, round_half_up(tokens * rate)) for kind, tokens, rate in lines)
+    usage = Usage(row.input_tokens, row.output_tokens, row.cache_read_input_tokens, row.cache_creation_input_tokens)
+    return charge_lines(usage, Price(row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate))
 
 
 def _equals(name: str, value: object) -> Also:
@@ -280,10 +283,6 @@ def _equals(name: str, value: object) -> Also:
 
 def _is_account(account: str, number: int) -> Also:
     return lambda columns: (columns.account == account) & (columns.account_id == number)
-
-
-def _or(rate: int | None, otherwise: int) -> int:
-    return otherwise if rate is None else rate
 
 
 def _ordered(column: Any, *, is_back: bool) -> Any:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from services.books.base import RECOVERED, HoldRow
-from services.pricing import charge_nanousd, tokens_of
+from services.pricing import amount_nanousd, charge_lines, tokens_of
 from services.spool import Notes
-from services.types import EMBEDDING, Attempt, Booking, Call, Price, Recount, Settlement, Take, Usage
+from services.types import EMBEDDING, Attempt, Booking, Call, Price, Recount, Settlement, Take, Tier, Usage
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
@@ -32,7 +32,8 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     deployment = call.deployment
     usage, state = _usage(call, estimate)
     price = deployment.price if deployment else None
-    cost = charge_nanousd(usage, price) if price else 0
+    lines = charge_lines(usage, price) if price and state != "void" else ()
+    cost = amount_nanousd(lines)
     served = deployment.model_id if deployment else 0
     bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost, served)
     return Settlement(
@@ -61,6 +62,7 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
         error=clean(call.error) if call.error else None,
         recounts=_recounts(count_records(call), tokens_of(usage)),
         team_id=call.caller.team_id,
+        charge_lines=lines,
         custom_id=call.custom_id,
         client_metadata=call.client_metadata,
     )
@@ -102,7 +104,8 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
     if sent is not None:
         output = 0 if call["op"] == EMBEDDING else notes.progress.get(hold.request_id, 0)
         usage, price = Usage(call["in"], output), price_from(sent["price"])
-    cost = charge_nanousd(usage, price) if price else 0
+    lines = charge_lines(usage, price) if price else ()
+    cost = amount_nanousd(lines)
     bookings = _bookings(takes, usage, price, cost, sent.get("model_id", 0) if sent else 0)
     return Settlement(
         request_id=hold.request_id,
@@ -128,6 +131,7 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
         error="the worker died during the call",
         recounts=_recounts(counts, tokens_of(usage)),
         team_id=call.get("team"),
+        charge_lines=lines,
         custom_id=call.get("custom"),
         client_metadata=call.get("metadata"),
     )
@@ -147,7 +151,9 @@ def settlement_from(record: dict[str, Any]) -> Settlement:
 
 def price_from(record: dict[str, Any] | None) -> Price | None:
     """A price as read back from JSON."""
-    return None if record is None else Price(**record)
+    if record is None:
+        return None
+    return Price(**record | {"tiers": tuple(Tier(**tier) for tier in record.get("tiers", ()))})
 
 
 def take_record(take: Take) -> TakeRecord:

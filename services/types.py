@@ -15,6 +15,8 @@ CHAT: Final = "chat"
 COMPLETION: Final = "completion"
 EMBEDDING: Final = "embedding"
 
+ChargeLine = tuple[str, int, int]  # what, units, rate: see services/pricing.py
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetRef:
@@ -82,13 +84,33 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """What tokens cost, in nano-USD per million. None = charged as input."""
+class Rates:
+    """What tokens cost, in nano-USD per million. None = as the kind they are part of."""
 
     input_rate: int
     output_rate: int
-    cache_read_rate: int | None = None
-    cache_creation_rate: int | None = None
+    cache_read_rate: int | None = None  # part of input
+    cache_creation_rate: int | None = None  # part of input
+    cache_creation_1h_rate: int | None = None  # part of cache creation: kept for an hour
+    input_audio_rate: int | None = None  # part of input
+    output_audio_rate: int | None = None  # part of output
+    reasoning_rate: int | None = None  # part of output
+
+
+@dataclass(frozen=True, slots=True)
+class Tier(Rates):
+    """The rates of all tokens of a call whose input is larger than this."""
+
+    above: int = 0  # input tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Price(Rates):
+    """What a call costs: its tokens, and what it costs besides."""
+
+    request_nanousd: int = 0
+    image_nanousd: int = 0  # for each made image
+    tiers: tuple[Tier, ...] = ()  # by rising `above`
     is_free: bool = False
     source: str = "unknown"
 
@@ -138,8 +160,8 @@ class PublicModel:
 class Usage:
     """Tokens of one call. None = the upstream did not say; 0 = it said zero.
 
-    input_tokens includes cache_read and cache_creation tokens, output_tokens includes reasoning
-    (gen_ai.usage.* of OpenTelemetry).
+    input_tokens includes cached (cache_creation also what is kept for an hour) and audio tokens, output_tokens
+    includes reasoning and audio (gen_ai.usage.* of OpenTelemetry).
     """
 
     input_tokens: int | None = None
@@ -149,6 +171,8 @@ class Usage:
     reasoning_output_tokens: int | None = None
     input_audio_tokens: int | None = None
     output_audio_tokens: int | None = None
+    cache_creation_1h_input_tokens: int | None = None
+    images: int | None = None  # made
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +231,7 @@ class Bound:
 
     input_tokens: int
     output_tokens: int
+    images: int = 0  # to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +378,6 @@ class Settlement:
     error: str | None
     recounts: tuple[Recount, ...] = ()
     team_id: int | None = None
-    charge_lines: tuple[tuple[str, int, int], ...] = ()  # what, units, rate
+    charge_lines: tuple[ChargeLine, ...] = ()
     custom_id: str | None = None
     client_metadata: str | None = None

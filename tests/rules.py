@@ -68,6 +68,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "migrating",
             "owners",
             "pages",
+            "pricebook",
             "providersettings",
             "reconcile",
             "removal",

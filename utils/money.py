@@ -27,6 +27,11 @@ def usd(amount_nanousd: int) -> Decimal:
     return Decimal(amount_nanousd) / NANO_PER_USD
 
 
+def usd_per_1k(rate: int) -> Decimal:
+    """A rate (nano-USD per million tokens) as exact USD per thousand tokens; per million it is `usd(rate)`."""
+    return usd(rate) / 1000
+
+
 def show_usd(amount_nanousd: int) -> str:
     """For people: cents for whole dollars, more digits for small amounts, never scientific.
 

@@ -49,12 +49,15 @@ COLUMNS = {  # table: {column: its definition}
             for name in ("request_nanousd", "image_nanousd")
         },
         "tiers": "JSON",
+        "valid_until_at": "BIGINT",
     },
     "holds": {"counts": "TEXT DEFAULT '[]' NOT NULL"},
     "usage": {
         "team_id": "BIGINT",
         "input_audio_tokens": "BIGINT",
         "output_audio_tokens": "BIGINT",
+        "cache_creation_1h_input_tokens": "BIGINT",
+        "images": "INTEGER",
         "charge_lines": "TEXT",
         "custom_id": "VARCHAR(255)",
         "client_metadata": "TEXT",
@@ -185,6 +188,7 @@ def downgrade() -> None:
     for table in ("users", "api_keys"):
         _watch(table, WATCHED[table])
     op.execute("DELETE FROM budgets WHERE scope NOT IN ('user', 'key')")
+    op.execute("DELETE FROM prices WHERE valid_until_at IS NOT NULL")  # they would be valid again
     _budgets(("user", "key"), is_up=False)
     _watch("budgets", ())
     op.drop_index("ix_users_team_id", "users")

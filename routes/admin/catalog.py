@@ -1,43 +1,33 @@
 """Models: the public names, which deployments serve them, and what they cost."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, joinedload, selectinload
-from wtforms import BooleanField, FieldList, FormField, IntegerField, RadioField, SelectField
+from wtforms import BooleanField, FieldList, FormField, IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from models import Deployment, Model, Price, Provider
-from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, UsdField, options
+from routes.admin import prices
+from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
 from routes.admin.guard import go
 from routes.admin.providers import source_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import prices, reports
+from services import pricebook, reports
 from services.errors import InvalidRequest
-from services.pricing import FREE
-from services.types import Price as PriceRecord
-from utils import native
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
 MOST_DEPLOYMENTS: Final = 20
 OWN_FIELDS: Final = ("name", "is_enabled", "context_window", "max_output_tokens")  # of the form and of the row alike
-SOURCE: Final = "admin"
 MANAGERS: Final = {
     "admin": _("Panel"),
     "file": _("Configuration file"),
     "environment": _("Environment"),
     "discovery": _("Discovery"),
-}
-PRICE_KINDS: Final = {
-    "rates": _("USD per million tokens"),
-    "free": _("Free: tokens are counted and cost nothing"),
-    "catalogue": _("Look it up in the price catalogue now"),
-    "none": _("Unknown: calls are refused, or booked at 0 and marked, as UNPRICED_POLICY says"),
 }
 
 
@@ -50,7 +40,7 @@ class DeploymentForm(PanelForm):
     weight = IntegerField(_("Weight"), [Optional(), NumberRange(1, 1000)], default=1)
 
 
-class ModelForm(PanelForm):
+class ModelForm(prices.PriceFields):
     """A public model with everything that belongs to it."""
 
     name = TextField(
@@ -58,11 +48,6 @@ class ModelForm(PanelForm):
     )
     is_enabled = BooleanField(_("Enabled"), default=True)
     deployments = FieldList(FormField(DeploymentForm), min_entries=1, max_entries=MOST_DEPLOYMENTS)
-    price_kind = RadioField(_("Price"), choices=options(PRICE_KINDS), default="rates")
-    input_rate = UsdField(_("Input"))
-    output_rate = UsdField(_("Output"))
-    cache_read_rate = UsdField(_("Cached input"))
-    cache_creation_rate = UsdField(_("Cache write"))
     context_window = IntegerField(_("Context window, tokens"), [Optional(), NumberRange(1, MAX_TOKENS)])
     max_output_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
     fallbacks = TextField(
@@ -78,11 +63,6 @@ class ModelForm(PanelForm):
             raise ValidationError(gettext("A model needs a deployment."))
         if len(set(found)) < len(found):
             raise ValidationError(gettext("The same deployment is there twice."))
-
-    def validate_input_rate(self, field: Any) -> None:
-        """Rates are both there, or not asked for."""
-        if self.price_kind.data == "rates" and (field.data is None or self.output_rate.data is None):
-            raise ValidationError(gettext("Enter what input and output cost, or choose another kind of price."))
 
     def fallback_names(self) -> list[str]:
         """The fallbacks in order, each once."""
@@ -130,7 +110,7 @@ class Models(Table):
             query = query.filter(Model.managed_by == manager)
         state = self.chosen("state")
         if state == "unpriced":
-            return query.filter(~Model.id.in_(select(Price.model_id)))
+            return query.filter(prices.is_unpriced())
         return query.filter(Model.is_enabled == (state == "enabled")) if state else query
 
     def details(self, row: Model) -> Mapping[str, Any]:
@@ -140,6 +120,8 @@ class Models(Table):
         calls = reports.read_page(gateway().engine, reports.usage_walk(reports.UsageFilter(model=row.name)), size=10)
         return {
             "deployments": deployments,
+            "tiers": prices.tiers_of(row),
+            "history": prices.history_of(row),
             "calls": calls.rows,
             "names": reports.names(
                 gateway().engine, [call.user_id for call in calls.rows], [call.key_id for call in calls.rows]
@@ -154,13 +136,11 @@ class Models(Table):
     def edit_form(self, obj: Any = None) -> ModelForm:
         """See Flask-Admin."""
         given = self.given()
-        price = price_of(obj)
         form = ModelForm(
             given,
             data={name: getattr(obj, name) for name in OWN_FIELDS} | {"deployments": obj.deployments},
-            price_kind="none" if price is None else "free" if price.is_free else "rates",
             fallbacks=", ".join(obj.fallbacks),
-            **({} if price is None or price.is_free else _rates_of(price) or {}),
+            **prices.fields_of(prices.price_of(obj)),
         )
         if given is None and len(form.deployments) < MOST_DEPLOYMENTS:
             form.deployments.append_entry()  # an empty row, so that one more can be added without JavaScript
@@ -188,9 +168,7 @@ class Models(Table):
             row.name, row.is_enabled, row.fallbacks = form.name.data, form.is_enabled.data, form.fallback_names()
             row.context_window, row.max_output_tokens = form.context_window.data, form.max_output_tokens.data
             _set_deployments(row, form)
-            price, present = _wanted_price(form), price_of(row)
-            if _rates_of(price) != _rates_of(present):
-                row.prices = [] if price is None else [prices.row_of(price)]
+            prices.set_price(row, form)
 
     def why_fixed(self, row: Model) -> str | None:
         """Rows of the environment and of the configuration file follow their source."""
@@ -216,25 +194,16 @@ class Models(Table):
 
     def describe(self, row: Model) -> dict[str, Any]:
         """See Table."""
-        price = price_of(row)
         return {
             "name": row.name,
             "is_enabled": row.is_enabled,
             "managed_by": row.managed_by,
             "deployments": [[d.provider_id, d.upstream_model, d.priority, d.weight] for d in row.deployments],
-            "price": _rates_of(price),
+            "price": prices.describe(prices.price_of(row)),
             "context_window": row.context_window,
             "max_output_tokens": row.max_output_tokens,
             "fallbacks": list(row.fallbacks),
         }
-
-
-def price_of(row: Model, deployment: Deployment | None = None) -> Price | None:
-    """What a deployment (default: the first one) costs now: its own price goes before its model's."""
-    first = deployment or min(row.deployments, key=lambda d: (d.priority, d.id or 0), default=None)
-    now, own = datetime.now(UTC), (None, first.id if first else None)
-    valid = [price for price in row.prices if price.deployment_id in own and price.valid_from_at <= now]
-    return max(valid, key=lambda price: (price.deployment_id is not None, price.valid_from_at, price.id), default=None)
 
 
 def _offer(form: ModelForm) -> ModelForm:
@@ -257,11 +226,8 @@ def _set_deployments(row: Model, form: Any) -> None:
     """The deployments of the form; those that stay keep their row and what is known of them."""
     wanted = {(entry.provider_id.data, entry.upstream_model.data): entry for entry in form.deployments}
     wanted = {key: entry for key, entry in wanted.items() if key[1]}
-    gone = [d.id for d in row.deployments if (d.provider_id, d.upstream_model) not in wanted]
-    if gone:  # their own prices go first: Postgres would take them along, and the session would miss them
-        row.prices = [price for price in row.prices if price.deployment_id not in gone]
-        db.session.flush()
-    row.deployments = [d for d in row.deployments if d.id not in gone]
+    gone = [d for d in row.deployments if (d.provider_id, d.upstream_model) not in wanted]
+    pricebook.drop_deployments(db.session(), row, gone)
     present = {(d.provider_id, d.upstream_model): d for d in row.deployments}
     for (provider_id, upstream_model), entry in wanted.items():
         deployment = present.get((provider_id, upstream_model))
@@ -270,41 +236,3 @@ def _set_deployments(row: Model, form: Any) -> None:
             row.deployments.append(deployment)
         deployment.priority = 1 if entry.priority.data is None else entry.priority.data
         deployment.weight = entry.weight.data or 1
-
-
-def _wanted_price(form: Any) -> PriceRecord | None:
-    if form.price_kind.data == "free":
-        return PriceRecord(FREE.input_rate, FREE.output_rate, is_free=True, source=SOURCE)
-    if form.price_kind.data == "catalogue":
-        return _catalogue_price(form)
-    if form.price_kind.data == "none":
-        return None
-    return PriceRecord(
-        form.input_rate.data,
-        form.output_rate.data,
-        form.cache_read_rate.data,
-        form.cache_creation_rate.data,
-        source=SOURCE,
-    )
-
-
-def _catalogue_price(form: Any) -> PriceRecord:
-    """The catalogue's price of the first deployment.
-
-    Raises:
-        InvalidRequest: the catalogue has none.
-    """
-    first = next(entry for entry in form.deployments if entry.upstream_model.data)
-    provider = db.session.get_one(Provider, first.provider_id.data)
-    found = native.run(prices.find_entry, provider.kind, provider.base_url, first.upstream_model.data)
-    if found is None or found.price is None:
-        raise InvalidRequest(N_("The catalogue does not know this model at this address."), param="price_kind")
-    return found.price
-
-
-def _rates_of(price: Price | PriceRecord | None) -> dict[str, Any] | None:
-    """A price without where it came from."""
-    if price is None:
-        return None
-    names = ("is_free", "input_rate", "output_rate", "cache_read_rate", "cache_creation_rate")
-    return {name: getattr(price, name) for name in names}

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +18,15 @@ from markupsafe import Markup
 
 from routes.admin import guard, signin
 from routes.admin.budgets import SCOPE_NAMES
-from routes.admin.catalog import MANAGERS, price_of
+from routes.admin.catalog import MANAGERS
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
 from routes.admin.keys import STATES as KEY_STATES
 from routes.admin.keys import state_of
 from routes.admin.logs import STATES as USAGE_STATES
 from routes.admin.overview import change
-from routes.admin.texts import lazy_gettext as _
+from routes.admin.prices import LINES, lines_of, price_of
 from services.budgets import share
+from services.pricing import PER_UNIT
 from utils import money
 
 ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
@@ -33,12 +35,7 @@ DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
 KEY_TONES: Final = {"active": "good", "expired": "warn", "revoked": "quiet"}
 STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
-PRICE_LINES: Final = {
-    "input": _("Input"),
-    "cached input": _("Cached input"),
-    "cache write": _("Cache write"),
-    "output": _("Output"),
-}
+PRICES: Final = SimpleNamespace(names=LINES, lines=lines_of, of=price_of, per_unit=PER_UNIT)
 NANO_DIGITS: Final = 9
 CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
 FULL: Final = 0.9  # of a limit: from here on its bar warns
@@ -52,7 +49,9 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         """The address of a file of ours; it changes with the file, so that browsers may keep it."""
         return url_for("static", filename=name, v=_fingerprint(static / name))
 
-    app.jinja_env.filters.update(ago=ago, utc=utc, usd=usd, cash=cash, num=num, percent=percent, ms=ms)
+    app.jinja_env.filters.update(
+        ago=ago, utc=utc, usd=usd, exact_usd=exact_usd, cash=cash, num=num, percent=percent, ms=ms
+    )
     app.jinja_env.globals["ui"] = SimpleNamespace(
         asset=asset,
         nav=partial(_sidebar, views),
@@ -64,7 +63,6 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         languages=signin.LANGUAGES,
         language=lambda: str(get_locale()),
         state_of=state_of,
-        price_of=price_of,
         share=share,
         change=change,
         tones=TONES,
@@ -78,7 +76,7 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         units=UNIT_NAMES,
         periods=PERIOD_NAMES,
         scopes=SCOPE_NAMES,
-        price_lines=PRICE_LINES,
+        prices=PRICES,
         full=FULL,
     )
 
@@ -112,6 +110,12 @@ def ago(moment: datetime | int | None) -> str | Markup:
 def usd(nanousd: int | None) -> str:
     """Money, exactly."""
     return DASH if nanousd is None else money.show_usd(nanousd)
+
+
+def exact_usd(amount: Decimal) -> str:
+    """Money with all the digits it has, at least two of them after the point."""
+    whole, _point, fraction = f"{amount:f}".partition(".")
+    return f"${int(whole):,}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
 def cash(nanousd: int | None) -> str | Markup:

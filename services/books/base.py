@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from services.books import statements as sql
-from services.pricing import tokens_of
-from services.types import Count, Recount, Settlement, Take, WindowState
+from services.pricing import rates_at, tokens_of
+from services.types import Count, Recount, Settlement, Take, Usage, WindowState
 from utils import clock, jsonx
 
 T = TypeVar("T")
@@ -204,6 +204,7 @@ Entry = tuple[str, int, int, int, int]  # account, account id, period start, nan
 def usage_values(s: Settlement) -> tuple[Any, ...]:
     """The values of sql.USAGE, in the order of its columns."""
     usage, price = s.usage, s.price
+    rates = price and rates_at(price, usage.input_tokens or 0)
     return (
         s.request_id,
         s.created_ms,
@@ -219,18 +220,12 @@ def usage_values(s: Settlement) -> tuple[Any, ...]:
         s.outcome,
         s.state,
         s.is_overrun,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_input_tokens,
-        usage.cache_creation_input_tokens,
-        usage.reasoning_output_tokens,
-        usage.input_audio_tokens,
-        usage.output_audio_tokens,
+        *_counted(usage),
         s.cost_nanousd,
-        price and price.input_rate,
-        price and price.output_rate,
-        price and price.cache_read_rate,
-        price and price.cache_creation_rate,
+        rates and rates.input_rate,
+        rates and rates.output_rate,
+        rates and rates.cache_read_rate,
+        rates and rates.cache_creation_rate,
         price and price.source,
         jsonx.dumps(s.charge_lines).decode() if s.charge_lines else None,
         s.first_byte_ms,
@@ -239,6 +234,20 @@ def usage_values(s: Settlement) -> tuple[Any, ...]:
         s.error,
         s.custom_id,
         s.client_metadata,
+    )
+
+
+def _counted(usage: Usage) -> tuple[int | None, ...]:
+    return (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
+        usage.cache_creation_1h_input_tokens,
+        usage.reasoning_output_tokens,
+        usage.input_audio_tokens,
+        usage.output_audio_tokens,
+        usage.images,
     )
 
 

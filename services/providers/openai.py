@@ -125,34 +125,46 @@ class OpenAIStream:
 
 
 def usage_of(raw: Any) -> Usage | None:
-    """OpenAI's usage object; None when it counts nothing. Cached and reasoning tokens are part of the totals."""
+    """OpenAI's usage object; None when it counts nothing.
+
+    Cached, audio and reasoning tokens are parts of the totals; what is more than its whole is no report of a part.
+    """
     if not isinstance(raw, dict):
         return None
-    prompt = raw.get("prompt_tokens_details") or {}
-    completion = raw.get("completion_tokens_details") or {}
+    prompt, completion = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
     given, output = tokens(raw.get("prompt_tokens")), _output(raw, completion)
     if given is None and output is None:
         return None
-    parts = prompt if isinstance(prompt, dict) else {}
-    cached, written = tokens(parts.get("cached_tokens")), tokens(parts.get("cache_write_tokens"))
+    cached, written = tokens(prompt.get("cached_tokens")), tokens(prompt.get("cache_write_tokens"))
     if (cached or 0) + (written or 0) > (given or 0):
-        cached = written = None  # they are part of the input; what is more than the whole is no report of a part
+        cached = written = None
     return Usage(
         input_tokens=given,
         output_tokens=output,
         cache_read_input_tokens=cached,
         cache_creation_input_tokens=written,
-        reasoning_output_tokens=tokens(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
+        reasoning_output_tokens=_part(completion, "reasoning_tokens", output),
+        input_audio_tokens=_part(prompt, "audio_tokens", given),
+        output_audio_tokens=_part(completion, "audio_tokens", output),
     )
 
 
-def _output(raw: dict[str, Any], details: Any) -> int | None:
+def _details(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    details = raw.get(name)
+    return details if isinstance(details, dict) else {}
+
+
+def _part(details: dict[str, Any], name: str, whole: int | None) -> int | None:
+    part = tokens(details.get(name))
+    return part if part is None or part <= (whole or 0) else None
+
+
+def _output(raw: dict[str, Any], details: dict[str, Any]) -> int | None:
     """Output with reasoning. Some servers leave it out of `completion_tokens`, but not out of the total."""
     output, total, given = (tokens(raw.get(name)) for name in ("completion_tokens", "total_tokens", "prompt_tokens"))
     if output is None or total is None or given is None:
         return output
-    missing = total - given - output
-    reasoning = tokens(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    missing, reasoning = total - given - output, tokens(details.get("reasoning_tokens"))
     return output + missing if missing > 0 and (reasoning or missing) == missing else output
 
 

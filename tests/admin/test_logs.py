@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -145,9 +147,8 @@ def test_the_bill_of_a_call(panel_admin: Browser) -> None:
     page = panel_admin.get(f"/admin/usage/details/?id={rows_of(panel_admin.app, UsageRecord)[0].id}").text
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for line in (
-        "Input 500 &times; $1.00 = $0.0005",
+        "Input 600 &times; $1.00 = $0.0006",
         "Cached input 400 &times; $0.10 = $0.00004",
-        "Cache write 100 &times; $1.00 = $0.0001",
         "Output 50 &times; $4.00 = $0.0002",
         "$0.00084",
         "1. acme upstream_timeout",
@@ -158,16 +159,33 @@ def test_the_bill_of_a_call(panel_admin: Browser) -> None:
         assert line.replace("&times;", "\u00d7") in text, line
 
 
-def test_lines_of_a_bill_add_up_to_the_cost() -> None:
+def test_a_bill_shows_the_lines_that_were_added_up(panel_admin: Browser) -> None:
+    lines = [["cached_input", 7, 75_000_100], ["input", 3, 2_500_000_000], ["request", 1, 5_000_000], ["image", 2, 7]]
+    add_calls(panel_admin.app, 1, cost_nanousd=5_008_039, charge_lines=json.dumps(lines))
+    page = panel_admin.get(f"/admin/usage/details/?id={rows_of(panel_admin.app, UsageRecord)[0].id}").text
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    for line in (
+        "Cached input 7 \u00d7 $0.0750001 = $0.0000005250007",
+        "Input 3 \u00d7 $2.50 = $0.0000075",
+        "Each request 1 \u00d7 $0.005 each = $0.005",
+        "Each made image 2 \u00d7 $0.000000007 each = $0.000000014",
+        "Sum $0.0050080390007",
+        "$0.005008039",
+    ):
+        assert line in text, line
+
+
+def test_a_row_that_was_booked_without_lines_is_explained_by_its_rates() -> None:
     row = type("Row", (), {
         "input_tokens": 1000, "cache_read_input_tokens": 400, "cache_creation_input_tokens": None, "output_tokens": 50,
         "input_rate": 1_000_000_000, "output_rate": 4_000_000_000, "cache_read_rate": 0, "cache_creation_rate": None,
+        "charge_lines": None,
     })  # fmt: skip
     lines = reports.bill(row)
-    assert [(line.kind, line.tokens, line.cost_nanousd) for line in lines] == [
-        ("input", 600, 600_000),
-        ("cached input", 400, 0),
-        ("output", 50, 200_000),
+    assert [(line.kind, line.units, line.cost_usd) for line in lines] == [
+        ("cached_input", 400, 0),
+        ("input", 600, Decimal("0.0006")),
+        ("output", 50, Decimal("0.0002")),
     ]
 
 

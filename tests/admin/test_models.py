@@ -153,8 +153,9 @@ def test_deployments_are_exchanged_and_their_own_prices_go_with_them(panel_anywh
     assert answer.status_code == 303
     mine = [(d.provider_id, d.upstream_model) for d in rows_of(app, Deployment) if d.model_id == number]
     assert mine == [(second, "up-fast"), (second, "up-new")]
-    (price,) = prices_of(app, number)
+    before, price = prices_of(app, number)
     assert (price.deployment_id, price.input_rate) == (None, 200_000_000)
+    assert (before.source, before.valid_until_at) == ("test", price.valid_from_at), "the past stays"
 
 
 def test_a_discovered_model_that_gets_a_price_is_the_panels(panel_anywhere_admin: Browser) -> None:
@@ -164,7 +165,7 @@ def test_a_discovered_model_that_gets_a_price_is_the_panels(panel_anywhere_admin
     assert "it is yours" in panel_anywhere_admin.get(f"/admin/models/edit/?id={number}").text
     assert edit(panel_anywhere_admin, number, (provider, "up-fast"), input_rate="9").status_code == 303
     assert row_of(app, Model, number).managed_by == "admin"
-    assert [price.input_rate for price in prices_of(app, number)] == [9_000_000_000]
+    assert [price.input_rate for price in prices_of(app, number)] == [150_000_000, 9_000_000_000]
     details = rows_of(app, AuditEntry)[-1].details
     assert details["before"]["managed_by"] == "discovery"
     assert details["after"]["price"]["input_rate"] == 9_000_000_000

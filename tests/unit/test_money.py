@@ -66,7 +66,7 @@ def test_shown(nanousd, shown):
         ),
         pytest.param(Usage(1000, 0, None, 1000), CACHED, 1000 * 3750, id="written to the cache"),
         pytest.param(Usage(1000, 10, 900), CHEAP, 1000 * 150 + 10 * 600, id="cached input without a rate is input"),
-        pytest.param(Usage(10, 0, 50), CACHED, 50 * 300, id="more cached than input: never less than nothing"),
+        pytest.param(Usage(10, 0, 50), CACHED, 10 * 300, id="more cached than input: no token is charged twice"),
         pytest.param(Usage(), CHEAP, 0, id="nothing reported costs nothing"),
         pytest.param(Usage(10, 10), pricing.FREE, 0, id="free"),
     ],
