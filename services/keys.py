@@ -134,6 +134,10 @@ class Keys:
             .values(revoked_at=datetime.now(UTC), revoked_reason=reason)
         )
 
+    def lift(self, session: Session, key_id: int) -> None:
+        """Let a revoked key work again, with its secret of then and those that are still retiring."""
+        session.execute(update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=None, revoked_reason=None))
+
     def find(self, digest: str) -> Caller | str | None:
         """Whose key that is; a text = why it is refused; None = no such key. A retired secret opens until its time."""
         with Session(self._engine) as session:
@@ -144,7 +148,8 @@ class Keys:
             if key.revoked_at is not None:
                 return f"the key `{key.hint}` was revoked" + (f": {key.revoked_reason}" if key.revoked_reason else "")
             if not key.user.is_active:
-                return "the user of this key is disabled"
+                reason = key.user.disabled_reason
+                return "the user of this key is disabled" + (f": {reason}" if reason else "")
             return caller_of(session, key.user, key, until)
 
     def mark_used(self, key_id: int) -> None:

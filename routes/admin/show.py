@@ -16,15 +16,19 @@ from flask_babel import format_decimal, format_percent, format_timedelta, get_lo
 from markupsafe import Markup
 
 from routes.admin import guard, signin
-from routes.admin.budgets import SCOPE_NAMES
+from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS, price_of
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
 from routes.admin.keys import STATES as KEY_STATES
 from routes.admin.keys import state_of
+from routes.admin.limits import LAYER_NAMES, what_of
 from routes.admin.logs import STATES as USAGE_STATES
 from routes.admin.overview import change
+from routes.admin.owned import PAGES
 from routes.admin.texts import lazy_gettext as _
-from services.budgets import share
+from routes.admin.users import STATES as USER_STATES
+from routes.admin.users import state_of as user_state_of
+from services import budgets, restrictions
 from utils import money
 
 ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
@@ -32,6 +36,8 @@ RELATIVE_FOR: Final = timedelta(days=30)
 DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
 KEY_TONES: Final = {"active": "good", "expired": "warn", "revoked": "quiet"}
+USER_TONES: Final = {"active": "good", "expired": "warn", "disabled": "quiet"}
+LEVEL_TONES: Final = {"ok": "good", "warning": "warn", "exhausted": "bad"}
 STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
 PRICE_LINES: Final = {
     "input": _("Input"),
@@ -41,7 +47,6 @@ PRICE_LINES: Final = {
 }
 NANO_DIGITS: Final = 9
 CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
-FULL: Final = 0.9  # of a limit: from here on its bar warns
 
 
 def register(app: Flask, views: Sequence[Any]) -> None:
@@ -53,6 +58,7 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         return url_for("static", filename=name, v=_fingerprint(static / name))
 
     app.jinja_env.filters.update(ago=ago, utc=utc, usd=usd, cash=cash, num=num, percent=percent, ms=ms)
+    app.jinja_env.filters["path"] = restrictions.show_path
     app.jinja_env.globals["ui"] = SimpleNamespace(
         asset=asset,
         nav=partial(_sidebar, views),
@@ -65,7 +71,14 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         language=lambda: str(get_locale()),
         state_of=state_of,
         price_of=price_of,
-        share=share,
+        share=budgets.share,
+        level=budgets.level,
+        levels=LEVEL_NAMES,
+        level_tones=LEVEL_TONES,
+        what_of=what_of,
+        user_state_of=user_state_of,
+        user_states=USER_STATES,
+        user_tones=USER_TONES,
         change=change,
         tones=TONES,
         key_tones=KEY_TONES,
@@ -77,9 +90,9 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         roles=ROLE_NAMES,
         units=UNIT_NAMES,
         periods=PERIOD_NAMES,
-        scopes=SCOPE_NAMES,
+        scopes=LAYER_NAMES,
+        owner_pages=PAGES,
         price_lines=PRICE_LINES,
-        full=FULL,
     )
 
 
