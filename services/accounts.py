@@ -87,9 +87,17 @@ class Accounts:
             ).secret
 
     def create(
-        self, username: object, password: str | None, *, role: str = "user", must_change_password: bool = False
+        self,
+        username: object,
+        password: str | None,
+        *,
+        role: str = "user",
+        must_change_password: bool = False,
+        **columns: Any,
     ) -> int:
         """A new user without limits; without a password nobody can sign in as it. Returns the id.
+
+        `columns`: what else the row says, such as its team.
 
         Raises:
             InvalidRequest: a bad name, or a taken one (code `user_exists`).
@@ -97,9 +105,8 @@ class Accounts:
         name = check_name(username)
         hashed = self._passwords.hash(password) if password is not None else None
         with self._adding() as session:
-            return _add(
-                session, User(username=name, password_hash=hashed, role=role, must_change_password=must_change_password)
-            )
+            known = {"password_hash": hashed, "role": role, "must_change_password": must_change_password}
+            return _add(session, User(username=name, **known, **columns))
 
     def sign_in(self, username: object, password: object, address: str) -> Person:
         """The person with this name and password.

@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, inspect, select, tuple_
+from sqlalchemy import Engine, func, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow
@@ -31,6 +31,14 @@ class State:
 def share(state: State) -> float:
     """How much of the limit is gone, 0 to 1 and beyond; a limit of nothing is gone altogether."""
     return (state.spent + state.held) / state.budget.limit_amount if state.budget.limit_amount else 1.0
+
+
+def level(state: State) -> str:
+    """How near the limit it is: "ok", "warning" from its share to warn at, or "exhausted"."""
+    gone, row = state.spent + state.held, state.budget
+    if gone >= row.limit_amount:
+        return "exhausted"
+    return "warning" if row.warn_percent is not None and gone * 100 >= row.limit_amount * row.warn_percent else "ok"
 
 
 def put(  # noqa: PLR0913 - what a budget is made of
@@ -64,8 +72,13 @@ def put(  # noqa: PLR0913 - what a budget is made of
 
 def refs(session: Session, owned: Iterable[tuple[str, int]]) -> tuple[BudgetRef, ...]:
     """Every budget of these (scope, number), in id order."""
+    return tuple(ref_of(row) for row in of(session, owned))
+
+
+def of(session: Session, owned: Iterable[tuple[str, int]]) -> Sequence[Budget]:
+    """The rows of the same."""
     applies = tuple_(Budget.scope, Budget.scope_id).in_(list(owned))
-    return tuple(ref_of(row) for row in session.scalars(select(Budget).where(applies).order_by(Budget.id)))
+    return session.scalars(select(Budget).where(applies).order_by(Budget.id)).all()
 
 
 def ref_of(row: Budget, owner: str = "") -> BudgetRef:
@@ -98,6 +111,9 @@ def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timez
     details = {"unit": row.unit, "period": row.period, "before": None if is_new else row.limit_amount, "after": amount}
     if not is_new and row.timezone != timezone:
         details |= {"timezone_before": row.timezone, "timezone_after": timezone}
+    warned = inspect(row).attrs.warn_percent.history
+    if not is_new and warned.has_changes():
+        details |= {"warn_percent_before": next(iter(warned.deleted), None), "warn_percent_after": row.warn_percent}
     if row.is_prepaid and not is_new:
         balances.move(session, row.scope_id, amount - row.limit_amount, actor, "limit changed")
         session.refresh(row)
@@ -131,6 +147,27 @@ def states(engine: Engine, rows: Sequence[Budget]) -> list[State]:
             periods.end_s(row.period, row.timezone, now_s),
         )
         for row in rows
+    ]
+
+
+def nearly_spent(engine: Engine, size: int) -> list[State]:
+    """The budgets that are past their share to warn at, the fullest first; those that allow nothing are left out."""
+    now_s = clock.now_s()
+    part = (BudgetWindow.spent_amount + BudgetWindow.held_amount) * 1.0 / Budget.limit_amount
+    with Session(engine) as session:
+        kinds = session.execute(select(Budget.period, Budget.timezone).distinct()).all()
+        starts = [(period, zone, periods.start_s(period, zone, now_s)) for period, zone in kinds]
+        is_now = tuple_(Budget.period, Budget.timezone, BudgetWindow.period_start).in_(starts)
+        found = session.execute(
+            select(Budget, BudgetWindow)
+            .join(BudgetWindow, BudgetWindow.budget_id == Budget.id)
+            .where(is_now, Budget.limit_amount > 0, part * 100 >= func.coalesce(Budget.warn_percent, 100))
+            .order_by(part.desc(), Budget.id)
+            .limit(size)
+        ).all()
+    return [
+        State(row, window.spent_amount, window.held_amount, periods.end_s(row.period, row.timezone, now_s))
+        for row, window in found
     ]
 
 

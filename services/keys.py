@@ -168,6 +168,10 @@ class Keys:
                 changed = {"before": {"revoked_reason": None}, "after": {"revoked_reason": USED_UP}}
                 audit.note(session, audit.Actor(audit.SYSTEM), "key_revoke", "key", key_id, changed)
 
+    def lift(self, session: Session, key_id: int) -> None:
+        """Let a revoked key work again, with its secret of then and those that are still retiring."""
+        session.execute(update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=None, revoked_reason=None))
+
     def find(self, digest: str) -> Caller | str | None:
         """Whose key that is; a text = why it is refused; None = no such key. A retired secret opens until its time."""
         with Session(self._engine) as session:

@@ -22,11 +22,11 @@ class Layers:
     """See the module."""
 
     def __init__(self, catalog: Catalog, everywhere: tuple[LimitRef, ...]) -> None:
-        self._catalog, self._everywhere = catalog, everywhere
+        self._catalog, self.everywhere = catalog, everywhere  # those that the settings give
 
     def of(self, caller: Caller, address: str, model: PublicModel | None = None) -> tuple[LimitRef, ...]:
         """All that apply; each has a counter of its own, and the strictest answers."""
-        shared = (*self._everywhere, *self._catalog.snapshot().address_limits)
+        shared = (*self.everywhere, *self._catalog.snapshot().address_limits)
         if not shared:
             return (*caller.limits, *(model.limits if model is not None else ()))
         names = {"address": network_of(address), "user": str(caller.user_id)}

@@ -3,8 +3,9 @@
 How much of one is used, services/counters.py knows; see docs/limits.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Engine, inspect, select, tuple_
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 UNITS: Final = ("requests", "tokens", "concurrent")
 SCOPES: Final = (*owners.SCOPES, "address")
 MAX_AMOUNT: Final = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A limit and what counts as used of it now; None for addresses, of which each has a count of its own."""
+
+    limit: Limit
+    used: int | None
+    resets_s: int | None  # unix seconds when nothing of it counts any more; None = nothing does, or calls are under way
 
 
 def put(  # noqa: PLR0913 - what a limit is made of
@@ -82,8 +92,13 @@ def delete(session: Session, actor: audit.Actor, row: Limit) -> None:
 
 def refs(session: Session, owned: Iterable[tuple[str, int]]) -> tuple[LimitRef, ...]:
     """The limits of these (scope, number), in the order in which they are counted."""
+    return tuple(ref_of(row) for row in of(session, owned))
+
+
+def of(session: Session, owned: Iterable[tuple[str, int]]) -> Sequence[Limit]:
+    """The rows of the same."""
     wanted = tuple_(Limit.scope, Limit.scope_id).in_(list(owned))
-    return tuple(ref_of(row) for row in session.scalars(select(Limit).where(wanted).order_by(Limit.id)))
+    return session.scalars(select(Limit).where(wanted).order_by(Limit.id)).all()
 
 
 def ref_of(row: Limit) -> LimitRef:
@@ -109,6 +124,22 @@ def used(engine: Engine, rows: Iterable[Limit], remote: "Remote | None" = None) 
             for (subject, count), window in zip(counts.items(), windows, strict=True):
                 found[int(subject)] = max(found.get(int(subject), 0), counting.used(count, window))
     return found
+
+
+def states(engine: Engine, rows: Sequence[Limit], remote: "Remote | None" = None) -> list[State]:
+    """Where these limits stand now."""
+    now_s = clock.now_s()
+    gone = used(engine, rows, remote) if rows else {}
+    return [State(row, *_now(row, gone.get(row.id, 0), now_s)) for row in rows]
+
+
+def _now(row: Limit, amount: int, now_s: float) -> tuple[int | None, int | None]:
+    if row.scope == "address":
+        return None, None
+    if row.unit == counting.CONCURRENT or not amount:
+        return amount, None
+    counted = counting.count(ref_of(row), 0, now_s)
+    return amount, counted.end + (counted.end - counted.start if counted.left_ppm else 0)
 
 
 def _state(row: LimitWindow) -> WindowState:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, delete, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from models import ApiKey, Model, Team, User
+from models import ApiKey, Budget, Limit, Model, Team, User
 from services.errors import InvalidRequest, NotFound
 
 NAMED: Final[dict[str, tuple[type[User | ApiKey | Team | Model], InstrumentedAttribute[str]]]] = {
@@ -46,6 +46,12 @@ def names(session: Session, owners: Iterable[tuple[str, int]]) -> dict[tuple[str
             rows = session.execute(select(kind.id, name).where(kind.id.in_(numbers)))
             found.update({(scope, number): called for number, called in rows})
     return found
+
+
+def forget(session: Session, scope: str, numbers: Iterable[int] | Select[tuple[int]]) -> None:
+    """Remove the budgets and limits of these, which are about to be deleted; what was booked stays booked."""
+    for table in (Budget, Limit):
+        session.execute(delete(table).where(table.scope == scope, table.scope_id.in_(numbers)))
 
 
 def _key(given: str) -> ColumnElement[bool]:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models import ApiKey, AuditEntry, LedgerEntry, UsageRecord, User
+from models import ApiKey, AuditEntry, LedgerEntry, Team, UsageRecord, User
 from services.pricing import PER_MILLION, charge_lines, line_millionths
 from services.types import ChargeLine, Price, Usage
 from utils import jsonx, money
@@ -103,6 +103,7 @@ class Names:
 
     users: Mapping[int, str] = field(default_factory=dict)
     keys: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # name and hint
+    teams: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ class UsageFilter:
 
     user_id: int | None = None
     key_id: int | None = None
+    team_id: int | None = None
     model: str = ""
+    custom_id: str = ""
     outcome: str = ""
     state: str = ""
     since_ms: int | None = None
@@ -214,8 +217,8 @@ def usage_walk(wanted: UsageFilter) -> Walk:
         if value is not None
     ]
     by_owner = bool(owner) and wanted.until_ms is None
-    texts = {"model": wanted.model, "outcome": wanted.outcome, "state": wanted.state}
-    also = [_equals(name, value) for name, value in texts.items() if value]
+    rest = {name: getattr(wanted, name) for name in ("team_id", "model", "custom_id", "outcome", "state")}
+    also = [_equals(name, value) for name, value in rest.items() if value]
     if by_owner and wanted.since_ms is not None:
         since = request_ids_from(wanted.since_ms)
         also.append(lambda columns: columns.request_id >= since)
@@ -240,24 +243,27 @@ def audit_walk(wanted: Mapping[str, str]) -> Walk:
     return Walk(AuditEntry.id, also=tuple(_equals(name, value) for name, value in wanted.items()))
 
 
-def latest_calls(engine: Engine, size: int, *, user_id: int | None = None, key_id: int | None = None) -> list[Row[Any]]:
-    """The latest calls of everybody, or of one user or key."""
-    return read_page(engine, usage_walk(UsageFilter(user_id=user_id, key_id=key_id)), size=size).rows
+def latest_calls(
+    engine: Engine, size: int, *, user_id: int | None = None, key_id: int | None = None, team_id: int | None = None
+) -> list[Row[Any]]:
+    """The latest calls of everybody, or of one user, key or team."""
+    return read_page(engine, usage_walk(UsageFilter(user_id, key_id, team_id)), size=size).rows
 
 
-def names(engine: Engine, users: Iterable[int], keys: Iterable[int | None]) -> Names:
-    """The names of these users and keys, in two statements."""
-    user_ids, key_ids = set(users), {key for key in keys if key is not None}
+def names(engine: Engine, users: Iterable[int], keys: Iterable[int | None], teams: Iterable[int | None] = ()) -> Names:
+    """The names of these users, keys and teams, in a statement each."""
+    wanted = [{number for number in numbers if number is not None} for numbers in (users, keys, teams)]
+    columns = ((User.id, User.username), (ApiKey.id, ApiKey.name, ApiKey.hint), (Team.id, Team.name))
     with engine.connect() as connection:
-        found_users = (
-            connection.execute(select(User.id, User.username).where(User.id.in_(user_ids))).all() if user_ids else []
+        found_users, found_keys, found_teams = (
+            connection.execute(select(*names).where(names[0].in_(numbers))).all() if numbers else []
+            for names, numbers in zip(columns, wanted, strict=True)
         )
-        found_keys = (
-            connection.execute(select(ApiKey.id, ApiKey.name, ApiKey.hint).where(ApiKey.id.in_(key_ids))).all()
-            if key_ids
-            else []
-        )
-    return Names({row.id: row.username for row in found_users}, {row.id: (row.name, row.hint) for row in found_keys})
+    return Names(
+        {row.id: row.username for row in found_users},
+        {row.id: (row.name, row.hint) for row in found_keys},
+        {row.id: row.name for row in found_teams},
+    )
 
 
 def bill(row: Any) -> tuple[PriceLine, ...]:

@@ -17,9 +17,11 @@ from routes.admin.budgets import Budgets
 from routes.admin.catalog import Models
 from routes.admin.guard import Panel
 from routes.admin.keys import Keys
+from routes.admin.limits import Limits
 from routes.admin.logs import AuditLog, Ledger, Usage
 from routes.admin.overview import Overview
 from routes.admin.providers import Providers
+from routes.admin.teams import Teams
 from routes.admin.texts import N_, gettext
 from routes.admin.users import Users
 from services.errors import GatewayError
@@ -47,8 +49,10 @@ def register(app: Flask) -> None:
     )
     for view in (
         Users(N_("Users"), ACCESS, endpoint="users"),
+        Teams(N_("Teams"), ACCESS, endpoint="teams"),
         Keys(N_("API keys"), ACCESS, endpoint="keys"),
         Budgets(N_("Budgets"), ACCESS, endpoint="budgets"),
+        Limits(N_("Limits"), ACCESS, endpoint="limits"),
         Providers(N_("Providers"), ROUTING, endpoint="providers"),
         Models(N_("Models"), ROUTING, endpoint="models"),
         Usage(N_("Usage"), OBSERVE, endpoint="usage"),

@@ -1,28 +1,29 @@
-"""Budgets: ceilings of users and keys, and what is gone of them. What is spent is the books' affair."""
+"""Budgets: ceilings of users, keys, teams and models, and what is gone of them. What is spent is the books' affair."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from zoneinfo import available_timezones
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
-from wtforms import RadioField, SelectField
-from wtforms.validators import InputRequired, Length, ValidationError
+from wtforms import IntegerField, SelectField
+from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
-from models import ApiKey, Budget, User
+from models import Budget
+from routes.admin import owned
 from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options
 from routes.admin.guard import actor, expose, go
+from routes.admin.owned import SCOPE_NAMES, OwnedForm
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import budgets, reports
+from services import budgets
 from services.errors import InvalidRequest
 from utils import money
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
-SCOPE_NAMES: Final = {"user": _("User"), "key": _("API key")}
-OFFERED: Final = 200  # owners that the browser suggests; any other can be typed
+LEVEL_NAMES: Final = {"ok": _("OK"), "warning": _("Nearly spent"), "exhausted": _("Spent")}
 
 
 class LimitForm(PanelForm):
@@ -34,6 +35,13 @@ class LimitForm(PanelForm):
         [InputRequired(), Length(1, 60)],
         default="UTC",
         description=_("Where days, weeks and months begin, such as America/Sao_Paulo."),
+    )
+
+    warn_percent = IntegerField(
+        _("Warn at (%)"),
+        [Optional(), NumberRange(1, 100)],
+        default=budgets.WARN_PERCENT,
+        description=_("From this share on, calls carry a warning. Leave empty for none."),
     )
 
     unit_of_row = "usd"  # set by the view where the row has the unit
@@ -63,11 +71,9 @@ class LimitForm(PanelForm):
         return budgets.parse_limit(self.unit_now(), self.limit.data)
 
 
-class NewBudget(LimitForm):
+class NewBudget(OwnedForm, LimitForm):
     """A new budget."""
 
-    scope = RadioField(_("For"), choices=options(SCOPE_NAMES), default="user")
-    owner = TextField(_("User name, or hint or number of the key"), [InputRequired(), Length(1, 150)])
     unit = SelectField(_("Counts"), choices=options(UNIT_NAMES), default="usd")
     period = SelectField(_("Period"), choices=options(PERIOD_NAMES), default="month")
 
@@ -81,12 +87,13 @@ class Budgets(Table):
 
     model_class = Budget
     icon, singular, resource = "piggy-bank", "Budget", "budget"
-    column_list = ("owner", "period", "gone", "left", "resets")
+    column_list = ("owner", "period", "gone", "left", "state", "resets")
     column_labels: ClassVar[dict[str, Any]] = {
         "owner": _("For"),
         "period": _("Period"),
         "gone": _("Spent and held"),
         "left": _("Left"),
+        "state": _("State"),
         "resets": _("Resets"),
     }
     column_sortable_list: ClassVar[list[Any]] = []
@@ -119,7 +126,7 @@ class Budgets(Table):
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
         """What is gone of each, and whose they are."""
         states = budgets.states(gateway().engine, rows)
-        return {"states": {state.budget.id: state for state in states}, "names": _names(rows)}
+        return {"states": {state.budget.id: state for state in states}, "names": owned.names_of(rows)}
 
     def create_form(self, obj: Any = None) -> NewBudget:
         """See Flask-Admin."""
@@ -129,7 +136,7 @@ class Budgets(Table):
     def edit_form(self, obj: Any = None) -> LimitForm:
         """See Flask-Admin."""
         shown = f"{money.usd(obj.limit_amount).normalize():f}" if obj.unit == "usd" else str(obj.limit_amount)
-        form = LimitForm(self.given(), limit=shown, timezone=obj.timezone)
+        form = LimitForm(self.given(), limit=shown, timezone=obj.timezone, warn_percent=obj.warn_percent)
         form.unit_of_row = obj.unit
         return form
 
@@ -137,38 +144,41 @@ class Budgets(Table):
     def create_view(self) -> Any:
         """The form of a new budget."""
         form = self.create_form()
-        owners = db.session.scalars(select(User.username).order_by(User.username).limit(OFFERED)).all()
-        return self.answer_form(form, lambda: self.create(form), self.create_template, owners=owners)
+        return self.answer_form(form, lambda: self.create(form), self.create_template, owners=owned.suggestions())
 
     @expose("/edit/", methods=("GET", "POST"))
     def edit_view(self) -> Any:
         """The form of a budget, with where it stands."""
         row = self.row()
+        self.refuse(self.why_fixed(row))
         form = self.edit_form(obj=row)
         state = budgets.states(gateway().engine, [row])[0]
-        names = _names([row])
-        return self.answer_edit(form, row, state=state, names=names)
+        return self.answer_edit(form, row, state=state, names=owned.names_of([row]))
 
     def create(self, form: Any) -> Any:
         """Store a new budget; one that is there already is to be edited instead."""
-        session, scope = db.session(), form.scope.data
-        scope_id = _owner_id(scope, form.owner.data)
-        if scope_id is None:
-            raise InvalidRequest(N_("There is nothing of that name."), param="owner")
-        if budgets.find(session, scope, scope_id, form.unit.data, form.period.data) is not None:
+        scope, scope_id = form.scope.data, form.scope_id()
+        if budgets.find(db.session(), scope, scope_id, form.unit.data, form.period.data) is not None:
             raise InvalidRequest(N_("There is such a budget already; edit that one."), param="period")
         row = Budget(scope=scope, scope_id=scope_id, unit=form.unit.data, period=form.period.data)
         return self._store(form, row)
 
     def update(self, form: Any, row: Budget) -> Any:
-        """Store limit and time zone."""
+        """Store limit, time zone and when to warn."""
         return self._store(form, row)
 
     def _store(self, form: Any, row: Budget) -> Any:
+        row.warn_percent = form.warn_percent.data
         budgets.change(db.session(), actor(), row, form.amount(), form.timezone.data)
         db.session.commit()
         self.settled()
         return go(".index_view")
+
+    def why_fixed(self, row: Budget) -> str | None:
+        """A balance is a sum of movements."""
+        if row.is_prepaid:
+            return gettext("This is a balance: it changes by topping up and deducting, on the page of its user.")
+        return None
 
     def consequences(self, row: Budget) -> list[str]:
         """What it means."""
@@ -180,7 +190,7 @@ class Budgets(Table):
 
     def title(self, row: Budget) -> str:
         """See Table."""
-        return f"{SCOPE_NAMES[row.scope]} {_owner_name(row, _names([row]))}, {PERIOD_NAMES[row.period]}"
+        return f"{SCOPE_NAMES[row.scope]} {owned.name_of(row, owned.names_of([row]))}, {PERIOD_NAMES[row.period]}"
 
     def describe(self, row: Budget) -> dict[str, Any]:
         """See Table."""
@@ -191,33 +201,6 @@ class Budgets(Table):
             "period": row.period,
             "limit_amount": row.limit_amount,
             "timezone": row.timezone,
+            "warn_percent": row.warn_percent,
             "is_prepaid": row.is_prepaid,
         }
-
-
-def _names(rows: list[Budget]) -> reports.Names:
-    owners: dict[str, list[int]] = {"user": [], "key": []}
-    for row in rows:
-        owners[row.scope].append(row.scope_id)
-    return reports.names(gateway().engine, owners["user"], owners["key"])
-
-
-def _owner_name(row: Budget, names: reports.Names) -> str:
-    if row.scope == "user":
-        return names.users.get(row.scope_id, f"#{row.scope_id}")
-    return names.keys.get(row.scope_id, (f"#{row.scope_id}", ""))[0]
-
-
-def _owner_id(scope: str, given: str) -> int | None:
-    """The id of a user by name, of a key by its hint or number."""
-    if scope == "user":
-        return db.session.scalar(select(User.id).where(User.username == given))
-    return key_id_of(given)
-
-
-def key_id_of(given: str) -> int | None:
-    """The id of a key by its hint or number; a hint that two keys share names neither."""
-    if given.isascii() and given.isdigit() and len(given) < len(str(2**63)):
-        return db.session.scalar(select(ApiKey.id).where(ApiKey.id == int(given)))
-    found = db.session.scalars(select(ApiKey.id).where(ApiKey.hint == given).limit(2)).all()
-    return found[0] if len(found) == 1 else None

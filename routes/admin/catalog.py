@@ -15,7 +15,7 @@ from routes.admin.guard import go
 from routes.admin.providers import source_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import pricebook, reports
+from services import owners, pricebook, reports
 from services.errors import InvalidRequest
 from utils.extensions import db, gateway
 
@@ -187,7 +187,8 @@ class Models(Table):
         return found + ([gettext("It is a fallback of: %(names)s.", names=", ".join(using))] if using else [])
 
     def delete(self, session: Session, row: Model) -> None:
-        """The model with its deployments and prices; SQLite does not cascade by itself."""
+        """The model with its deployments, prices, budgets and limits; SQLite does not cascade by itself."""
+        owners.forget(session, "model", [row.id])
         session.execute(delete(Price).where(Price.model_id == row.id))
         session.execute(delete(Deployment).where(Deployment.model_id == row.id))
         session.execute(delete(Model).where(Model.id == row.id))

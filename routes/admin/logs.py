@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from flask import Response
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
-from models import AuditEntry, LedgerEntry, UsageRecord, User
-from routes.admin.budgets import key_id_of
+from models import AuditEntry, LedgerEntry, UsageRecord
 from routes.admin.guard import expose
+from routes.admin.owned import number_of
 from routes.admin.tables import Choice, Log
 from routes.admin.texts import lazy_gettext
 from services import reports
 from utils import clock, jsonx, money
-from utils.extensions import db, gateway
+from utils.extensions import gateway
 
 _ = lazy_gettext
 
@@ -57,6 +57,9 @@ EXPORTED: Final = (
     "first_byte_ms",
     "duration_ms",
     "error",
+    "team",
+    "custom_id",
+    "client_metadata",
 )
 EXPORT_CHUNK: Final = 500
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run the cell
@@ -90,7 +93,7 @@ class Usage(Log):
     }
     list_template = "admin/usage/list.html"
     details_template = "admin/usage/details.html"
-    texts = ("user", "key", "model", "since", "until")
+    texts = ("user", "team", "key", "model", "custom_id", "since", "until")
     choices = (
         Choice(
             "span",
@@ -103,12 +106,14 @@ class Usage(Log):
 
     def wanted(self) -> reports.UsageFilter:
         """What the address asks for. A user or key that does not exist has no calls."""
-        user, key, span = self.argument("user"), self.argument("key"), self.chosen("span")
+        key, span = self.argument("key"), self.chosen("span")
         since = clock.now_ms() - SPANS_MS[span] if span else _moment_ms(self.argument("since"))
         return reports.UsageFilter(
-            user_id=(_user_id(user) or NOBODY) if user else None,
-            key_id=(key_id_of(key) or NOBODY) if key else None,
+            user_id=_number("user", self.argument("user")),
+            team_id=_number("team", self.argument("team")),
+            key_id=(number_of("key", key) or NOBODY) if key else None,
             model=self.argument("model"),
+            custom_id=self.argument("custom_id"),
             outcome=self.chosen("outcome"),
             state=self.chosen("state"),
             since_ms=since,
@@ -121,12 +126,12 @@ class Usage(Log):
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
         """Whose calls they are."""
-        return {"names": _names(rows)}
+        return {"names": _names(gateway().engine, rows)}
 
     def details(self, row: UsageRecord) -> Mapping[str, Any]:
         """How its cost came about, and what was tried."""
         attempts = jsonx.loads(row.attempts) if row.attempts else []
-        return {"bill": reports.bill(row), "attempts": attempts, "names": _names([row])}
+        return {"bill": reports.bill(row), "attempts": attempts, "names": _names(gateway().engine, [row])}
 
     @expose("/export.csv")
     def export_view(self) -> Response:
@@ -172,7 +177,7 @@ class Ledger(Log):
         request_id, user, budget = (self.argument(name) for name in ("request_id", "user", "budget"))
         accounts = []
         if user:
-            accounts.append(("user", _user_id(user) or NOBODY))
+            accounts.append(("user", _number("user", user) or NOBODY))
         if budget:
             is_id = budget.isascii() and budget.isdigit() and len(budget) < len(str(2**63))
             accounts.append(("budget", int(budget) if is_id else NOBODY))
@@ -208,16 +213,18 @@ class AuditLog(Log):
         return reports.audit_walk(wanted)
 
 
-def _names(rows: list[Any]) -> reports.Names:
-    return reports.names(gateway().engine, [row.user_id for row in rows], [row.key_id for row in rows])
+def _names(engine: Engine, rows: list[Any]) -> reports.Names:
+    users, keys, teams = ([getattr(row, name) for row in rows] for name in ("user_id", "key_id", "team_id"))
+    return reports.names(engine, users, keys, teams)
 
 
-def _user_id(name: str) -> int | None:
-    """The id of a user by name, or by number for one that was deleted."""
-    found = db.session.scalar(select(User.id).where(User.username == name))
-    number = name.removeprefix("#")
-    is_number = number != name and number.isascii() and number.isdigit() and len(number) < len(str(2**63))
-    return int(number) if found is None and is_number else found
+def _number(scope: str, given: str) -> int | None:
+    """The number of a user or team by name, or as #123 for one that was deleted; None = nobody was named."""
+    if not given:
+        return None
+    number = given.removeprefix("#")
+    is_number = number != given and number.isascii() and number.isdigit() and len(number) < len(str(2**63))
+    return number_of(scope, given) or (int(number) if is_number else NOBODY)
 
 
 def _moment_ms(given: str) -> int | None:
@@ -235,7 +242,7 @@ def _csv(engine: Engine, walk: reports.Walk) -> Iterator[str]:
     rows = reports.read_all(engine, walk, size=EXPORT_CHUNK)
     yield _csv_lines([EXPORTED])
     while chunk := list(itertools.islice(rows, EXPORT_CHUNK)):
-        names = reports.names(engine, [row.user_id for row in chunk], [row.key_id for row in chunk])
+        names = _names(engine, chunk)
         yield _csv_lines(_exported(row, names) for row in chunk)
 
 
@@ -244,6 +251,7 @@ def _exported(row: Any, names: reports.Names) -> list[str]:
         "created_at": datetime.fromtimestamp(row.created_at.timestamp(), UTC).isoformat(timespec="milliseconds"),
         "user": names.users.get(row.user_id, f"#{row.user_id}"),
         "key": names.keys[row.key_id][1] if row.key_id in names.keys else "",
+        "team": names.teams.get(row.team_id, row.team_id and f"#{row.team_id}"),
         "cost_usd": f"{money.usd(row.cost_nanousd):f}",
     }
     values = (special.get(name, getattr(row, name, None)) for name in EXPORTED)

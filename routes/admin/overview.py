@@ -7,14 +7,16 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from models import Model, Provider
+from routes.admin import owned
 from routes.admin.guard import SecureView, expose
-from routes.admin.keys import base_url
-from services import reports
+from routes.admin.secrets import base_url
+from services import budgets, reports
 from services.reports import Activity, Sums
 from utils import clock
 from utils.extensions import db, gateway
 
 LATEST_CALLS: Final = 8
+SHOWN_BUDGETS: Final = 5
 CHART_HEIGHT: Final = 100
 BAR_WIDTH: Final = 10
 GAP: Final = 3
@@ -48,10 +50,11 @@ class Overview(SecureView):
 
     @expose("/")
     def index(self) -> Any:
-        """Sums of the last day, the chart, the latest calls, the providers."""
+        """Sums of the last day, the chart, budgets near their end, the latest calls, the providers."""
         here = gateway()
         activity = reports.activity(here.engine, clock.now_ms())
         latest = reports.latest_calls(here.engine, LATEST_CALLS)
+        near = budgets.nearly_spent(here.engine, SHOWN_BUDGETS)
         providers = db.session.scalars(select(Provider).order_by(Provider.name)).all()
         has_own = any(provider.kind != "echo" for provider in providers)
         model = db.session.scalar(
@@ -64,6 +67,8 @@ class Overview(SecureView):
             calls=latest,
             names=reports.names(here.engine, [call.user_id for call in latest], [call.key_id for call in latest]),
             providers=providers,
+            nearly_spent=near,
+            owners=owned.names_of([state.budget for state in near]),
             has_own=has_own,
             model="echo" if here.config.has_echo and not has_own else model or "MODEL",
             base_url=base_url(),

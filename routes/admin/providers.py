@@ -15,7 +15,7 @@ from routes.admin.forms import KIND_NAMES, PanelForm, SecretField, TextField, op
 from routes.admin.guard import actor, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import audit
+from services import audit, owners
 from services.addresses import is_forbidden
 from services.credentials import SealBroken, masked
 from services.errors import InvalidRequest, UpstreamError
@@ -240,6 +240,7 @@ class Providers(Table):
         session.execute(delete(Deployment).where(Deployment.provider_id == row.id))
         stranded = (Model.id.in_(touched), Model.managed_by == "discovery", ~Model.id.in_(select(Deployment.model_id)))
         session.execute(delete(Price).where(Price.model_id.in_(select(Model.id).where(*stranded))))
+        owners.forget(session, "model", select(Model.id).where(*stranded))
         session.execute(delete(Model).where(*stranded).execution_options(synchronize_session=False))
         session.execute(delete(Provider).where(Provider.id == row.id))
 

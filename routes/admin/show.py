@@ -17,15 +17,19 @@ from flask_babel import format_decimal, format_percent, format_timedelta, get_lo
 from markupsafe import Markup
 
 from routes.admin import guard, signin
-from routes.admin.budgets import SCOPE_NAMES
+from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
 from routes.admin.keys import STATES as KEY_STATES
 from routes.admin.keys import state_of
+from routes.admin.limits import LAYER_NAMES, what_of
 from routes.admin.logs import STATES as USAGE_STATES
 from routes.admin.overview import change
+from routes.admin.owned import PAGES
 from routes.admin.prices import LINES, lines_of, price_of
-from services.budgets import share
+from routes.admin.users import STATES as USER_STATES
+from routes.admin.users import state_of as user_state_of
+from services import budgets, restrictions
 from services.pricing import PER_UNIT
 from utils import money
 
@@ -34,11 +38,12 @@ RELATIVE_FOR: Final = timedelta(days=30)
 DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
 KEY_TONES: Final = {"active": "good", "expired": "warn", "revoked": "quiet"}
+USER_TONES: Final = {"active": "good", "expired": "warn", "disabled": "quiet"}
+LEVEL_TONES: Final = {"ok": "good", "warning": "warn", "exhausted": "bad"}
 STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
 PRICES: Final = SimpleNamespace(names=LINES, lines=lines_of, of=price_of, per_unit=PER_UNIT)
 NANO_DIGITS: Final = 9
 CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
-FULL: Final = 0.9  # of a limit: from here on its bar warns
 
 
 def register(app: Flask, views: Sequence[Any]) -> None:
@@ -52,6 +57,7 @@ def register(app: Flask, views: Sequence[Any]) -> None:
     app.jinja_env.filters.update(
         ago=ago, utc=utc, usd=usd, exact_usd=exact_usd, cash=cash, num=num, percent=percent, ms=ms
     )
+    app.jinja_env.filters["path"] = restrictions.show_path
     app.jinja_env.globals["ui"] = SimpleNamespace(
         asset=asset,
         nav=partial(_sidebar, views),
@@ -63,7 +69,14 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         languages=signin.LANGUAGES,
         language=lambda: str(get_locale()),
         state_of=state_of,
-        share=share,
+        share=budgets.share,
+        level=budgets.level,
+        levels=LEVEL_NAMES,
+        level_tones=LEVEL_TONES,
+        what_of=what_of,
+        user_state_of=user_state_of,
+        user_states=USER_STATES,
+        user_tones=USER_TONES,
         change=change,
         tones=TONES,
         key_tones=KEY_TONES,
@@ -75,9 +88,9 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         roles=ROLE_NAMES,
         units=UNIT_NAMES,
         periods=PERIOD_NAMES,
-        scopes=SCOPE_NAMES,
         prices=PRICES,
-        full=FULL,
+        scopes=LAYER_NAMES,
+        owner_pages=PAGES,
     )
 
 

@@ -156,6 +156,11 @@ class Table(SecureModelView):
         """Store what changed of a row; returns the answer."""
         raise NotImplementedError
 
+    def note_deletion(self, session: Session, row: Any) -> None:
+        """Write the audit entry of deleting the row, within the transaction."""
+        details = {"before": self.describe(row)}
+        audit.note(session, actor(), f"{self.resource}_delete", self.resource, row.id, details)
+
     def delete(self, session: Session, row: Any) -> None:
         """Delete the row and what hangs on it, within the transaction."""
         session.delete(row)
@@ -184,8 +189,7 @@ class Table(SecureModelView):
             return self.render("admin/model/delete.html", row=row, why_kept=reason, consequences=consequences)
         self.refuse(reason)
         name = self.title(row)
-        details = {"before": self.describe(row)}
-        audit.note(db.session(), actor(), f"{self.resource}_delete", self.resource, row.id, details)
+        self.note_deletion(db.session(), row)
         self.delete(db.session(), row)
         db.session.commit()
         self.settled()

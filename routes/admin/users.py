@@ -1,19 +1,22 @@
 """People and service accounts: making them, their role, their password, and taking them away."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, TypeVar
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, select, true, update
+from sqlalchemy.orm import Session, joinedload
 from wtforms import BooleanField, RadioField, SelectField
 from wtforms.validators import InputRequired, Length, Regexp, ValidationError
 
-from models import ApiKey, Budget, User
+from models import ApiKey, Team, User
+from routes.admin import access, owned
+from routes.admin.access import AccessForm, NewAccessForm
 from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
-from services import audit, budgets, removal, reports
+from services import audit, removal, reports
 from services.accounts import NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
 from utils import ids
@@ -21,8 +24,11 @@ from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
+Form = TypeVar("Form", "NewUser", "EditUser")
+
 GENERATED_CHARS: Final = 20
 LATEST_CALLS: Final = 10
+STATES: Final = {"active": _("Active"), "expired": _("Expired"), "disabled": _("Disabled")}
 PASSWORD_MODES: Final = {"generate": _("Generate one and show it once"), "choose": _("Set it here")}
 
 
@@ -43,7 +49,7 @@ class PasswordForm(PanelForm):
         return self.password.data if self.password_mode.data == "choose" else ids.random_base62(GENERATED_CHARS)
 
 
-class NewUser(PasswordForm):
+class NewUser(PasswordForm, NewAccessForm):
     """A new account."""
 
     username = TextField(
@@ -55,6 +61,7 @@ class NewUser(PasswordForm):
         ],
     )
     role = SelectField(_("Role"), choices=options(ROLE_NAMES), default="user")
+    team = SelectField(_("Team"), default="")
     password_mode = RadioField(
         _("Password"),
         choices=options(PASSWORD_MODES | {"none": _("None: a service account that only has API keys")}),
@@ -67,11 +74,15 @@ class NewUser(PasswordForm):
             raise ValidationError(gettext("This name is reserved."))
 
 
-class EditUser(PanelForm):
+class EditUser(AccessForm):
     """What an admin may change of somebody else."""
 
     role = SelectField(_("Role"), choices=options(ROLE_NAMES))
+    team = SelectField(_("Team"))
     is_active = BooleanField(_("Active: may sign in and use API keys"))
+    disabled_reason = TextField(
+        _("Reason"), [Length(0, 255)], description=_("Whoever still uses a key of the user reads it.")
+    )
 
 
 class Users(Table):
@@ -79,11 +90,12 @@ class Users(Table):
 
     model_class = User
     icon, singular, resource = "people", "User", "user"
-    column_list = ("username", "role", "is_active", "keys", "tokens_used", "spent_nanousd", "created_at")
+    column_list = ("username", "role", "is_active", "team", "keys", "tokens_used", "spent_nanousd", "created_at")
     column_labels: ClassVar[dict[str, Any]] = {
         "username": _("User"),
         "role": _("Role"),
         "is_active": _("State"),
+        "team": _("Team"),
         "keys": _("API keys"),
         "tokens_used": _("Tokens used"),
         "spent_nanousd": _("Spent"),
@@ -96,14 +108,12 @@ class Users(Table):
     create_template = "admin/users/create.html"
     edit_template = "admin/users/edit.html"
     details_template = "admin/users/details.html"
-    choices = (
-        Choice("role", _("Role"), list(ROLE_NAMES.items())),
-        Choice("state", _("State"), [("active", _("Active")), ("disabled", _("Disabled"))]),
-    )
+    texts = ("team", "tag")
+    choices = (Choice("role", _("Role"), list(ROLE_NAMES.items())), Choice("state", _("State"), list(STATES.items())))
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed."""
-        return self._narrowed(super().get_query())
+        """The rows of the list, narrowed, with their teams."""
+        return self._narrowed(super().get_query()).options(joinedload(User.team))
 
     def get_count_query(self) -> Any:
         """How many they are."""
@@ -112,9 +122,9 @@ class Users(Table):
     def _narrowed(self, query: Any) -> Any:
         if role := self.chosen("role"):
             query = query.filter(User.role == role)
-        if state := self.chosen("state"):
-            query = query.filter(User.is_active == (state == "active"))
-        return query
+        if team := self.argument("team"):
+            query = query.filter(User.team_id == select(Team.id).where(Team.name == team).scalar_subquery())
+        return query.filter(_in_state(self.chosen("state")), access.is_tagged(User.tags, self.argument("tag")))
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
         """How many working keys each of them has."""
@@ -126,14 +136,16 @@ class Users(Table):
         return {"key_counts": dict(db.session.execute(counted).tuples().all())}
 
     def details(self, row: User) -> Mapping[str, Any]:
-        """Keys, budgets and the latest calls."""
-        engine = gateway().engine
+        """Keys, what limits the user on every layer, and the latest calls."""
+        engine, layers = gateway().engine, [("user", row.id)]
+        if row.team_id is not None:
+            layers.append(("team", row.team_id))
         keys = db.session.scalars(select(ApiKey).where(ApiKey.user_id == row.id).order_by(ApiKey.id.desc()).limit(100))
-        ceilings = db.session.scalars(select(Budget).where(Budget.scope == "user", Budget.scope_id == row.id)).all()
         latest = reports.latest_calls(engine, LATEST_CALLS, user_id=row.id)
         return {
             "keys": keys.all(),
-            "budgets": budgets.states(engine, ceilings),
+            "ceilings": owned.ceilings_of(layers),
+            "everywhere": gateway().layers.everywhere,
             "calls": latest,
             "names": reports.names(engine, [row.id], [call.key_id for call in latest]),
             "why_kept": self.why_kept(row),
@@ -141,11 +153,12 @@ class Users(Table):
 
     def create_form(self, obj: Any = None) -> NewUser:
         """See Flask-Admin."""
-        return NewUser(self.given())
+        return _offer(NewUser(self.given(), team=self.argument("team")))
 
     def edit_form(self, obj: Any = None) -> EditUser:
         """See Flask-Admin."""
-        form = EditUser(self.given(), obj=obj)
+        own = {name: getattr(obj, name) for name in ("role", "is_active", "disabled_reason")}
+        form = _offer(EditUser(self.given(), **own, **access.shown(obj), team=str(obj.team_id or "")))
         if obj.username == SERVICE_ACCOUNT:
             del form.role
         return form
@@ -154,19 +167,24 @@ class Users(Table):
         """Make the account; a password made up here is on this answer and nowhere else."""
         password = None if form.password_mode.data == "none" else form.chosen()
         must_change = bool(password) and form.must_change.data
+        columns = {**form.access(datetime.now(UTC)), "team_id": int(form.team.data) if form.team.data else None}
         made = gateway().accounts.create(
-            form.username.data, password, role=form.role.data, must_change_password=must_change
+            form.username.data, password, role=form.role.data, must_change_password=must_change, **columns
         )
         row = db.session.get_one(User, made)
         self.store("user_create", row, None)
         return self._shown_once(row, password if form.password_mode.data == "generate" else None, is_new=True)
 
     def update(self, form: Any, row: User) -> Any:
-        """Store role and state."""
+        """Store role, state, team and what the user may do."""
         before = self.describe(row)
         if "role" in form:
             row.role = form.role.data
+        for name, value in form.access(row.created_at).items():
+            setattr(row, name, value)
+        row.team_id = int(form.team.data) if form.team.data else None
         row.is_active = form.is_active.data
+        row.disabled_reason = None if row.is_active else form.disabled_reason.data or None
         self.store("user_update", row, before)
         return go(".details_view", id=row.id)
 
@@ -216,7 +234,7 @@ class Users(Table):
         keys = db.session.scalar(select(func.count()).where(ApiKey.user_id == row.id, ApiKey.revoked_at.is_(None)))
         return [
             gettext("Working API keys that stop at once: %(count)s.", count=keys),
-            gettext("Its budgets are removed."),
+            gettext("Its budgets and limits are removed."),
             gettext("Its usage and ledger entries stay, under the number of the account."),
         ]
 
@@ -230,5 +248,28 @@ class Users(Table):
             "username": row.username,
             "role": row.role,
             "is_active": row.is_active,
+            "disabled_reason": row.disabled_reason,
             "can_sign_in": row.password_hash is not None,
+            "team_id": row.team_id,
+            **access.described(row),
         }
+
+
+def state_of(row: User) -> str:
+    """One of STATES."""
+    return "disabled" if not row.is_active else "expired" if access.is_over(row) else "active"
+
+
+def _in_state(state: str) -> ColumnElement[bool]:
+    is_over = access.has_ended(User.expires_at)
+    return {
+        "disabled": ~User.is_active,
+        "expired": and_(User.is_active, is_over),
+        "active": and_(User.is_active, ~is_over),
+    }.get(state, true())
+
+
+def _offer(form: Form) -> Form:
+    teams = db.session.execute(select(Team.id, Team.name).order_by(Team.name)).tuples().all()
+    form.team.choices = options({"": _("None"), **{str(number): name for number, name in teams}})
+    return access.offer_models(form)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from models import ApiKey, Budget, Deployment, LedgerEntry, Model, Price, Provider, UsageRecord, User
+from models import ApiKey, Budget, Deployment, LedgerEntry, Limit, Model, Price, Provider, Team, UsageRecord, User
 from services import Gateway
 from tests.conftest import PASSWORD
 
@@ -94,6 +94,26 @@ def add_budget(app: Flask, scope: str, scope_id: int, limit: int = 20_000_000_00
     here: Gateway = app.extensions["gateway"]
     with Session(here.engine) as session, session.begin():
         row = Budget(scope=scope, scope_id=scope_id, limit_amount=limit, **{"unit": "usd", "period": "month"} | columns)
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def add_team(app: Flask, name: str = "research", members: tuple[int, ...] = (), **columns: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        row = Team(name=name, **columns)
+        session.add(row)
+        session.flush()
+        session.execute(update(User).where(User.id.in_(members)).values(team_id=row.id))
+        return row.id
+
+
+def add_limit(app: Flask, scope: str, scope_id: int, limit: int = 100, **columns: Any) -> int:
+    here: Gateway = app.extensions["gateway"]
+    values = {"unit": "requests", "period": "minute"} | columns
+    with Session(here.engine) as session, session.begin():
+        row = Limit(scope=scope, scope_id=scope_id, limit_amount=limit, **values)
         session.add(row)
         session.flush()
         return row.id

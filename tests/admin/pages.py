@@ -7,21 +7,30 @@ from flask import Flask
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Deployment, LedgerEntry, Model, Price, Provider, UsageRecord
+from models import ApiKey, AuditEntry, Deployment, LedgerEntry, Limit, Model, Price, Provider, UsageRecord
 from services import Gateway
 from services.audit import Actor
-from tests.admin.conftest import CANARY, add_budget, add_calls, add_user, rows_of
+from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_team, add_user, rows_of
+
+VIEWS = ("users", "teams", "keys", "budgets", "limits", "providers", "models")
 
 
 def furnish(app: Flask, text: str) -> list[str]:
     """Plant a text wherever outsiders, providers or admins can put one; returns the paths of all pages."""
     here: Gateway = app.extensions["gateway"]
-    user = add_user(app, text[:150], locale=None)
+    rules: dict[str, Any] = {"tags": [text], "allowed_models": [text, "echo"], "ttl": text[:40]}
+    rules["allowed_paths"] = [{"path": text, "method": text}]
+    user = add_user(app, text[:150], locale=None, disabled_reason=text[:255], **rules)
+    team = add_team(app, text[:150], (user,), allowed_models=[text, "echo"])
     with Session(here.engine) as session, session.begin():
-        key = here.keys.issue(session, user, text[:255], allowed_models=[text, "echo"]).id
+        key = here.keys.issue(session, user, text[:255]).id
         void = here.keys.issue(session, user, text[:255]).id
         here.keys.revoke(session, void, text[:255])
         stored = session.get_one(ApiKey, key)
+        for name, value in rules.items():
+            setattr(stored, name, value)
+        stored.allowed_ips = [text]
+        here.keys.rotate(session, stored, timedelta(days=1))
         stored.last_used_at, stored.expires_at = datetime.now(UTC), datetime.now(UTC) + timedelta(days=2)
         provider = Provider(
             name=text[:100],
@@ -36,10 +45,16 @@ def furnish(app: Flask, text: str) -> list[str]:
         session.add_all([provider, model])
         session.flush()
         model.deployments = [Deployment(provider_id=provider.id, upstream_model=text[:200])]
-    budget = add_budget(app, "key", key)
+        number = model.id
+    ends = [("key", key), ("user", user), ("team", team), ("model", number)]
+    budget, *_more = [add_budget(app, scope, scope_id) for scope, scope_id in ends]
+    limit, *_more = [add_limit(app, scope, scope_id) for scope, scope_id in ends]
+    if all(row.scope != "address" for row in rows_of(app, Limit)):
+        add_limit(app, "address", 0)
     attempts = here.sealer and f'[["{text}", "{text}"]]'.replace("\\", "\\\\") if '"' not in text else None
     columns: dict[str, Any] = {"model": text[:200], "provider": text[:100], "upstream_model": text[:200]}
     columns |= {"error": text[:300], "outcome": text[:40], "price_source": text[:60], "attempts": attempts}
+    columns |= {"team_id": team, "custom_id": text[:255], "client_metadata": text}
     add_calls(app, 3, user_id=user, key_id=key, **columns)
     entry = {"created_at": datetime.now(UTC), "kind": "correction", "account": "user", "account_id": user}
     with Session(here.engine) as session, session.begin():
@@ -49,25 +64,24 @@ def furnish(app: Flask, text: str) -> list[str]:
     actor = Actor(text, user, "127.0.0.1", text)
     here.audit.note(actor, text[:40], text[:40], text, {"before": {text: text}, "after": {text: [text]}})
     here.audit.note(actor, text[:40], text[:40], text, {text: text})
-    return paths(app, user, key, void, budget)
+    return paths(app, {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit})
 
 
-def paths(app: Flask, user: int, key: int, void: int, budget: int) -> list[str]:
+def paths(app: Flask, ids: dict[str, int]) -> list[str]:
     """The address of every page that shows something."""
+    user, key, void = ids["user"], ids["key"], ids["void"]
     provider, model = rows_of(app, Provider)[-1].id, rows_of(app, Model)[-1].id
     call = rows_of(app, UsageRecord)[-1].id
     entry = rows_of(app, AuditEntry)[-1].id
     return [
         "/admin/",
-        *(
-            f"/admin/{view}/"
-            for view in ("users", "keys", "budgets", "providers", "models", "usage", "ledger", "audit")
-        ),
-        *(f"/admin/{view}/new/" for view in ("users", "keys", "budgets", "providers", "models")),
+        *(f"/admin/{view}/" for view in (*VIEWS, "usage", "ledger", "audit")),
+        *(f"/admin/{view}/new/" for view in VIEWS),
         *(f"/admin/users/{page}/?id={user}" for page in ("details", "edit", "delete", "password")),
-        *(f"/admin/keys/{page}/?id={key}" for page in ("details", "edit", "revoke")),
-        *(f"/admin/keys/{page}/?id={void}" for page in ("details", "revoke")),
-        *(f"/admin/budgets/{page}/?id={budget}" for page in ("edit", "delete")),
+        *(f"/admin/teams/{page}/?id={ids['team']}" for page in ("details", "edit", "delete")),
+        *(f"/admin/keys/{page}/?id={key}" for page in ("details", "edit", "revoke", "rotate", "end", "lift")),
+        *(f"/admin/keys/{page}/?id={void}" for page in ("details", "revoke", "lift")),
+        *(f"/admin/{page}s/{way}/?id={ids[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),
         *(f"/admin/models/{page}/?id={model}" for page in ("details", "edit", "delete")),
         f"/admin/usage/details/?id={call}",

@@ -16,12 +16,15 @@ from tests.admin.conftest import (
     add_budget,
     add_calls,
     add_key,
+    add_limit,
     add_model,
     add_provider,
+    add_team,
     add_user,
     rows_of,
     user_of,
 )
+from tests.admin.pages import VIEWS
 from tests.helpers import AUTH
 
 OPEN = {"/admin/login"}  # without signing in
@@ -44,6 +47,7 @@ def furnish(app: Flask) -> None:
     user = add_user(app, "ana")
     add_key(app, user)
     add_budget(app, "user", user)
+    add_limit(app, "team", add_team(app, members=(user,)))
     add_model(app, [add_provider(app)])
     add_calls(app, 3, user_id=user)
 
@@ -199,16 +203,26 @@ def test_every_rule_belongs_to_a_guarded_view_or_to_signing_in(panel_app: Flask)
 
 @pytest.mark.parametrize("number", ["0", "-1", "999999", "abc", "", "9" * 30, "1.5", "1 OR 1=1", "\x00"])
 def test_a_number_that_is_no_row_is_not_found(panel_admin: Browser, number: str) -> None:
-    for view in ("users", "keys", "providers", "models", "usage", "audit"):
+    for view in ("users", "teams", "keys", "providers", "models", "usage", "audit"):
         assert panel_admin.get(f"/admin/{view}/details/", query_string={"id": number}).status_code == 404
-    assert panel_admin.get("/admin/budgets/edit/", query_string={"id": number}).status_code == 404
+    for path in (
+        "budgets/edit",
+        "limits/edit",
+        "limits/delete",
+        "teams/delete",
+        "keys/rotate",
+        "keys/end",
+        "keys/lift",
+    ):
+        assert panel_admin.get(f"/admin/{path}/", query_string={"id": number}).status_code == 404
 
 
 def test_arguments_no_database_could_take_do_no_harm(panel_anywhere_admin: Browser) -> None:
     odd = ["\x00", "9" * 40, "-5", "%", "_", "\\", "'", '"', "x" * 5000, "\ud800", "é", "1e9", "[]"]
     names = ("search", "page", "page_size", "sort", "desc", "before", "after", "user", "key", "model", "span", "state")
-    for view in ("users", "keys", "budgets", "providers", "models", "usage", "ledger", "audit"):
+    more = ("since", "until", "budget", "team", "tag", "owner", "custom_id", "scope", "unit", "period")
+    for view in (*VIEWS, "usage", "ledger", "audit"):
         for value in odd:
-            query = {name: value.encode("utf-8", "surrogatepass") for name in (*names, "since", "until", "budget")}
+            query = {name: value.encode("utf-8", "surrogatepass") for name in (*names, *more)}
             answer = panel_anywhere_admin.get(f"/admin/{view}/", query_string=query)
             assert answer.status_code == 200, (view, value)

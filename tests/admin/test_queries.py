@@ -3,15 +3,28 @@
 import pytest
 from flask import Flask
 
-from tests.admin.conftest import Browser, add_budget, add_calls, add_key, add_model, add_provider, add_user, statements
+from tests.admin.conftest import (
+    Browser,
+    add_budget,
+    add_calls,
+    add_key,
+    add_limit,
+    add_model,
+    add_provider,
+    add_team,
+    add_user,
+    statements,
+)
 
 MOST = {  # statements of a list, with the one that finds the session
     "users": 4,
+    "teams": 7,
     "keys": 5,
-    "budgets": 6,
+    "budgets": 8,
+    "limits": 8,
     "providers": 4,
     "models": 6,
-    "usage": 4,
+    "usage": 5,
     "ledger": 3,
     "audit": 2,
 }
@@ -21,11 +34,13 @@ def fill(app: Flask, start: int, end: int) -> None:
     for place in range(start, end):
         user = add_user(app, f"user-{place}")
         key = add_key(app, user, f"key-{place}")
-        add_budget(app, "user", user)
-        add_budget(app, "key", key)
+        team = add_team(app, f"team-{place}", (user,))
         provider = add_provider(app, f"provider-{place}")
-        add_model(app, [provider], f"model-{place}")
-        add_calls(app, 2, user_id=user, key_id=key)
+        model = add_model(app, [provider], f"model-{place}")
+        for scope, scope_id in (("user", user), ("key", key), ("team", team), ("model", model)):
+            add_budget(app, scope, scope_id, period="day" if place % 2 else "month")
+            add_limit(app, scope, scope_id)
+        add_calls(app, 2, user_id=user, key_id=key, team_id=team, custom_id=f"call-{place}")
         app.extensions["gateway"].audit.note(_actor(), "thing_done", "thing", place, {"after": {"a": 1}})
 
 
@@ -67,7 +82,7 @@ def test_the_overview_needs_few_statements(panel_anywhere: Flask) -> None:
     browser.get("/admin/")
     with statements(panel_anywhere) as seen:
         browser.get("/admin/")
-    assert len(seen) <= 7
+    assert len(seen) <= 9
 
 
 def test_reads_of_usage_use_an_index(panel_app: Flask) -> None:
