@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from routes import bodies, render
 from services.audit import Actor
-from services.errors import FieldsInvalid, InvalidRequest
+from services.errors import InvalidRequest
 from services.keymanagement import Answer
 from services.pages import Listed
 from utils.decorators import require_admin
@@ -26,8 +26,6 @@ MAX_NUMBER: Final = 12  # digits
 def keys(actor: Actor) -> Response:
     """The keys with all these tags; `tag` is the one that older clients send."""
     filters = {"tags": _tags("tag"), "keyIds": request.args.getlist("keyIds")}
-    if "provider" in request.args:
-        raise FieldsInvalid({"provider": "is not known of a key; this gateway has no provider settings"})
     if not filters["tags"] and not filters["keyIds"]:
         raise InvalidRequest(
             "query param tag is missing from the request url. it is required for retrieving keys.",
@@ -138,6 +136,27 @@ def delete_user(actor: Actor, user_id: str) -> Response:
     """Remove a user with its keys."""
     gateway().user_management.delete(actor, user_id)
     return _nothing()
+
+
+@bp.get("/provider-settings")
+@require_admin
+def provider_settings(actor: Actor) -> Response:
+    """The provider accounts that keys may be bound to; never their credentials."""
+    return render.answer(gateway().provider_settings.listed(request.args.getlist("ids")))
+
+
+@bp.route("/provider-settings", methods=["PUT", "POST"])
+@require_admin
+def create_provider_setting(actor: Actor) -> Response:
+    """A new provider account."""
+    return render.answer(gateway().provider_settings.create(actor, bodies.members()))
+
+
+@bp.patch("/provider-settings/<uuid>")
+@require_admin
+def update_provider_setting(actor: Actor, uuid: str) -> Response:
+    """Change what the body names of a provider account."""
+    return render.answer(gateway().provider_settings.update(actor, uuid, bodies.members()))
 
 
 def _tags(single: str) -> list[str]:

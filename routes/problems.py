@@ -34,6 +34,12 @@ _USERS: Final = {
     "DELETE": Attempt("/errors/user-manager", "user deletion error", "user validation failed"),
     "": Attempt("/errors/user-manager", "user creation error", "create user validation failed"),
 }
+_SETTINGS: Final = {
+    "GET": Attempt("/errors/getting-provider-settings", "getting provider settings errored out", "bad query param"),
+    "PATCH": Attempt("/errors/provider-settings-manager", "update provider setting error", "setting validation failed"),
+    "": Attempt("/errors/provider-settings-manager", "provider setting creation error", "setting validation failed"),
+}
+SETTINGS: Final = "/api/provider-settings"
 SEARCHES: Final = "/api/v2/key-management"
 USERS: Final = "/api/users"
 NAMED: Final = {  # by the code of an error; others are named after their code and their status
@@ -43,6 +49,7 @@ NAMED: Final = {  # by the code of an error; others are named after their code a
     "missing_param_id": ("/errors/missing-param-id", "id is empty"),
     "missing_user_id": ("/errors/missing-user-id", "missing user id"),
     "bad_filters": ("/errors/bad-filters", "bad query param"),
+    "setting_not_found": ("/errors/provider-setting-not-found", "provider setting is not found"),
     "key_not_found": ("/errors/key-not-found", "key is not found"),
     "user_not_found": ("/errors/user-not-found", "user is not found"),
     "duplicate_key": ("/errors/duplicate-key", "key is a duplicate"),
@@ -74,5 +81,6 @@ def _name(exc: GatewayError) -> tuple[str, str]:
 
 def _attempt() -> Attempt:
     method = "GET" if request.path.startswith(SEARCHES) or request.method == "HEAD" else request.method
-    table = _USERS if request.path.startswith(USERS) else _KEYS
+    tables = {USERS: _USERS, SETTINGS: _SETTINGS}
+    table = next((table for start, table in tables.items() if request.path.startswith(start)), _KEYS)
     return table.get(method, table[""])

@@ -34,6 +34,7 @@ BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
     "/api/key-management": problems.body,
     "/api/v2/key-management": problems.body,
     "/api/users": problems.body,
+    problems.SETTINGS: problems.body,
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
 }
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."

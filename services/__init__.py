@@ -27,6 +27,7 @@ from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
+from services.providersettings import ProviderSettings
 from services.spool import Spool
 from services.throttle import Throttle
 from services.transport import Transport
@@ -67,6 +68,7 @@ class Gateway:
     admins: Admins
     key_management: KeyManagement
     user_management: UserManagement
+    provider_settings: ProviderSettings
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -168,6 +170,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         admins,
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
+        ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         remote,
     )
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from models import ApiKey, User
-from services import ceilings, fields, keyviews, lives, pages, removal
+from services import ceilings, fields, keyviews, lives, pages, providersettings, removal
 from services.accounts import KEY_OWNER
 from services.audit import Actor, differences, moment, note
 from services.catalog import Catalog
@@ -36,7 +36,7 @@ COLUMNS: Final = {  # members that are stored as they were read
     "shouldLogResponse": "should_log_response",
     "rotationEnabled": "rotation_enabled",
 }
-NO_SETTING: Final = fields.absent("does not exist; this gateway has no provider settings")
+MAX_SETTING: Final = 36
 MEMBERS: Final[Mapping[str, Parse]] = {
     **fields.SHARED,
     "allowedIps": fields.some(fields.network),
@@ -44,8 +44,8 @@ MEMBERS: Final[Mapping[str, Parse]] = {
     "shouldLogResponse": fields.flag,
     "rotationEnabled": fields.flag,
     "userId": fields.user,
-    "settingId": NO_SETTING,
-    "settingIds": NO_SETTING,
+    "settingId": fields.text(MAX_SETTING),
+    "settingIds": fields.entries(fields.text(MAX_SETTING)),
     "policyId": fields.absent("does not exist; this gateway has no policies"),
     "isKeyNotHashed": fields.absent("is refused; keys are kept as digests only"),
 }
@@ -103,6 +103,7 @@ class KeyManagement:
             row = session.get_one(ApiKey, issued.id)
             _revoke(row, values, keyviews.shown(session, [row])[0])
             _apply(row, values)
+            _bind(session, row, values)
             if lives.has_ended(row):
                 raise FieldsInvalid({"expiresAt": "has passed"})
             ceilings.store(session, actor, "key", row.id, values)
@@ -137,6 +138,7 @@ class KeyManagement:
                 raise FieldsInvalid({"key": "is changed by rotating it"})
             _revoke(row, given.values, keyviews.shown(session, [row])[0])
             _apply(row, given.values)
+            _bind(session, row, given.values)
             _move(session, row, given.values)
             ceilings.store(session, actor, "key", row.id, given.values)
             if given.values:
@@ -244,6 +246,14 @@ def _apply(row: ApiKey, values: Mapping[str, Any]) -> None:
         if member in values:
             setattr(row, column, values[member])
     lives.store(row, values)
+
+
+def _bind(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
+    """Keep the key to the provider settings that are named; an empty list lets it reach all."""
+    if "settingIds" in values or "settingId" in values:
+        single = values.get("settingId", "")
+        uuids = values.get("settingIds") or ([single] if single else [])
+        row.provider_ids = providersettings.numbers(session, uuids) or None
 
 
 def _revoke(row: ApiKey, values: Mapping[str, Any], seen: Mapping[str, Any]) -> None:

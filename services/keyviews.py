@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, BudgetWindow, User
-from services import ceilings, lives, pages
+from services import ceilings, lives, pages, providersettings
 from services.audit import moment
 from services.ceilings import Ceilings
 from utils import clock
@@ -17,14 +17,15 @@ EXHAUSTED: Final = "The key has reached its cost limit"
 
 
 def shown(session: Session, rows: Sequence[ApiKey]) -> list[dict[str, Any]]:
-    """The keys with their limits, in three statements; their users must be loaded."""
+    """The keys with their limits, in three statements, or four; their users must be loaded."""
     limits = ceilings.of(session, "key", [row.id for row in rows])
     totals = [found.total.id for found in limits.values() if found.total is not None]
     windows = select(BudgetWindow.budget_id, BudgetWindow.spent_amount).where(
         BudgetWindow.budget_id.in_(totals), BudgetWindow.period_start == 0
     )
     spent = dict(session.execute(windows).tuples().all()) if totals else {}
-    return [_view(row, limits[row.id], spent) for row in rows]
+    settings = providersettings.uuids(session, {number for row in rows for number in row.provider_ids or ()})
+    return [_view(row, limits[row.id], spent, settings) for row in rows]
 
 
 def describe(row: ApiKey) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def describe(row: ApiKey) -> dict[str, Any]:
         "allowed_models": row.allowed_models,
         "allowed_paths": row.allowed_paths,
         "allowed_ips": row.allowed_ips,
+        "provider_ids": row.provider_ids,
         "should_log_request": row.should_log_request,
         "should_log_response": row.should_log_response,
         "rotation_enabled": row.rotation_enabled,
@@ -71,8 +73,9 @@ def find_user(session: Session, given: str | int) -> User | None:
     return session.get(User, int(number))
 
 
-def _view(row: ApiKey, limits: Ceilings, spent: Mapping[int, int]) -> dict[str, Any]:
+def _view(row: ApiKey, limits: Ceilings, spent: Mapping[int, int], settings: Mapping[int, str]) -> dict[str, Any]:
     total = limits.total
+    bound = [settings[number] for number in row.provider_ids or () if number in settings]
     if row.revoked_at is not None:
         is_revoked, reason = True, row.revoked_reason or ""
     elif lives.has_ended(row):
@@ -95,8 +98,8 @@ def _view(row: ApiKey, limits: Ceilings, spent: Mapping[int, int]) -> dict[str, 
         "expiresAt": lives.seconds(row.expires_at),
         "lastUsedAt": lives.seconds(row.last_used_at),
         "userId": row.user.username,
-        "settingId": "",
-        "settingIds": [],
+        "settingId": bound[0] if bound else "",
+        "settingIds": bound,
         "policyId": "",
         "allowedModels": row.allowed_models or [],
         "allowedPaths": row.allowed_paths or [],

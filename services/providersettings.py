@@ -3,7 +3,7 @@
 A provider setting is a row of `providers` that is asked for its models; a key with settings reaches no other account.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from models import Provider
 from services import audit
+from services.catalog import Catalog
 from services.credentials import Sealer
 from services.discovery import Discovery
-from services.errors import InvalidRequest, NotFound
+from services.errors import FieldsInvalid, InvalidRequest, NotFound
 
 MAX_NAME: Final = 100
 CREDENTIALS: Final = ("apikey", "apiKey")
@@ -34,8 +35,11 @@ class Setting:
 class ProviderSettings:
     """Makes, changes and lists them. `base_urls`: where each provider that can be set up this way is reached."""
 
-    def __init__(self, engine: Engine, sealer: Sealer, discovery: Discovery, base_urls: dict[str, str]) -> None:
-        self._engine, self._sealer, self._discovery, self._base_urls = engine, sealer, discovery, base_urls
+    def __init__(
+        self, engine: Engine, sealer: Sealer, discovery: Discovery, base_urls: dict[str, str], catalog: Catalog
+    ) -> None:
+        self._engine, self._sealer, self._discovery, self._catalog = engine, sealer, discovery, catalog
+        self._base_urls = base_urls
 
     def create(self, actor: audit.Actor, given: dict[str, Any]) -> dict[str, Any]:
         """A new setting; its provider is asked for its models at once.
@@ -68,7 +72,7 @@ class ProviderSettings:
         with Session(self._engine, expire_on_commit=False) as session:
             row = session.scalar(select(Provider).where(Provider.uuid == uuid))
         if row is None or row.kind not in self._base_urls:
-            raise NotFound(f"There is no provider setting `{uuid}`.", param="id")
+            raise NotFound(f"There is no provider setting `{uuid}`.", param="id", code="setting_not_found")
         if row.managed_by != "admin":
             raise InvalidRequest(f"Provider `{row.name}` is managed by the {row.managed_by}.", param="id")
         if wanted.provider not in {None, row.kind}:
@@ -98,6 +102,7 @@ class ProviderSettings:
         except IntegrityError as exc:
             raise InvalidRequest(f"There is a provider `{row.name}` already.", param="name") from exc
         self._discovery.ask(row.id)
+        self._catalog.refresh()
         return shown(row)
 
     def _read(self, given: dict[str, Any]) -> Setting:
@@ -108,13 +113,32 @@ class ProviderSettings:
             raise InvalidRequest("`setting` may have `apikey` only.", param="setting")
         provider, name, models = given.get("provider"), given.get("name"), given.get("allowedModels")
         credential = next((setting[key] for key in CREDENTIALS if key in setting), None)
-        if provider is not None and provider not in self._base_urls:
+        if provider is not None and provider not in list(self._base_urls):  # it may be of any type
             raise InvalidRequest(f"`provider` must be one of {', '.join(self._base_urls)}.", param="provider")
         if not _is_text(credential, 500) or not _is_text(name, MAX_NAME):
             raise InvalidRequest("`apikey` and `name` must be texts without control characters.", param="setting")
         if models is not None and not (isinstance(models, list) and all(_is_text(one, 200) and one for one in models)):
             raise InvalidRequest("`allowedModels` must be an array of model names.", param="allowedModels")
         return Setting(provider, credential, name, models)
+
+
+def numbers(session: Session, given: Sequence[str]) -> list[int]:
+    """The provider accounts behind these settings.
+
+    Raises:
+        FieldsInvalid: one does not exist.
+    """
+    found = dict(session.execute(select(Provider.uuid, Provider.id).where(Provider.uuid.in_(given))).tuples().all())
+    if missing := [uuid for uuid in given if uuid not in found]:
+        raise FieldsInvalid({"settingIds": f"`{missing[0]}` does not exist"})
+    return [found[uuid] for uuid in given]
+
+
+def uuids(session: Session, ids: Collection[int]) -> dict[int, str]:
+    """What the settings of these provider accounts are called."""
+    if not ids:
+        return {}
+    return dict(session.execute(select(Provider.id, Provider.uuid).where(Provider.id.in_(ids))).tuples().all())
 
 
 def shown(row: Provider) -> dict[str, Any]:
