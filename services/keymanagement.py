@@ -104,8 +104,7 @@ class KeyManagement:
             _revoke(row, values, keyviews.shown(session, [row])[0])
             _apply(row, values)
             _bind(session, row, values)
-            if lives.has_ended(row):
-                raise FieldsInvalid({"expiresAt": "has passed"})
+            lives.check_new(row)
             ceilings.store(session, actor, "key", row.id, values)
             note(session, actor, "key_create", "key", row.id, differences(None, keyviews.describe(row)))
         return Answer(self._view(issued.id) | {"key": issued.secret}, given.ignored)

@@ -48,6 +48,16 @@ def store(row: ApiKey | User, values: Mapping[str, Any]) -> None:
         row.ttl, row.expires_at = None, values["expiresAt"]
 
 
+def check_new(row: ApiKey | User) -> None:
+    """Whether the date makes sense of something new; a ttl may be as short as it likes.
+
+    Raises:
+        FieldsInvalid: it has passed.
+    """
+    if row.ttl is None and has_ended(row):
+        raise FieldsInvalid({"expiresAt": "has passed"})
+
+
 def revocation(
     values: Mapping[str, Any], seen: Mapping[str, Any], stored: tuple[bool, str | None]
 ) -> tuple[bool, str | None]:

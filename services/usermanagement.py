@@ -72,8 +72,7 @@ class UserManagement:
             session.flush()
             _disable(row, values, _shown(session, [row])[0])
             _apply(row, values)
-            if lives.has_ended(row):
-                raise FieldsInvalid({"expiresAt": "has passed"})
+            lives.check_new(row)
             ceilings.store(session, actor, "user", row.id, values)
             note(session, actor, "user_create", "user", row.id, differences(None, describe(row)))
         return Answer(self._view(row.id), given.ignored)
