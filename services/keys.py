@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, joinedload
 from models import ApiKey, RetiredSecret, Team, User
 from services import audit, budgets, limits
 from services.credentials import Sealer
-from services.errors import Conflict
+from services.errors import Conflict, InvalidRequest
 from services.types import Caller, Network, PathRule
 from utils import clock, ids
 
@@ -139,16 +139,26 @@ class Keys:
     def rotate(self, session: Session, row: ApiKey, grace: timedelta, secret: str | None = None) -> IssuedKey:
         """Give a key a new secret; the one before goes on opening it for as long as `grace`.
 
-        Without grace, those before it stop as well. The row must be locked by whoever calls.
+        Without grace, those before it stop as well.
+
+        Raises:
+            InvalidRequest: it got one at the same moment, which nobody would know if this one took its place.
         """
-        secret = secret or new_secret()
+        secret, former = secret or new_secret(), row.digest
+        fresh: dict[str, str | bytes] = {"digest": self.digest(secret), "hint": hint(secret)}
+        if row.sealed is not None:
+            fresh["sealed"] = self._sealer.seal(secret)
+        found = session.scalars(
+            update(ApiKey).where(ApiKey.id == row.id, ApiKey.digest == former).values(fresh).returning(ApiKey.id)
+        ).all()
+        if not found:
+            raise InvalidRequest("The key was rotated at the same moment. Please look again.")
         if grace:
-            session.add(RetiredSecret(digest=row.digest, key_id=row.id, expires_at=clock.now() + grace))
+            session.add(RetiredSecret(digest=former, key_id=row.id, expires_at=clock.now() + grace))
         else:
             session.execute(delete(RetiredSecret).where(RetiredSecret.key_id == row.id))
-        row.digest, row.hint = self.digest(secret), hint(secret)
-        row.sealed = self._sealer.seal(secret) if row.sealed is not None else None
         session.flush()
+        session.refresh(row)
         return IssuedKey(row.id, secret, row.hint)
 
     def revoke(self, session: Session, key_id: int, reason: str) -> bool:

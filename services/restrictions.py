@@ -42,9 +42,12 @@ def network(text: str) -> str:
         InvalidRequest: it is neither.
     """
     try:
-        return str(ipaddress.ip_network(text.strip(), strict=False))
-    except ValueError as exc:
-        raise InvalidRequest(f"`{text[:60]}` is not a network such as 10.0.0.0/8.", param="allowed_ips") from exc
+        found = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        found = None
+    if found is None or "%" in text:  # a zone means something on one machine only
+        raise InvalidRequest(f"`{text[:60]}` is not a network such as 10.0.0.0/8.", param="allowed_ips")
+    return str(found)
 
 
 def ttl(text: str) -> timedelta:

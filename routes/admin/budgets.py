@@ -23,7 +23,7 @@ from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
-LEVEL_NAMES: Final = {"ok": _("OK"), "warning": _("Nearly spent"), "exhausted": _("Spent")}
+LEVEL_NAMES: Final = {"ok": _("OK"), "warning": _("Nearly spent"), "exhausted": _("Used up")}
 
 
 class LimitForm(PanelForm):

@@ -37,8 +37,8 @@ class KeyForm(AccessForm):
         problem=_("not an address or a network such as 10.0.0.0/8"),
         description=_("One address or network (CIDR) a line. Empty: from everywhere."),
     )
-    should_log_request = BooleanField(_("Keep what is asked"))
-    should_log_response = BooleanField(_("Keep what is answered"))
+    should_log_request = BooleanField(_("Keep the texts of requests"))
+    should_log_response = BooleanField(_("Keep the texts of answers"))
 
     def fill(self, row: ApiKey) -> None:
         """Set what the form says on a row that is there already, or has just been made."""

@@ -53,7 +53,6 @@ class SecretPages(Table):
         )
 
     def _rotate(self, form: Rotation, row: ApiKey) -> Any:
-        db.session.refresh(row, with_for_update=True)  # two rotations at once would show a secret that opens nothing
         if request.form.get("seen") != self.fingerprint(row):
             raise InvalidRequest(N_("Somebody else changed this meanwhile. Please look again."))
         before = self.describe(row)

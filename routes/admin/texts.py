@@ -34,6 +34,7 @@ OF_SERVICES: Final = (
     N_("A user name has 1 to 150 characters, without spaces, quotes, slashes or angle brackets."),
     N_("A password needs 8 to 1024 characters."),
     N_("Too many people are signing in; please try again in a few seconds."),
+    N_("The key was rotated at the same moment. Please look again."),
     N_("the provider's kind cannot list models"),
     N_("The database does not take this at the moment; please try again."),
 )

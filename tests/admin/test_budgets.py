@@ -96,11 +96,12 @@ def test_a_limit_may_be_lowered_below_what_is_spent(panel_anywhere_admin: Browse
     assert (details["before"], details["after"]) == (20_000_000_000, 10_000_000_000)
 
 
-def test_only_limit_and_time_zone_change(panel_admin: Browser) -> None:
+def test_only_limit_time_zone_and_warning_change(panel_admin: Browser) -> None:
     number = add_budget(panel_admin.app, "user", add_user(panel_admin.app, "ana"))
     before = row_of(panel_admin.app, Budget, number)
     every = dict.fromkeys(inspect(Budget).columns.keys(), "7") | {"scope": "key", "is_prepaid": "y"}
-    answer = panel_admin.post(f"/admin/budgets/edit/?id={number}", {**every, "limit": "20", "timezone": "UTC"})
+    every |= {"limit": "20", "timezone": "UTC", "warn_percent": "80"}
+    answer = panel_admin.post(f"/admin/budgets/edit/?id={number}", every)
     assert answer.status_code == 303
     after = row_of(panel_admin.app, Budget, number)
     for column in columns_of(Budget) - {"updated_at"}:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from models import ApiKey, AuditEntry, Budget, User
 from tests.admin.conftest import Browser, add_budget, add_key, add_user, columns_of, key_row, row_of, rows_of
 
+FIELDS = {"allowed_paths", "allowed_ips", "tags", "ttl", "should_log_request", "should_log_response"}
 SECRET = re.compile(r"sk-th-[0-9A-Za-z]{49}")
 
 
@@ -134,7 +135,7 @@ def test_name_models_and_expiry_change_and_nothing_else(panel_anywhere: Flask) -
     number = add_key(panel_anywhere, add_user(panel_anywhere, "ana"), allowed_models=["gone-model", "echo"])
     browser = Browser(panel_anywhere, "admin")
     before = row_of(panel_anywhere, ApiKey, number)
-    every = dict.fromkeys(columns_of(ApiKey), "7") | {"id": str(number), "expires_at": ""}
+    every = dict.fromkeys(columns_of(ApiKey) - FIELDS, "7") | {"id": str(number), "expires_at": ""}
     form = {**every, "name": "renamed", "scope": "some", "allowed_models": ["gone-model"]}
     assert browser.post(f"/admin/keys/edit/?id={number}", form).status_code == 303
     after = row_of(panel_anywhere, ApiKey, number)
@@ -152,7 +153,7 @@ def test_revoking_asks_for_a_reason_and_stops_the_key(panel_anywhere: Flask) -> 
     secret = SECRET.search(make(browser).text)
     assert secret is not None
     number = key_row(panel_anywhere, "prod").id
-    assert "for good" in browser.get(f"/admin/keys/revoke/?id={number}").text
+    assert "until somebody lifts that" in browser.get(f"/admin/keys/revoke/?id={number}").text
     assert use(panel_anywhere, secret[0]).status_code == 200
     answer = browser.post("/admin/keys/revoke/", {"id": number, "reason": "left the team"})
     assert answer.status_code == 303
@@ -209,7 +210,7 @@ def test_a_key_without_a_budget_is_not_called_unlimited_when_its_owner_has_one(p
     user = add_user(panel_app, "ana")
     number, browser = add_key(panel_app, user), Browser(panel_app, "admin")
     for path in ("/admin/keys/", f"/admin/keys/details/?id={number}"):
-        assert "owner" not in re.sub(r"<[^>]*>", "", browser.get(path).text).split("imit", 1)[1][:60], path
+        assert "as its owner" not in browser.get(path).text, path
     add_budget(panel_app, "user", user)
     assert "as its owner" in browser.get("/admin/keys/").text
-    assert "those of its owner hold" in browser.get(f"/admin/keys/details/?id={number}").text
+    assert "$20.00" in browser.get(f"/admin/keys/details/?id={number}").text

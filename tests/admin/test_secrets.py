@@ -4,7 +4,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Provider, User, WebSession
+from models import ApiKey, AuditEntry, Provider, RetiredSecret, User, WebSession
 from services import keys
 from tests.admin.conftest import CANARY, PASSWORD, Browser, rows_of
 from tests.admin.pages import furnish
@@ -15,7 +15,7 @@ def secrets_of(app: Flask) -> set[str]:
     """What must not be read anywhere: settings, credentials, hashes, digests, sealed copies."""
     with Session(app.extensions["gateway"].engine) as session:
         stored = [*session.scalars(select(User.password_hash)), *session.scalars(select(ApiKey.digest))]
-        stored += [*session.scalars(select(WebSession.digest))]
+        stored += [*session.scalars(select(WebSession.digest)), *session.scalars(select(RetiredSecret.digest))]
         sealed = [*session.scalars(select(ApiKey.sealed)), *session.scalars(select(Provider.credential))]
     found = {text for text in stored if text} | {raw.decode() for raw in sealed if raw}
     return found | set(SECRETS.values()) | {CANARY, PASSWORD}
