@@ -249,10 +249,10 @@ def _apply(row: ApiKey, values: Mapping[str, Any]) -> None:
 
 def _bind(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
     """Keep the key to the provider settings that are named; an empty list lets it reach all."""
-    if "settingIds" in values or "settingId" in values:
-        single = values.get("settingId", "")
-        uuids = values.get("settingIds") or ([single] if single else [])
-        row.provider_ids = providersettings.numbers(session, uuids) or None
+    for member in ("settingId", "settingIds"):
+        if member in values:
+            named = values[member] if member == "settingIds" else [values[member]]
+            row.provider_ids = providersettings.numbers(session, [one for one in named if one], member) or None
 
 
 def _revoke(row: ApiKey, values: Mapping[str, Any], seen: Mapping[str, Any]) -> None:

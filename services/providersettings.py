@@ -122,15 +122,15 @@ class ProviderSettings:
         return Setting(provider, credential, name, models)
 
 
-def numbers(session: Session, given: Sequence[str]) -> list[int]:
-    """The provider accounts behind these settings.
+def numbers(session: Session, given: Sequence[str], member: str) -> list[int]:
+    """The provider accounts behind these settings, which that member of a body names.
 
     Raises:
         FieldsInvalid: one does not exist.
     """
     found = dict(session.execute(select(Provider.uuid, Provider.id).where(Provider.uuid.in_(given))).tuples().all())
     if missing := [uuid for uuid in given if uuid not in found]:
-        raise FieldsInvalid({"settingIds": f"`{missing[0]}` does not exist"})
+        raise FieldsInvalid({member: f"`{missing[0]}` does not exist"})
     return [found[uuid] for uuid in given]
 
 

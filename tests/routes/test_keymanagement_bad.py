@@ -129,11 +129,13 @@ def test_a_bad_path_is_named_to_the_member(lite, path, named):
 
 
 def test_what_is_not_there_is_said_by_name(lite):
-    body = {"name": "x", "settingId": "s-1", "settingIds": ["", "s-2"], "policyId": "p-1"}
-    found = invalid(ask(lite, "POST", KEYS, body))
-    assert found["settingId"].startswith("`s-1` does not exist")
-    assert found["settingIds"].startswith("`s-2` does not exist")
-    assert found["policyId"].startswith("`p-1` does not exist")
+    for member, value, name in (
+        ("settingId", "s-1", "s-1"),
+        ("settingIds", ["", "s-2"], "s-2"),
+        ("policyId", "p-1", "p-1"),
+    ):
+        found = invalid(ask(lite, "POST", KEYS, {"name": "x", member: value}))
+        assert found[member].startswith(f"`{name}` does not exist")
 
 
 RATE, COST = "rateLimitOverTime", "costLimitInUsdOverTime"
