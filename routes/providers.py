@@ -9,7 +9,7 @@ import logging
 from flask import Blueprint, Response
 
 from routes import serving
-from services import ceilings
+from services import totals
 from services.dialects import proxy
 from services.errors import AuthenticationFailed, BudgetExceeded
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
@@ -65,9 +65,9 @@ def _serve(caller: Caller, operation: str) -> Response:
     try:
         return serving.serve(caller, operation, proxy.error_event)
     except BudgetExceeded as exc:
-        if not ceilings.is_reached(exc):
+        if not totals.is_reached(exc):
             raise
-        if caller.key_id is not None and ceilings.is_used_up(exc):
+        if caller.key_id is not None and totals.is_used_up(exc):
             _revoke(caller.key_id)
         raise AuthenticationFailed(str(exc), code="key_expired") from exc
 

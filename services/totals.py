@@ -4,13 +4,13 @@ from typing import Final
 
 from services.errors import BudgetExceeded
 
-CEILING: Final = {"scope": "key", "unit": "usd", "period": "total", "is_prepaid": False}
+TOTAL: Final = {"scope": "key", "unit": "usd", "period": "total", "is_prepaid": False}
 
 
 def is_reached(exc: BudgetExceeded) -> bool:
     """Whether that limit refused the call by what is spent; money held by calls under way may come back."""
     found = exc.details
-    return found.items() >= CEILING.items() and found["spent"] + found["needed"] > found["limit"]
+    return found.items() >= TOTAL.items() and found["spent"] + found["needed"] > found["limit"]
 
 
 def is_used_up(exc: BudgetExceeded) -> bool:
