@@ -25,9 +25,8 @@ from utils.extensions import DATABASE_DOWN
 
 log = logging.getLogger(__name__)
 
-Body = Callable[[GatewayError], dict[str, Any]]
-
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
+<<<<<<< HEAD
 BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
     "/v1": openai.error_body,
     "/api/providers": proxy.error_body,
@@ -37,6 +36,8 @@ BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
     problems.SETTINGS: problems.body,
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
 }
+=======
+>>>>>>> proxy
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500
 BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
@@ -46,6 +47,10 @@ BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
     413: (BodyTooLarge, "The request body is too large.", "request_too_large"),
     415: (InvalidRequest, "The content type is not supported; send application/json.", "unsupported_media_type"),
 }
+BODIES: Final[tuple[tuple[str, Callable[[GatewayError], object]], ...]] = (  # by the beginning of the path
+    ("/v1", openai.error_body),
+    ("/api/providers", proxy.error_body),
+)
 
 
 def register(app: Flask) -> None:
@@ -93,22 +98,23 @@ def error(exc: GatewayError) -> Response:
     return answer(body, exc.status, headers)
 
 
-def body_of(path: str) -> Body:
-    """How errors read on the surface that the path belongs to."""
-    found = (body for start, body in BODIES.items() if path == start or path.startswith(f"{start}/"))
-    return next(found, _plain_body)
+def body_of(path: str) -> Callable[[GatewayError], object]:
+    """What makes the bodies of errors at this path."""
+    fitting = (body for prefix, body in BODIES if path == prefix or path.startswith(f"{prefix}/"))
+    return next(fitting, _plain_body)
 
 
 def _plain_body(exc: GatewayError) -> dict[str, Any]:
-    """What clients of the smaller APIs read: `detail` and `error`, in the caller's language."""
+    """What clients of the smaller APIs read: `detail` and `error`, in the caller's language; `details` has numbers."""
     message = gettext(str(exc))
     is_key = isinstance(exc, AuthenticationFailed) and exc.code != "invalid_credentials"
-    return {
+    body = {
         "detail": message,
         "error": gettext("Invalid or missing API key") if is_key else message,
         "code": exc.code,
         "request_id": request_id(),
     }
+    return body | ({"details": exc.details} if exc.details else {})
 
 
 def http_error(exc: HTTPException) -> Any:

@@ -44,6 +44,25 @@ STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
 PRICES: Final = SimpleNamespace(names=LINES, lines=lines_of, of=price_of, per_unit=PER_UNIT)
 NANO_DIGITS: Final = 9
 CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
+TABLES: Final = {  # names and colours by value
+    "levels": LEVEL_NAMES,
+    "level_tones": LEVEL_TONES,
+    "user_states": USER_STATES,
+    "user_tones": USER_TONES,
+    "tones": TONES,
+    "key_tones": KEY_TONES,
+    "state_tones": STATE_TONES,
+    "key_states": KEY_STATES,
+    "usage_states": USAGE_STATES,
+    "managers": MANAGERS,
+    "kinds": KIND_NAMES,
+    "roles": ROLE_NAMES,
+    "units": UNIT_NAMES,
+    "periods": PERIOD_NAMES,
+    "prices": PRICES,
+    "scopes": LAYER_NAMES,
+    "owner_pages": PAGES,
+}
 
 
 def register(app: Flask, views: Sequence[Any]) -> None:
@@ -71,26 +90,10 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         state_of=state_of,
         share=budgets.share,
         level=budgets.level,
-        levels=LEVEL_NAMES,
-        level_tones=LEVEL_TONES,
         what_of=what_of,
         user_state_of=user_state_of,
-        user_states=USER_STATES,
-        user_tones=USER_TONES,
         change=change,
-        tones=TONES,
-        key_tones=KEY_TONES,
-        state_tones=STATE_TONES,
-        key_states=KEY_STATES,
-        usage_states=USAGE_STATES,
-        managers=MANAGERS,
-        kinds=KIND_NAMES,
-        roles=ROLE_NAMES,
-        units=UNIT_NAMES,
-        periods=PERIOD_NAMES,
-        prices=PRICES,
-        scopes=LAYER_NAMES,
-        owner_pages=PAGES,
+        **TABLES,
     )
 
 

@@ -52,6 +52,18 @@ def test_a_request_counts_and_says_what_is_left(app, path):
     assert rows(engine(app)) == []
 
 
+def test_a_refusal_elsewhere_has_its_numbers_for_programs(app):
+    limit(app, 0)
+    refused = get(app, "/user/usage").json
+    assert refused["code"] == "rate_limit_exceeded"
+    assert {name: refused["details"][name] for name in ("scope", "limit", "window_seconds")} == {
+        "scope": "user",
+        "limit": 0,
+        "window_seconds": 60,
+    }
+    assert "details" not in get(app, "/user/usage", {}).json
+
+
 def test_calls_and_other_requests_count_together(app):
     limit(app, 3)
     assert [get(app, "/v1/models").status_code, call(app).status_code, get(app, "/user/usage").status_code] == [200] * 3

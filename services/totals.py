@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+<<<<<<< HEAD:services/ceilings.py
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -39,6 +40,15 @@ class Ceilings:
             "rateLimitOverTime": self.rate.limit_amount if self.rate else 0,
             "rateLimitUnit": LETTERS[self.rate.period] if self.rate else "",
         }
+=======
+TOTAL: Final = {"scope": "key", "unit": "usd", "period": "total", "is_prepaid": False}
+
+
+def is_reached(exc: BudgetExceeded) -> bool:
+    """Whether that limit refused the call by what is spent; money held by calls under way may come back."""
+    found = exc.details
+    return found.items() >= TOTAL.items() and found["spent"] + found["needed"] > found["limit"]
+>>>>>>> proxy:services/totals.py
 
 
 def of(session: Session, scope: str, ids: Collection[int]) -> dict[int, Ceilings]:
