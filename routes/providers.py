@@ -9,11 +9,7 @@ import logging
 from flask import Blueprint, Response
 
 from routes import serving
-<<<<<<< HEAD
-from services import costlimit
-=======
 from services import totals
->>>>>>> proxy
 from services.dialects import proxy
 from services.errors import AuthenticationFailed, BudgetExceeded
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
@@ -69,15 +65,9 @@ def _serve(caller: Caller, operation: str) -> Response:
     try:
         return serving.serve(caller, operation, proxy.error_event)
     except BudgetExceeded as exc:
-<<<<<<< HEAD
-        if not costlimit.is_reached(exc):
-            raise
-        if caller.key_id is not None and costlimit.is_used_up(exc):
-=======
         if not totals.is_reached(exc):
             raise
         if caller.key_id is not None and totals.is_used_up(exc):
->>>>>>> proxy
             _revoke(caller.key_id)
         raise AuthenticationFailed(str(exc), code="key_expired") from exc
 

@@ -26,8 +26,7 @@ from utils.extensions import DATABASE_DOWN
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
-<<<<<<< HEAD
-BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
+BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginning of the path
     "/v1": openai.error_body,
     "/api/providers": proxy.error_body,
     "/api/key-management": problems.body,
@@ -36,8 +35,6 @@ BODIES: Final[dict[str, Body]] = {  # by the beginning of the path
     problems.SETTINGS: problems.body,
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
 }
-=======
->>>>>>> proxy
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500
 BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
@@ -47,10 +44,6 @@ BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
     413: (BodyTooLarge, "The request body is too large.", "request_too_large"),
     415: (InvalidRequest, "The content type is not supported; send application/json.", "unsupported_media_type"),
 }
-BODIES: Final[tuple[tuple[str, Callable[[GatewayError], object]], ...]] = (  # by the beginning of the path
-    ("/v1", openai.error_body),
-    ("/api/providers", proxy.error_body),
-)
 
 
 def register(app: Flask) -> None:
@@ -100,7 +93,7 @@ def error(exc: GatewayError) -> Response:
 
 def body_of(path: str) -> Callable[[GatewayError], object]:
     """What makes the bodies of errors at this path."""
-    fitting = (body for prefix, body in BODIES if path == prefix or path.startswith(f"{prefix}/"))
+    fitting = (body for prefix, body in BODIES.items() if path == prefix or path.startswith(f"{prefix}/"))
     return next(fitting, _plain_body)
 
 
