@@ -23,7 +23,7 @@ from services import Gateway
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
-from tests.fakes.valkey import Valkey
+from tests.fakes.valkey import Mute, Valkey
 from utils.extensions import bcrypt, db
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
@@ -84,6 +84,14 @@ def valkey(valkey_server: Valkey) -> Valkey:
 def mortal_valkey(tmp_path: Path) -> Iterator[Valkey]:
     """A Valkey that the test may kill or freeze."""
     server = Valkey(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mute() -> Iterator[Mute]:
+    """A Valkey that answers nobody."""
+    server = Mute()
     yield server
     server.stop()
 

@@ -34,13 +34,6 @@ def open_remote():
 
 
 @pytest.fixture
-def mute():
-    server = Mute()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def monotonic(monkeypatch):
     """A clock that the test moves on."""
     now = [1000.0]
@@ -91,6 +84,23 @@ def test_who_asks_at_the_same_moment_waits_together_and_nobody_twice(open_remote
     assert len(waited) == 3 * remotes.LINES
     assert len(mute.asked_at) <= remotes.LINES
     assert max(waited) < 10 * TIMEOUT_S
+
+
+def test_of_a_crowd_at_the_next_try_one_asks_and_nobody_else_waits(open_remote, mute):
+    remote = open_remote(mute.url)
+    away(lambda: take(remote, 0))
+    remote._retry_at_s, start = 0.0, threading.Barrier(10)
+
+    def ask(number):
+        start.wait()
+        away(lambda: take(remote, number))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(mute.asked_at) == 2
 
 
 def test_a_dead_server_and_its_return_are_logged_once_each(open_remote, mortal_valkey, monotonic, caplog):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import redis
@@ -89,24 +90,26 @@ class Mute:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.asked_at: list[float] = []
-        self._lines: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Hang up."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._listener.close()
-        for line in self._lines:
-            line.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                line, _address = self._listener.accept()
-            except OSError:
-                return
-            self.asked_at.append(time.monotonic())
-            self._lines.append(line)
-            line.sendall(self._says)
+        with ExitStack() as lines:
+            while True:
+                try:
+                    line, _address = self._listener.accept()
+                except OSError:
+                    return
+                lines.enter_context(line)
+                self.asked_at.append(time.monotonic())
+                with suppress(OSError):
+                    line.sendall(self._says)
 
 
 def _program() -> Path:
