@@ -21,6 +21,7 @@ from services.exchange import Patience
 from services.housekeeping import Housekeeper, Job
 from services.keys import Keys
 from services.layers import Layers, of_settings
+from services.leases import Leases
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.spool import Spool
@@ -61,13 +62,14 @@ class Gateway:
 
     def drain(self, within_s: float | None = None) -> None:
         """The worker was told to end: streams may go on that long, by default until shortly before it is killed."""
+        self.accounting.drain()
         longest_s = max(0.0, self.config.graceful_timeout_s - DRAIN_MARGIN_S)
         self.watch.drain(longest_s if within_s is None else within_s)
 
     def close(self) -> None:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
-        self.accounting.replay()
+        self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
         self.spool.close()
@@ -85,7 +87,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     transport = Transport(rules, patience, {"echo": echo.respond})
     books = _books(config, engine)
     spool = Spool(config.instance_path / "spool")
-    accounting = Accounting(books, spool, hold_s=config.proxy_timeout_s + HOLD_MARGIN_S)
+    hold_s = config.proxy_timeout_s + HOLD_MARGIN_S
+    accounting = Accounting(books, spool, hold_s=hold_s, leases=_leases(config, books, spool, hold_s))
     discovery = Discovery(engine, sealer, transport, WIRES)
     watch = Watch(config.proxy_timeout_s)
     policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
@@ -145,6 +148,13 @@ def build(config: Config, engine: Engine) -> Gateway:
         pipeline,
         housekeeper,
     )
+
+
+def _leases(config: Config, books: Books, spool: Spool, hold_s: float) -> Leases | None:
+    """Shares of hot budgets; in a SQLite file a row is changed faster than a worker can ask."""
+    if isinstance(books, SqliteBooks):
+        return None
+    return Leases(books, spool, calls_per_s=config.lease_calls_per_s / config.web_concurrency, longest_s=hold_s)
 
 
 def _books(config: Config, engine: Engine) -> Books:

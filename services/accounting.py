@@ -5,13 +5,13 @@
 """
 
 import logging
-from dataclasses import replace
 from typing import Any, Final
 
 from services.admission import Admission
-from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow
+from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow, is_away
 from services.errors import AccountingUnavailable
-from services.settlement import count_record, hold_note, recovered, settlement_from, take_record
+from services.leases import Leases
+from services.settlement import count_record, hold_note, recovered, settlement_from, take_record, without_texts
 from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Bound, Call, Count, Demand, Settlement, Take
 from utils import clock, jsonx
@@ -24,8 +24,8 @@ PENDING_MAX: Final = 1000  # settlements that wait for the database; with more, 
 class Accounting:
     """See the module."""
 
-    def __init__(self, books: Books, spool: Spool, *, hold_s: float) -> None:
-        self._books, self._spool, self._hold_s = books, spool, hold_s
+    def __init__(self, books: Books, spool: Spool, *, hold_s: float, leases: Leases | None = None) -> None:
+        self._books, self._spool, self._hold_s, self._leases = books, spool, hold_s, leases
         self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
         self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
         self._is_lossy = False  # a settlement is nowhere but in memory
@@ -38,6 +38,8 @@ class Accounting:
     def settle(self, settlement: Settlement) -> None:
         """Book the call, once, however often this is called. Never raises."""
         try:
+            if self._leases is not None and self._leases.settle(settlement):
+                return
             self._books.settle(settlement)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the figures must not be lost
             log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
@@ -47,11 +49,13 @@ class Accounting:
 
     def replay(self) -> int:
         """Bring to the database what only the spool has; returns how many settlements are left."""
+        if self._leases is not None:
+            self._pending.update({settlement.request_id: settlement for settlement in self._leases.refused()})
         for settlement in list(self._pending.values()):
             try:
                 self._settle_late(settlement)
             except Exception as exc:  # noqa: BLE001 - refused or worse; the others must not wait for it
-                if _is_away(exc):
+                if is_away(exc):
                     break
                 log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
                 continue
@@ -82,11 +86,24 @@ class Accounting:
                 swept += self._sweep_owner(owner)
             except BooksRefused as exc:  # its files stay; the others must not wait for it
                 log.error("a settlement of %s was refused: %s", owner, exc)  # noqa: TRY400 - it says why
+        if self._leases is not None:
+            self._leases.sweep()
         for hold in self._books.overdue(clock.now_ms()):
             swept += bool(self._recover(hold, self._spool.peek(hold.owner)))
         if swept:
             log.warning("recovered %s calls whose worker died or that never ended", swept)
         return swept
+
+    def drain(self) -> None:
+        """The worker was told to end: it takes nothing in advance any more."""
+        if self._leases is not None:
+            self._leases.drain()
+
+    def close(self) -> None:
+        """After the last call: book what waits, and give back what was taken in advance."""
+        if self._leases is not None:
+            self._leases.close()
+        self.replay()
 
     def add_tokens(self, user_id: int, tokens: int, *, actor: str, reason: str) -> None:
         """Count tokens for a user outside any call, with an entry in the ledger.
@@ -100,7 +117,7 @@ class Accounting:
         if self._is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
         try:
-            return self._books.reserve(
+            return (self._leases or self._books).reserve(
                 HoldRow(
                     request_id=call.id,
                     owner=self._spool.owner,
@@ -133,13 +150,15 @@ class Accounting:
             self._books.settle(settlement)
         except BooksRefused:
             log.exception("settlement refused, trying without its texts request_id=%s", settlement.request_id)
-            self._books.settle(replace(settlement, error=None, attempts=(), upstream_model=None))
+            self._books.settle(without_texts(settlement))
 
     def _sweep_owner(self, owner: str) -> int:
         swept = 0
         with self._spool.adopt(owner) as notes:
             if notes is None:
                 return 0
+            if self._leases is not None:
+                swept += self._leases.recover(owner, notes)
             refused = [request_id for request_id, record in notes.settlements.items() if not self._is_booked(record)]
             while holds := self._books.owned_by(owner):
                 booked = [self._recover(hold, notes) for hold in holds]
@@ -155,7 +174,7 @@ class Accounting:
         try:
             self._settle_late(settlement_from(record))
         except Exception as exc:
-            if _is_away(exc):
+            if is_away(exc):
                 raise
             # A record of another version, say; the others must not wait for it.
             log.error("settlement refused: %s: %s", type(exc).__name__, exc)  # noqa: TRY400 - it says why
@@ -167,12 +186,7 @@ class Accounting:
         try:
             return self._books.settle(recovered(hold, notes))
         except Exception as exc:
-            if _is_away(exc):
+            if is_away(exc):
                 raise
             log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400 - it says why
             return None
-
-
-def _is_away(exc: Exception) -> bool:
-    """Whether the database takes nothing at all, rather than not this."""
-    return isinstance(exc, BooksUnavailable) and not isinstance(exc, BooksRefused)

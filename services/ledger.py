@@ -17,6 +17,7 @@ BUDGET_SUMS: Final = text("""
 SELECT account_id, period_start, SUM(amount_nanousd + amount_tokens) FROM ledger_entries
 WHERE account = 'budget' GROUP BY account_id, period_start""")
 HOLDS: Final = text("SELECT takes FROM holds")
+LEASES: Final = text("SELECT budget_id, period_start, amount FROM leases")
 USERS: Final = text("SELECT id, username, spent_nanousd, tokens_used FROM users")
 USER_SUMS: Final = text("""
 SELECT account_id, SUM(amount_nanousd), SUM(amount_tokens) FROM ledger_entries
@@ -68,11 +69,13 @@ def _windows(connection: Connection) -> list[str]:
     for (takes,) in connection.execute(HOLDS):
         for budget, start, amount, *_ in jsonx.loads(takes):
             held[budget, start] += amount
+    for budget, start, amount in connection.execute(LEASES):
+        held[budget, start] += amount
     found = []
     for budget, start, window_spent, window_held in connection.execute(WINDOWS):
         where = f"budget {budget}, period {start}"
         found += _compare(f"{where}: spent", window_spent, spent.pop((budget, start), 0), "the ledger")
-        found += _compare(f"{where}: held", window_held, held.pop((budget, start), 0), "the open holds")
+        found += _compare(f"{where}: held", window_held, held.pop((budget, start), 0), "the open holds and leases")
     found += [
         f"budget {budget}, period {start}: {amount} in the ledger, but no window"
         for (budget, start), amount in spent.items()

@@ -11,6 +11,7 @@ no upstream took the call, or none answered     none                            
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from services.books.base import RECOVERED, HoldRow
@@ -132,6 +133,11 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
         custom_id=call.get("custom"),
         client_metadata=call.get("metadata"),
     )
+
+
+def without_texts(settlement: Settlement) -> Settlement:
+    """The figures alone, for a database that refuses one of the texts."""
+    return replace(settlement, error=None, attempts=(), upstream_model=None)
 
 
 def settlement_from(record: dict[str, Any]) -> Settlement:
