@@ -15,12 +15,12 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Str
 from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitWindow, UsageRecord
+from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
 from utils import ids
 from utils.columns import Names, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
 
-__all__ = ["BudgetWindow", "Hold", "Lease", "LedgerEntry", "LimitWindow", "UsageRecord"]
+__all__ = ["BudgetWindow", "Hold", "Lease", "LedgerEntry", "LimitLease", "LimitWindow", "UsageRecord"]
 
 # The books know users, keys and budgets by number for ever. SQLite would give the number of a deleted one to the
 # next, which would then start with the other's usage; Postgres never does.

@@ -52,6 +52,20 @@ class Lease(Base):
     expires_at: Mapped[datetime] = mapped_column(UtcMs)
 
 
+class LimitLease(Base):
+    """The same of a limit; part of what its counter has as used."""
+
+    __tablename__ = "limit_leases"
+    __table_args__ = (*not_negative("amount"),)
+
+    owner: Mapped[str] = mapped_column(String(100), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(120), primary_key=True)
+    period_start: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    period_end: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime] = mapped_column(UtcMs)
+
+
 class Hold(Base):
     """An admitted call that is not settled yet: what was taken, and whom to ask whether it still runs."""
 

@@ -25,6 +25,7 @@ from services.housekeeping import Housekeeper, Job
 from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
+from services.leases import Leases
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
@@ -77,13 +78,14 @@ class Gateway:
 
     def drain(self, within_s: float | None = None) -> None:
         """The worker was told to end: streams may go on that long, by default until shortly before it is killed."""
+        self.accounting.drain()
         longest_s = max(0.0, self.config.graceful_timeout_s - DRAIN_MARGIN_S)
         self.watch.drain(longest_s if within_s is None else within_s)
 
     def close(self) -> None:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
-        self.accounting.replay()
+        self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
         self.spool.close()
@@ -104,7 +106,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     transport = Transport(rules, patience, {"echo": echo.respond})
     books, remote = _books(config, engine), _remote(config)
     spool = Spool(config.instance_path / "spool")
-    accounting = Accounting(books, spool, hold_s=config.proxy_timeout_s + HOLD_MARGIN_S, remote=remote)
+    hold_s = config.proxy_timeout_s + HOLD_MARGIN_S
+    accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, leases=_leases(config, books, spool, hold_s))
     discovery = Discovery(engine, sealer, transport, WIRES)
     watch = Watch(config.proxy_timeout_s)
     policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
@@ -173,6 +176,13 @@ def build(config: Config, engine: Engine) -> Gateway:
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         remote,
     )
+
+
+def _leases(config: Config, books: Books, spool: Spool, hold_s: float) -> Leases | None:
+    """Shares of hot budgets; in a SQLite file a row is changed faster than a worker can ask."""
+    if isinstance(books, SqliteBooks):
+        return None
+    return Leases(books, spool, calls_per_s=config.lease_calls_per_s / config.web_concurrency, longest_s=hold_s)
 
 
 def _books(config: Config, engine: Engine) -> Books:

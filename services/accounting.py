@@ -5,14 +5,14 @@
 """
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from services.admission import Admission
-from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow
+from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow, is_away
 from services.counters import Counters
 from services.errors import AccountingUnavailable
-from services.settlement import count_records, hold_note, recovered, settlement_from, take_record
+from services.leases import Leases
+from services.settlement import count_records, hold_note, recovered, settlement_from, take_record, without_texts
 from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Bound, Call, Count, Demand, Settlement, Take
 from utils import clock, jsonx
@@ -28,8 +28,10 @@ PENDING_MAX: Final = 1000  # settlements that wait for the database; with more, 
 class Accounting:
     """See the module."""
 
-    def __init__(self, books: Books, spool: Spool, *, hold_s: float, remote: "Remote | None" = None) -> None:
-        self._books, self._spool, self._hold_s = books, spool, hold_s
+    def __init__(
+        self, books: Books, spool: Spool, *, hold_s: float, remote: "Remote | None" = None, leases: Leases | None = None
+    ) -> None:
+        self._books, self._spool, self._hold_s, self._leases = books, spool, hold_s, leases
         self._counters = Counters(books, remote, hold_s)
         self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
         self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
@@ -42,22 +44,28 @@ class Accounting:
 
     def settle(self, settlement: Settlement) -> None:
         """Book the call, once, however often this is called. Never raises."""
+        is_leased = False  # the leases book it with others, and keep it until then
         try:
-            self._books.settle(settlement)
+            is_leased = self._leases is not None and self._leases.settle(settlement)
+            if not is_leased:
+                self._books.settle(settlement)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the figures must not be lost
             log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
             self._keep(settlement)
         else:
-            self._spool.forget(settlement.request_id)
+            if not is_leased:
+                self._spool.forget(settlement.request_id)
         self._counters.settle(settlement)
 
     def replay(self) -> int:
         """Bring to the database what only the spool has; returns how many settlements are left."""
+        if self._leases is not None:
+            self._pending.update({settlement.request_id: settlement for settlement in self._leases.refused()})
         for settlement in list(self._pending.values()):
             try:
                 self._settle_late(settlement)
             except Exception as exc:  # noqa: BLE001 - refused or worse; the others must not wait for it
-                if _is_away(exc):
+                if is_away(exc):
                     break
                 log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
                 continue
@@ -88,11 +96,24 @@ class Accounting:
                 swept += self._sweep_owner(owner)
             except BooksRefused as exc:  # its files stay; the others must not wait for it
                 log.error("a settlement of %s was refused: %s", owner, exc)  # noqa: TRY400 - it says why
+        if self._leases is not None:
+            self._leases.sweep()
         for hold in self._books.overdue(clock.now_ms()):
             swept += bool(self._recover(hold, self._spool.peek(hold.owner)))
         if swept:
             log.warning("recovered %s calls whose worker died or that never ended", swept)
         return swept
+
+    def drain(self) -> None:
+        """The worker was told to end: it takes nothing in advance any more."""
+        if self._leases is not None:
+            self._leases.drain()
+
+    def close(self) -> None:
+        """After the last call: book what waits, and give back what was taken in advance."""
+        if self._leases is not None:
+            self._leases.close()
+        self.replay()
 
     def add_tokens(self, user_id: int, tokens: int, *, actor: str, reason: str) -> None:
         """Count tokens for a user outside any call, with an entry in the ledger.
@@ -109,7 +130,7 @@ class Accounting:
 
     def _store(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> Held:
         try:
-            return self._books.reserve(
+            return (self._leases or self._books).reserve(
                 HoldRow(
                     request_id=call.id,
                     owner=self._spool.owner,
@@ -142,7 +163,7 @@ class Accounting:
             self._books.settle(settlement)
         except BooksRefused:
             log.exception("settlement refused, trying without its texts request_id=%s", settlement.request_id)
-            self._books.settle(replace(settlement, error=None, attempts=(), upstream_model=None))
+            self._books.settle(without_texts(settlement))
         self._counters.settle(settlement)
 
     def _sweep_owner(self, owner: str) -> int:
@@ -150,6 +171,8 @@ class Accounting:
         with self._spool.adopt(owner) as notes:
             if notes is None:
                 return 0
+            if self._leases is not None:
+                swept += self._leases.recover(owner, notes)
             refused = [request_id for request_id, record in notes.settlements.items() if not self._is_booked(record)]
             while holds := self._books.owned_by(owner):
                 booked = [self._recover(hold, notes) for hold in holds]
@@ -165,7 +188,7 @@ class Accounting:
         try:
             self._settle_late(settlement_from(record))
         except Exception as exc:
-            if _is_away(exc):
+            if is_away(exc):
                 raise
             # A record of another version, say; the others must not wait for it.
             log.error("settlement refused: %s: %s", type(exc).__name__, exc)  # noqa: TRY400 - it says why
@@ -178,14 +201,9 @@ class Accounting:
             settlement = recovered(hold, notes)
             is_news = self._books.settle(settlement)
         except Exception as exc:
-            if _is_away(exc):
+            if is_away(exc):
                 raise
             log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400 - it says why
             return None
         self._counters.settle(settlement)
         return is_news
-
-
-def _is_away(exc: Exception) -> bool:
-    """Whether the database takes nothing at all, rather than not this."""
-    return isinstance(exc, BooksUnavailable) and not isinstance(exc, BooksRefused)

@@ -11,12 +11,13 @@ no upstream took the call, or none answered     none                            
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from services.books.base import RECOVERED, HoldRow
 from services.pricing import amount_nanousd, charge_lines, tokens_of
 from services.spool import Notes
-from services.types import EMBEDDING, Attempt, Booking, Call, Price, Recount, Settlement, Take, Tier, Usage
+from services.types import EMBEDDING, Attempt, Booking, Call, Count, Price, Recount, Settlement, Take, Tier, Usage
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
@@ -137,6 +138,11 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
     )
 
 
+def without_texts(settlement: Settlement) -> Settlement:
+    """The figures alone, for a database that refuses one of the texts."""
+    return replace(settlement, error=None, attempts=(), upstream_model=None)
+
+
 def settlement_from(record: dict[str, Any]) -> Settlement:
     """A settlement as read back from the spool."""
     fields = dict(record)
@@ -165,11 +171,13 @@ def take_record(take: Take) -> TakeRecord:
 
 def count_records(call: Call) -> list[CountRecord]:
     """What a call counts against its limits, as stored with its hold."""
-    counted = [*((count, True) for count in call.remote_counts), *((count, False) for count in call.counts)]
-    return [
-        (count.limit.subject, count.limit.unit, count.start, count.end, count.amount, is_remote)
-        for count, is_remote in counted
-    ]
+    remote = [count_record(count, is_remote=True) for count in call.remote_counts]
+    return [*remote, *map(count_record, call.counts)]
+
+
+def count_record(count: Count, *, is_remote: bool = False) -> CountRecord:
+    """A count as stored with its hold."""
+    return count.limit.subject, count.limit.unit, count.start, count.end, count.amount, is_remote
 
 
 def clean(text: str) -> str:

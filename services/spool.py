@@ -1,16 +1,17 @@
 """What a worker must not lose when it dies or the database is away: one append-only file per worker.
 
 Lines are JSON: `["sent", id, note]` before the upstream is called, `["progress", id, tokens]` about once a
-second of a stream, `["settle", id, settlement]` when the database did not take a settlement. A write to the
-file survives `kill -9`; settlements are also synced to the disk. Each worker holds a lock beside its file for
-life, so that others can see it is dead.
+second of a stream, `["settle", id, settlement]` when the database did not take a settlement. Of calls that a lease
+admitted it has all there is until the database has it: `["hold", id, hold]`, the same `settle`, and in the end
+`["booked", "", ids]`. A write to the file survives `kill -9`; settlements that the database did not take are also
+synced to the disk. Each worker holds a lock beside its file for life, so that others can see it is dead.
 """
 
 import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from utils import ids, jsonx
 
-COMPACT_BYTES: Final = 256 * 1024  # about 2,500 calls; then, and at twice what was left, only open calls are kept
+COMPACT_BYTES: Final = 2 * 1024 * 1024  # 1,000 calls or more; then, and at twice what was left, only open ones are kept
 
 
 class SpoolUnavailable(Exception):
@@ -29,6 +30,7 @@ class SpoolUnavailable(Exception):
 class Notes:
     """What a spool file says, by request id."""
 
+    holds: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, int] = field(default_factory=dict)
     settlements: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -64,6 +66,14 @@ class Spool:
         """The first part of the owner names of all workers that share this folder."""
         return self.owner.partition(".")[0]
 
+    def hold(self, request_id: str, hold: Any) -> None:
+        """A lease admits the call; nobody else knows of it yet.
+
+        Raises:
+            SpoolUnavailable: then it must not be admitted.
+        """
+        self._append("hold", request_id, hold)
+
     def sent(self, request_id: str, note: Any) -> None:
         """The request goes out to an upstream now.
 
@@ -77,13 +87,19 @@ class Spool:
         with suppress(SpoolUnavailable):
             self._append("progress", request_id, tokens)
 
-    def keep(self, request_id: str, settlement: Any) -> None:
-        """Store a settlement until the database takes it.
+    def keep(self, request_id: str, settlement: Any, *, sync: bool = True) -> None:
+        """Store a settlement until the database takes it; unsynced if that is a matter of a moment.
 
         Raises:
             SpoolUnavailable: it is nowhere but in memory.
         """
-        self._append("settle", request_id, settlement, sync=True)
+        self._append("settle", request_id, settlement, sync=sync)
+
+    def sync(self) -> None:
+        """Bring to the disk what is not there yet: the database keeps us waiting."""
+        with self._guard, suppress(OSError):
+            if self._pid == os.getpid():
+                os.fdatasync(self._file)
 
     def forget(self, request_id: str) -> None:
         """The database has all there is to know of this call."""
@@ -92,6 +108,18 @@ class Spool:
             if self._size > self._compact_at and self._pid == os.getpid():
                 with suppress(OSError):
                     self._compact()
+
+    def forget_all(self, request_ids: Sequence[str]) -> None:
+        """The database has these calls of a lease; said in the file too, for usage rows are not kept for ever."""
+        with suppress(SpoolUnavailable):  # then they are found booked
+            self._append("booked", "", request_ids)
+        for request_id in ("", *request_ids):
+            self.forget(request_id)
+
+    def leave(self) -> None:
+        """Leases stay behind: the file stays too, so that a sweeper finds their owner."""
+        with suppress(SpoolUnavailable):
+            self._append("leases", "", None)
 
     @contextmanager
     def adopt(self, owner: str) -> Iterator[Notes | None]:
@@ -212,17 +240,23 @@ def read_notes(path: Path) -> Notes:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return notes
+    kinds: dict[str, dict[str, Any]] = {
+        "hold": notes.holds,
+        "sent": notes.sent,
+        "progress": notes.progress,
+        "settle": notes.settlements,
+    }
     for line in lines:
         try:
             kind, request_id, value = jsonx.loads(line)
         except (jsonx.BadJson, TypeError, ValueError):
             continue
-        if kind == "sent":
-            notes.sent[request_id] = value
-        elif kind == "progress":
-            notes.progress[request_id] = value
-        elif kind == "settle":
-            notes.settlements[request_id] = value
+        if kind in kinds:
+            kinds[kind][request_id] = value
+        elif kind == "booked":
+            for known in kinds.values():
+                for booked in value:
+                    known.pop(booked, None)
     return notes
 
 

@@ -149,6 +149,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "budget_id", "period_start", name=op.f("pk_leases")),
     )
     op.create_table(
+        "limit_leases",
+        sa.Column("owner", sa.String(length=100), nullable=False),
+        sa.Column("subject", sa.String(length=120), nullable=False),
+        sa.Column("period_start", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("period_end", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("amount >= 0", name=op.f("ck_limit_leases_amount_not_negative")),
+        sa.PrimaryKeyConstraint("owner", "subject", "period_start", name=op.f("pk_limit_leases")),
+    )
+    op.create_table(
         "retired_secrets",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("key_id", SERIAL, nullable=False),
@@ -172,7 +183,8 @@ def upgrade() -> None:
     for table, columns in WATCHED.items():
         _watch(table, (*columns, *MORE_WATCHED.get(table, ())))
     if not _is_sqlite():  # SQLite has no TRUNCATE
-        op.execute("ALTER TABLE limit_windows SET (fillfactor = 50)")
+        for table in ("limit_windows", "leases", "limit_leases"):
+            op.execute(f"ALTER TABLE {table} SET (fillfactor = 50)")
         for table in APPEND_ONLY:
             op.execute(
                 f"CREATE TRIGGER tr_{table}_no_truncate BEFORE TRUNCATE ON {table} "
@@ -197,7 +209,7 @@ def downgrade() -> None:
     for table, columns in COLUMNS.items():
         for name in columns:
             op.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
-    for table in ("retired_secrets", "leases", "limit_windows", "limits", "teams"):
+    for table in ("retired_secrets", "limit_leases", "leases", "limit_windows", "limits", "teams"):
         op.drop_table(table)
 
 

@@ -30,6 +30,11 @@ class BooksRefused(BooksUnavailable):
     """The database will not take these values, now or later."""
 
 
+def is_away(exc: Exception) -> bool:
+    """Whether it says that the database takes nothing at all, rather than not this."""
+    return isinstance(exc, BooksUnavailable) and not isinstance(exc, BooksRefused)
+
+
 class HoldRefused(Exception):
     """One budget or limit has no room for its amount; the transaction is undone."""
 
@@ -307,7 +312,7 @@ def _recount(books: Transaction, change: Recount) -> None:
 
 def _settle(books: Transaction, settlement: Settlement) -> bool:
     if not books.execute(sql.UNHOLD, (settlement.request_id,)).fetchall():
-        return _settle_without_hold(books, settlement)
+        return settle_without_hold(books, settlement)
     for change in stored(settlement.recounts):
         _recount(books, change)
     for booking in settlement.bookings:
@@ -334,7 +339,7 @@ def _enter(books: Transaction, s: Settlement, kind: str, entries: list[Entry]) -
             books.execute(sql.COUNT, (tokens, nanousd, account_id))
 
 
-def _settle_without_hold(books: Transaction, s: Settlement) -> bool:
+def settle_without_hold(books: Transaction, s: Settlement) -> bool:
     """The hold is gone: settled before, settled by guess after its worker died, or lost with a power cut."""
     rows = books.execute(sql.BOOKED, (s.request_id,)).fetchall()
     if not rows:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
+from services.books import lease_statements
 from services.books import statements as sql
 from services.books.base import (
     Books,
@@ -35,7 +36,9 @@ T = TypeVar("T")
 POOL_WAIT_S: Final = 10.0  # a crowd is served in turn; only a database that hangs makes calls fail
 ATTEMPTS: Final = 3  # for a deadlock, or a connection that Postgres had closed while it lay idle
 _OWN: Final = {
-    statement: statement.replace("?", "%s").encode() for statement in vars(sql).values() if isinstance(statement, str)
+    statement: statement.replace("?", "%s").encode()
+    for statement in (*vars(sql).values(), *vars(lease_statements).values())
+    if isinstance(statement, str)
 }
 
 
