@@ -1,7 +1,9 @@
 """Files of prices: what is read of each format, and every mistake with its line."""
 
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -204,3 +206,15 @@ def test_a_mistake_in_the_catalogues_data_is_named_with_its_line(text, found):
 )
 def test_moments(text, moment):
     assert pricefiles.moment(text) == moment
+
+
+def test_the_page_about_prices_names_every_column_and_its_example_can_be_read():
+    page = (Path(__file__).parents[2] / "docs/pricing.md").read_text(encoding="utf-8")
+    kinds = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
+    named = {f"{kind}{per}" for kind in kinds for per in ("_per_million", "_per_1k")} | set(
+        re.findall(r"`(\w+)`", page)
+    )
+    assert set(pricefiles.COLUMNS) - named == set()
+    example = page.split("```csv\n")[1].split("```")[0]
+    fast, house, slow = pricefiles.read_csv(example, "s")
+    assert (len(fast.price.tiers), house.price.is_free, slow.valid_from.year) == (2, True, 2027)
