@@ -110,7 +110,7 @@ class Discovery:
         with Session(self._engine) as session, session.begin():
             offered = session.scalars(
                 select(Model).where(Model.managed_by == "discovery").options(selectinload(Model.deployments))
-            )
+            ).all()
             for model in offered:
                 mine = [deployment for deployment in model.deployments if deployment.provider_id == provider.id]
                 if mine and model.name not in names:

@@ -210,6 +210,8 @@ def _differences(
     now = prices.now()
     for model in _models(session).values():
         for deployment in model.deployments:
+            if deployment.provider.kind in prices.FREE_KINDS:
+                continue  # no catalogue knows what one's own machine costs
             mine = [row for row in model.prices if row.deployment_id in (None, deployment.id)]
             current = prices.in_force(mine, deployment.id, now)
             old = _record(current)

@@ -118,15 +118,11 @@ def read_genai(text: str, source: str) -> Find:
         PriceFileError: with every mistake found.
     """
     from genai_prices.data_snapshot import DataSnapshot  # noqa: PLC0415 - large, see services/prices.py
-    from genai_prices.types import _providers_from_raw  # noqa: PLC0415 - the only way in; the package is pinned
 
     content = _json(text)
     if not isinstance(content, list):
         raise PriceFileError(["line 1: this is not the format of genai-prices, which is a list of providers"])
-    try:
-        snapshot = DataSnapshot(providers=_providers_from_raw(content), from_auto_update=False)
-    except ValidationError as exc:
-        raise PriceFileError([_genai_problem(text, content, dict(found)) for found in exc.errors()]) from exc
+    snapshot = DataSnapshot(providers=_genai_providers(text, content), from_auto_update=False)
 
     def find(provider: Provider, model: str) -> Price | None:
         entry = prices.entry_in(snapshot, provider.base_url, model, source=source)
@@ -247,12 +243,41 @@ def _line_of(text: str, name: str) -> int:
     return 1 if match is None else text.count("\n", 0, match.start()) + 1
 
 
-def _genai_problem(text: str, content: Any, found: Mapping[str, Any]) -> str:
-    """A mistake in the data, with the line of the model or provider that it is in."""
-    named, value = "", content
-    for step in found["loc"]:
-        value = value[step] if isinstance(value, list) or (isinstance(value, dict) and step in value) else None
-        named = str(value["id"]) if isinstance(value, dict) and "id" in value else named
-    match = re.search(r'"id"\s*:\s*' + re.escape(json.dumps(named, ensure_ascii=False)), text)
-    line = 1 if match is None else text.count("\n", 0, match.start()) + 1
-    return f"line {line}: `{named or 'the list'}`: {found['msg']}"
+def _genai_providers(text: str, content: list[Any]) -> list[Any]:
+    """The providers of the data, in the package's own classes.
+
+    Raises:
+        PriceFileError: naming the models that are wrong.
+    """
+    from genai_prices.types import _providers_from_raw  # noqa: PLC0415 - the only way in; the package is pinned
+
+    problems = []
+    for provider in content:
+        models = provider.get("models") if isinstance(provider, dict) else None
+        if not isinstance(models, list):
+            raise PriceFileError([f"line {_line_of_id(text, provider)}: this is no provider with a list of models"])
+        for model in models:
+            try:
+                (read,) = _providers_from_raw([{**provider, "models": [model]}])
+                problems += [] if _can_be(read.models[0]) else [(model, "a price cannot be negative, or so high")]
+            except ValidationError as exc:
+                problems += [(model, mistake["msg"]) for mistake in exc.errors()]
+    if problems:
+        raise PriceFileError([f"line {_line_of_id(text, model)}: {said}" for model, said in problems])
+    return _providers_from_raw(content)
+
+
+def _can_be(model: Any) -> bool:
+    """Whether every price of a model is between nothing and the most there can be."""
+    dated = model.prices if isinstance(model.prices, list) else [model]
+    values = [value for entry in dated for value in vars(entry.prices).values() if value is not None]
+    amounts = [getattr(value, "base", value) for value in values]
+    amounts += [tier.price for value in values for tier in getattr(value, "tiers", ())]
+    return all(0 <= amount <= prices.MOST_USD for amount in amounts)
+
+
+def _line_of_id(text: str, entry: Any) -> int:
+    """The line of an entry that has an `id`."""
+    named = json.dumps(entry.get("id") if isinstance(entry, dict) else None, ensure_ascii=False)
+    match = re.search(r'"id"\s*:\s*' + re.escape(named), text)
+    return 1 if match is None else text.count("\n", 0, match.start()) + 1

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from models import Model
 from models import Price as PriceRow
+from services import pricewords
 from services.pricing import FREE
 from services.types import Price, Rates, Tier
 from utils import clock, money
@@ -21,6 +22,7 @@ from utils import clock, money
 CATALOGUE: Final = "genai-prices"
 FILE: Final = "file"  # source of the prices that stand in the configuration file
 FREE_KINDS: Final = ("echo", "ollama")  # one's own machine: tokens are counted and cost nothing
+MOST_USD: Final = pricewords.MOST // money.NANO_PER_USD
 RATE_NAMES: Final = tuple(field.name for field in fields(Rates))
 UNITS: Final = {  # the catalogue's name of a price per million tokens: ours
     "input_mtok": "input_rate",
@@ -201,6 +203,9 @@ def _price(rates: Any, source: str) -> Price | None:
         is_free = not any(_usd(value) for value in vars(rates).values() if value is not None)
         return replace(FREE, source=source) if is_free else None
     starts = sorted({tier.start for value in known.values() for tier in getattr(value, "tiers", ())})
+    amounts = [request, *(_usd(value, start) for value in known.values() for start in (-1, *starts))]
+    if not all(0 <= amount <= MOST_USD for amount in amounts):
+        return None  # nobody means that; a broken catalogue is no reason to book millions
     return Price(
         **_rates(known),
         request_nanousd=money.nanousd(request),

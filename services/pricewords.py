@@ -6,7 +6,7 @@ USD per million tokens (or per thousand) under the names of FIELDS, with tiers a
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 from typing import Any, Final
 
 from services.errors import InvalidRequest
@@ -100,7 +100,8 @@ def read_tiers(text: str) -> list[dict[str, Any]]:
     for part in filter(str.strip, re.split(r"[;\n]", text)):
         match = TIER.fullmatch(part)
         amounts = AMOUNT.findall(match[2]) if match else []
-        if match is None or len(match[1]) > len(str(MOST_INPUT)) or any(kind not in KINDS for kind, _ in amounts):
+        kinds = {kind for kind, _amount in amounts}
+        if match is None or len(match[1]) > len(str(MOST_INPUT)) or len(kinds & KINDS.keys()) < len(amounts):
             raise InvalidRequest(
                 f"`{part.strip()[:100]}` is no tier. Write one as `200000: input=2.5 output=15`, with the kinds "
                 f"{', '.join(KINDS)}.",
@@ -155,14 +156,18 @@ def _amounts(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _amount(name: str, value: Any, scale: int) -> int:
+    shown = f"`{name}`: `{str(value)[:40]}`"
     try:
-        exact = Decimal(str(value).strip().removeprefix("$")) * scale
+        usd = Decimal(str(value).strip().removeprefix("$"))
+        exact = usd * scale
     except InvalidOperation as exc:
-        raise InvalidRequest(f"`{name}`: `{str(value)[:40]}` is not an amount in USD.", param=name) from exc
+        raise InvalidRequest(f"{shown} is not an amount in USD.", param=name) from exc
+    except Overflow as exc:
+        raise InvalidRequest(f"{shown} is out of range.", param=name) from exc
     if not exact.is_finite() or exact > MOST:
-        raise InvalidRequest(f"`{name}`: `{str(value)[:40]}` is out of range.", param=name)
-    if exact < 0:
+        raise InvalidRequest(f"{shown} is out of range.", param=name)
+    if usd < 0:
         raise InvalidRequest(f"`{name}` cannot be negative.", param=name)
-    if exact != int(exact):
-        raise InvalidRequest(f"`{name}`: `{str(value)[:40]}` is finer than a nano-USD per million tokens.", param=name)
+    if exact != int(exact) or (usd and not exact):
+        raise InvalidRequest(f"{shown} is finer than a nano-USD per million tokens.", param=name)
     return int(exact)

@@ -1,6 +1,7 @@
 """What hostile bodies, callers and upstreams can cost: the call is answered and booked, or refused in clear words."""
 
 import json
+import re
 
 import pytest
 
@@ -237,3 +238,36 @@ def test_odd_heads_of_an_upstream_are_errors_of_the_upstream(lite, upstream, pla
     assert response.json["error"]["message"]
     assert [row.state for row in rows(engine(lite))] == ["void"]
     assert_books_agree(engine(lite))
+
+
+# What a call costs besides its tokens, or in a higher tier, is held before it is charged
+
+
+def test_the_price_of_a_request_is_held_and_charged(app, upstream):
+    price = {"input_rate": 1, "output_rate": 1, "request_nanousd": 1_000_000}
+    add_model(app, add_provider(app, upstream), price=price)
+    limit(app, "0.0025")
+    assert [post(app, chat(max_tokens=5)).status_code for _ in range(3)] == [200, 200, 402]
+    assert [row.cost_nanousd for row in rows(engine(app))] == [1_000_000, 1_000_000]
+    assert_books_agree(engine(app))
+
+
+def test_a_call_that_no_provider_took_is_not_charged_its_request(app, upstream):
+    add_model(app, add_provider(app, upstream), price={"input_rate": 1, "output_rate": 1, "request_nanousd": 7})
+    upstream.will(status=500)
+    assert post(app, chat()).status_code == 502
+    assert (last(engine(app)).state, last(engine(app)).cost_nanousd) == ("void", 0)
+    assert_books_agree(engine(app))
+
+
+def test_a_call_is_held_at_the_dearest_tier_that_it_can_reach(app, upstream):
+    tiers = [{"above": 100, "input_rate": 10**12}]
+    add_model(app, add_provider(app, upstream), price={"input_rate": 10**9, "output_rate": 0, "tiers": tiers})
+    limit(app, "0.1")
+    assert post(app, chat("hi", max_tokens=5)).status_code == 200
+    refused = post(app, chat("h" * 200, max_tokens=5))
+    assert refused.status_code == 402
+    needed = re.search(r"needed \$0\.(\d)", json.loads(refused.data)["error"]["message"])
+    assert needed is not None
+    assert needed[1] in "23", "a dollar for every thousand tokens that its bytes may be"
+    assert_books_agree(engine(app))

@@ -1,7 +1,10 @@
 """A model name that several providers list: each has its own price there, or does not serve it."""
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from models import Deployment, Price
 from services import prices
 from services.prices import find_entry
 from tests.helpers import AUTH, add_provider, chat, last
@@ -72,3 +75,21 @@ def test_providers_without_a_price_join_each_other(lite, upstream, offered):
         "openai": None,
         "third": None,
     }
+
+
+@pytest.mark.usefixtures("known")
+def test_a_provider_that_no_longer_has_a_model_takes_its_own_price_along(app, upstream):
+    upstream.models = ["gpt-4o"]
+    here = app.extensions["gateway"]
+    ollama, openai = (add_provider(app, upstream, kind, kind=kind, discover=True) for kind in ("ollama", "openai"))
+    for number in (ollama, openai):
+        assert here.discovery.ask(number) is None
+    with Session(here.engine) as session:
+        assert [row.deployment_id is None for row in session.scalars(select(Price)).all()[-2:]] == [True, False]
+    upstream.models = ["gpt-4o-mini"]
+    assert here.discovery.ask(openai) is None
+    found = here.catalog.refresh().models["gpt-4o"].deployments
+    assert [(one.upstream.name, one.price.is_free) for one in found] == [("ollama", True)]
+    with Session(here.engine) as session:
+        numbers = set(session.scalars(select(Deployment.id)))
+        assert all(row.deployment_id in {None, *numbers} for row in session.scalars(select(Price)))

@@ -5,10 +5,11 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select, text
 
 from models import AuditEntry, Model, Price, Provider
-from services import configapply
+from services import configapply, pricebook
 from services.audit import Actor
 from services.configfile import ConfigFileError
 from services.credentials import Sealer
+from services.types import Price as PriceRecord
 from tests.helpers import AUTH, add_model, add_provider, chat
 
 FILE = """
@@ -216,3 +217,49 @@ def test_a_credential_that_no_key_opens_is_sealed_anew(app, apply, session):
     assert app.extensions["gateway"].sealer.open(stored(session, Provider, "main").credential) == "sk-1"
     assert apply(FILE.replace(', api_key: "${KEY}"', "")).changed == ["provider main"]
     assert stored(session, Provider, "main").credential is None
+
+
+def prices_of(session, name):
+    return [(row.source, row.input_rate, row.valid_until_at is None) for row in stored(session, Model, name).prices]
+
+
+def test_another_price_in_the_file_is_a_new_row_and_the_old_one_stays(apply, session):
+    apply()
+    apply(FILE.replace("0.15", "0.16"))
+    assert prices_of(session, "spare") == [("file", 150_000_000, False), ("file", 160_000_000, True)]
+    old, new = stored(session, Model, "spare").prices
+    assert old.valid_until_at == new.valid_from_at
+    apply()
+    assert prices_of(session, "spare") == [
+        ("file", 150_000_000, False), ("file", 160_000_000, False), ("file", 150_000_000, True),
+    ]  # fmt: skip
+
+
+def test_a_price_that_leaves_the_file_gives_way_to_the_catalogue(apply, session):
+    text = FILE.replace("model: our-own}", "model: gpt-4o-mini}")
+    apply(text)
+    changes = apply(text.replace("    price: {input_per_million: 0.15", "    #"))
+    assert changes.changed == ["model spare"]
+    (ended, looked_up) = stored(session, Model, "spare").prices
+    assert (ended.source, ended.valid_until_at) == ("file", looked_up.valid_from_at)
+    assert (looked_up.source.split()[0], looked_up.deployment_id is None) == ("genai-prices", False)
+
+
+def test_a_file_without_a_price_leaves_the_one_that_people_set(app, apply, session):
+    text = FILE.replace("    price: {input_per_million: 0.15", "    #")
+    apply(text)
+    engine = app.extensions["gateway"].engine
+    pricebook.put(engine, Actor("tests"), "spare", PriceRecord(7, 7, source="operator"))
+    assert apply(text).changed == []
+    assert prices_of(session, "spare") == [("operator", 7, True)]
+    apply()
+    assert prices_of(session, "spare") == [("operator", 7, False), ("file", 150_000_000, True)]
+
+
+def test_a_newer_catalogue_with_the_same_price_changes_nothing(apply, session, monkeypatch):
+    apply()
+    before = [row.id for row in session.scalars(select(Price))]
+    monkeypatch.setattr("genai_prices.__version__", "99.0")
+    assert apply().changed == []
+    session.rollback()
+    assert [row.id for row in session.scalars(select(Price))] == before

@@ -4,6 +4,7 @@ import pytest
 
 from services import configfile
 from services.configfile import ConfigFileError
+from services.types import Price, Tier
 
 FILE = """\
 providers:
@@ -109,6 +110,18 @@ def test_all_mistakes_are_named_at_once(problems):
         pytest.param(FILE.replace("0.15", "2000000"), 11, "less than or equal to", id="huge rate"),
         pytest.param(FILE.replace("0.6}", "0.6, free: true}"), 11, "A free model has no rates", id="free with rates"),
         pytest.param(FILE.replace(", output_per_million: 0.6", ""), 11, "or that the model is free", id="half a price"),
+        pytest.param(FILE.replace("0.15", "0").replace("0.6}", "0}"), 11, "mark the model as free", id="zero unsaid"),
+        pytest.param(
+            FILE.replace("0.6}", "0.6, input_per_1k: 1}"), 11, "`input_per_1k` says again", id="a rate said twice"
+        ),
+        pytest.param(
+            FILE.replace("input_per_million: 0.15", "input_per_1k: x"), 11, "`input_per_1k` is not", id="no rate"
+        ),
+        pytest.param(FILE.replace("0.6}", "0.6, tiers: [{above: 5}]}"), 11, "what tokens cost", id="a tier of nothing"),
+        pytest.param(
+            FILE.replace("0.6}", "0.6, tiers: [{above: 0, input_per_million: 1}]}"), 11, "greater than 0", id="no tier"
+        ),
+        pytest.param(FILE.replace("0.15", "0.0000000001"), 11, "finer than", id="too fine a rate"),
         pytest.param(FILE + "    max_output_tokens: 0\n", 12, "greater than or equal to 1", id="no output"),
         pytest.param("models:\n- name: m\n  deployments: []\n", 3, "at least 1 item", id="no deployment"),
         pytest.param(FILE.replace("${KEY}", "!!python/name:os.system"), 5, "is not plain data", id="python tag"),
@@ -179,3 +192,21 @@ def test_a_file_beyond_the_limit_is_refused_rather_than_cut_short(problems, read
 def test_a_file_without_a_bottom_is_refused(problems, text):
     (found,) = problems(text)
     assert "nested too deep" in found
+
+
+def test_every_part_of_a_price_has_a_key(read):
+    found = read(
+        FILE.replace(
+            "0.6}",
+            "0.6, cached_input_per_1k: 0.0001, cache_write_per_million: 2, cache_write_1h_per_million: 3, "
+            "input_audio_per_million: 4, output_audio_per_million: 5, reasoning_per_million: 6, per_request: 0.005, "
+            "per_image: 0.04, tiers: [{above: 200000, input_per_1k: 0.0003}, {above: 500000, output_per_million: 9}]}",
+        )
+    )
+    price = found.models[0].price.price("file")
+    tiers = tuple(
+        Tier(rate, output, 10**8, 2 * 10**9, 3 * 10**9, 4 * 10**9, 5 * 10**9, 6 * 10**9, above)
+        for above, rate, output in ((200_000, 300_000_000, 600_000_000), (500_000, 150_000_000, 9 * 10**9))
+    )
+    rates = (150_000_000, 600_000_000, 10**8, 2 * 10**9, 3 * 10**9, 4 * 10**9, 5 * 10**9, 6 * 10**9)
+    assert price == Price(*rates, 5_000_000, 40_000_000, tiers, source="file")
