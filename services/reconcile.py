@@ -24,6 +24,7 @@ WHERE created_at >= :since_ms AND created_at < :until_ms AND state <> 'void'
   AND (:provider = '' OR provider = :provider)
 GROUP BY 1, 2""")
 DATED: Final = re.compile(r"[-@:]\d{4}-?\d{2}-?\d{2}$")
+NAMED: Final = 20  # days or models that a note lists
 DAY: Final = timedelta(days=1)
 EPOCH: Final = date(1970, 1, 1)
 DAY_MS: Final = 86_400_000
@@ -228,8 +229,9 @@ def _one_sided(kind: str, sides: list[set[str]]) -> Iterator[str]:
     mine, yours = sides
     for whose, names in (("we have", mine - yours), ("the provider has", yours - mine)):
         if names:
-            plural = "s" if len(names) > 1 else ""
-            yield f"Only {whose} the {kind}{plural} {', '.join(name or '(no name)' for name in sorted(names))}."
+            first = [name or "(no name)" for name in sorted(names)[:NAMED]]
+            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+            yield f"Only {whose} the {kind}{'s' if len(names) > 1 else ''} {', '.join(first)}{more}."
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models import AuditEntry, Budget, BudgetWindow, LedgerEntry, User
-from services import balances
+from services import balances, budgets
 from services.audit import Actor
 from tests.conftest import PASSWORD
 from tests.helpers import AUTH, assert_books_agree, chat, with_upstream
@@ -139,6 +139,18 @@ def test_a_deduction_takes_what_calls_have_left_and_no_more(app, admin, upstream
     with Session(engine(app)) as session, session.begin():
         session.query(BudgetWindow).update({"held_amount": 0})
     assert [entry[:2] for entry in entries(app)] == [("top_up", 10_000), ("deduct", 9_892)]
+    assert_books_agree(engine(app))
+
+
+def test_a_call_must_pass_balance_and_budget(app, admin, upstream):
+    with_upstream(app, upstream)
+    number, key = register(app)
+    budgets.put(engine(app), Actor("t"), scope="user", owner="maria", unit="usd", limit="0.00005", period="total")
+    app.extensions["gateway"].catalog.refresh()
+    assert "budget of user `maria`" in call(app, key, max_tokens=200).json["error"]["message"]
+    assert call(app, key, max_tokens=10).status_code == 200, "10 tokens of output fit"
+    add(app, admin, number, 8 - 10_000)
+    assert "token balance of user `maria`" in call(app, key, max_tokens=10).json["error"]["message"]
     assert_books_agree(engine(app))
 
 
@@ -283,8 +295,6 @@ def test_users_that_are_not_there(app, admin, number, method, path, body):
 
 
 def test_the_panel_changes_a_balance_through_the_ledger_too(app, admin, maria):
-    from services import budgets
-
     with Session(engine(app)) as session, session.begin():
         row = session.query(Budget).filter_by(is_prepaid=True).one()
         budgets.change(session, Actor("eve", 1), row, 10_700, "UTC")

@@ -101,6 +101,11 @@ def test_days_and_models_of_one_side_are_noted(run):
     ]
 
 
+def test_a_long_note_is_cut(run):
+    lines = "".join(f"2026-05-01,m{number},1\n" for number in range(25))
+    assert "m20, m21, m22, m23, m24, m3, m4 and 5 more." in run(f"date,model,cost\n{lines}")[1][-2]
+
+
 def test_without_models_only_days_are_compared(run):
     content = "date;cost\n2026-05-01;1.2503\n2026-05-02;0.00015\n"
     status, lines = run(content, "--provider", "fake", "--tolerance", "0")
