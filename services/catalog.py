@@ -78,11 +78,15 @@ class Catalog:
     def refresh(self) -> Snapshot:
         """Look now whether something changed; while the database is away, the last snapshot stays in use.
 
+        A new key changes no version, so what was unknown until now may be known from now on.
+
         Raises:
             AccountingUnavailable: see `snapshot`.
         """
         with self._loading:
-            return self._look()
+            snapshot = self._look()
+        snapshot.unknown.clear()
+        return snapshot
 
     def _look(self) -> Snapshot:
         try:

@@ -39,6 +39,12 @@ def test_a_key_of_ones_own_works_and_is_shown_once(app):
     assert row_of(app, made["keyId"]).digest == app.extensions["gateway"].keys.digest("my-secret-key")
 
 
+def test_a_secret_that_was_just_refused_works_once_its_key_is_made(app):
+    assert call(app, SECRET).status_code == 401
+    make(app, key=SECRET)
+    assert call(app, SECRET).status_code == 200
+
+
 def test_a_key_without_a_secret_gets_one(app):
     answer = ask(app, "POST", KEYS, {"name": "generated"})
     assert answer.headers["cache-control"] == "no-store"

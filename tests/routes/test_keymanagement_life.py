@@ -177,6 +177,15 @@ def test_both_secrets_work_until_the_grace_is_over(app, later, grace):
     assert {row.key_id for row in rows(app.extensions["gateway"].engine)} == {row_of(app, made["keyId"]).id}
 
 
+def test_a_secret_whose_grace_is_over_may_be_used_again(app, later):
+    made = make(app, key=SECRET)
+    rotate(app, made, grace="1h")
+    later(hours=2)
+    again = make(app, key=SECRET)
+    assert call(app, SECRET).status_code == 200
+    assert rows(app.extensions["gateway"].engine)[-1].key_id == row_of(app, again["keyId"]).id
+
+
 @pytest.mark.parametrize("body", [None, {}, {"graceInSeconds": 0}, {"grace": "0"}])
 def test_without_grace_the_old_secrets_stop_at_once(app, body):
     made = make(app, key=SECRET)
