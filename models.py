@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
 from utils import ids
-from utils.columns import Names, Serial, UtcMs, created, not_negative, one_of, updated
+from utils.columns import IntOrNone, Names, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
 
 __all__ = ["BudgetWindow", "Hold", "Lease", "LedgerEntry", "LimitLease", "LimitWindow", "UsageRecord"]
@@ -280,7 +280,7 @@ class Budget(Base):
     timezone: Mapped[str] = mapped_column(String(60), default="UTC")
     limit_amount: Mapped[int] = mapped_column(BigInteger)
     is_prepaid: Mapped[bool] = mapped_column(default=False)  # a balance: free models do not consume it
-    warn_percent: Mapped[int | None]  # from this share on calls are warned; None: never
+    warn_percent: Mapped[int | None] = mapped_column(IntOrNone, default=80)  # None: no warning
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
 

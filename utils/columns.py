@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only in INTEGER columns
+IntOrNone = Integer().evaluates_none()  # None is stored where a row is made with it; without, its default
 Names = JSON(none_as_null=True)  # a list, or nothing at all
 
 

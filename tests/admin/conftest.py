@@ -19,9 +19,23 @@ from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from models import ApiKey, Budget, Deployment, LedgerEntry, Limit, Model, Price, Provider, Team, UsageRecord, User
-from services import Gateway
+from models import (
+    ApiKey,
+    Budget,
+    BudgetWindow,
+    Deployment,
+    LedgerEntry,
+    Limit,
+    Model,
+    Price,
+    Provider,
+    Team,
+    UsageRecord,
+    User,
+)
+from services import Gateway, periods
 from tests.conftest import PASSWORD
+from utils import clock
 
 # As BCRYPT_HANDLE_LONG_PASSWORDS makes it, but quickly: a real one takes a quarter of a second.
 CHEAP_HASH = bcrypt.hashpw(hashlib.sha256(PASSWORD.encode()).hexdigest().encode(), bcrypt.gensalt(4)).decode()
@@ -97,6 +111,16 @@ def add_budget(app: Flask, scope: str, scope_id: int, limit: int = 20_000_000_00
         session.add(row)
         session.flush()
         return row.id
+
+
+def spend(
+    app: Flask, budget_id: int, spent: int, held: int = 0, period: str = "month", start: int | None = None
+) -> None:
+    """So much of a budget is gone, in its period of now."""
+    begun = periods.start_s(period, "UTC", clock.now_s()) if start is None else start
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        session.add(BudgetWindow(budget_id=budget_id, period_start=begun, spent_amount=spent, held_amount=held))
 
 
 def add_team(app: Flask, name: str = "research", members: tuple[int, ...] = (), **columns: Any) -> int:

@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from models import ApiKey, Model, Provider, User
-from tests.admin.conftest import PASSWORD, Browser, add_model, add_provider, add_user, key_row, row_of, rows_of
+from models import ApiKey, Limit, Model, Provider, User
+from tests.admin.conftest import PASSWORD, Browser, add_key, add_model, add_provider, add_user, key_row, row_of, rows_of
 from tests.admin.pages import furnish
 
 PAYLOADS = [
@@ -251,3 +251,65 @@ def test_a_provider_of_the_file_offers_no_change(page: Any, panel_app: Flask) ->
     page.goto("/admin/providers/")
     assert page.get_by_role("link", name="Edit mine").count() == 0
     assert page.get_by_text("Configuration file").is_visible()
+
+
+def test_a_key_is_rotated_in_a_dialog_and_its_former_secret_ended(page: Any, panel_app: Flask) -> None:
+    number = add_key(panel_app, add_user(panel_app, "ana"), "laptop")
+    before = row_of(panel_app, ApiKey, number)
+    page.goto(f"/admin/keys/details/?id={number}")
+    page.get_by_role("link", name="Rotate").click()
+    dialog = page.get_by_role("dialog")
+    assert dialog.get_by_role("heading").inner_text() == "Rotate laptop?"
+    dialog.get_by_label("The former secret goes on working for").select_option(label="A week")
+    dialog.get_by_role("button", name="Rotate").click()
+    page.get_by_role("heading", name="The new secret of laptop").wait_for()
+    secret = page.locator("#secret").inner_text()
+    page.get_by_role("link", name="I have stored it").click()
+    assert secret not in page.content()
+    assert row_of(panel_app, ApiKey, number).hint != before.hint
+    page.get_by_role("link", name="End now").click()
+    page.get_by_role("dialog").get_by_role("button", name="End now").click()
+    page.get_by_text("was saved").wait_for()
+    assert page.get_by_text("Former secret").count() == 0
+    assert page.evaluate("window.__reports") == []
+
+
+def test_a_form_shows_only_the_fields_that_apply(page: Any, panel_app: Flask) -> None:
+    page.goto("/admin/limits/new/")
+    assert page.get_by_label("Name").is_visible()
+    page.get_by_label("Counts").select_option(label="Calls at once")
+    assert not page.get_by_label("Period").is_visible()
+    page.get_by_label("Client address").check()
+    assert not page.get_by_label("Name").is_visible()
+    page.get_by_label("At most").fill("4")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/admin/limits/")
+    (limit,) = rows_of(panel_app, Limit)
+    assert (limit.scope, limit.unit, limit.limit_amount) == ("address", "concurrent", 4)
+    number = add_user(panel_app, "ana")
+    page.goto(f"/admin/users/edit/?id={number}")
+    assert not page.get_by_label("Reason").is_visible()
+    page.get_by_label("Active: may sign in").uncheck()
+    page.get_by_label("Reason").fill("on leave")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("on leave").wait_for()
+
+
+def test_a_team_is_made_with_a_budget(page: Any, panel_app: Flask) -> None:
+    add_user(panel_app, "ana")
+    page.goto("/admin/teams/")
+    page.get_by_role("link", name="Add team").first.click()
+    page.get_by_label("Name").fill("research")
+    page.get_by_label("Members").fill("ana\nnobody")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("There is no user of these names: nobody.").wait_for()
+    assert page.get_by_label("Members").input_value().split() == ["ana", "nobody"]
+    page.get_by_label("Members").fill("ana")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("link", name="Budget", exact=True).click()
+    assert page.get_by_label("Team").is_checked()
+    assert page.get_by_label("Name").input_value() == "research"
+    page.get_by_label("Limit").fill("20")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/admin/budgets/")
+    assert page.get_by_role("link", name="research").is_visible()

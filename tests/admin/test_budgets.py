@@ -7,22 +7,27 @@ from flask import Flask
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Budget, BudgetWindow
-from services import periods
-from tests.admin.conftest import Browser, add_budget, add_key, add_user, columns_of, row_of, rows_of
+from models import ApiKey, AuditEntry, Budget, Limit
+from tests.admin.conftest import (
+    Browser,
+    add_budget,
+    add_key,
+    add_limit,
+    add_model,
+    add_provider,
+    add_team,
+    add_user,
+    columns_of,
+    row_of,
+    rows_of,
+    spend,
+)
 from tests.helpers import assert_books_agree
-from utils import clock
 
 
 def make(browser: Browser, **data: Any) -> Any:
     form = {"scope": "user", "owner": "ana", "unit": "usd", "limit": "20", "period": "month", "timezone": "UTC", **data}
     return browser.post("/admin/budgets/new/", form)
-
-
-def spend(app: Flask, budget_id: int, spent: int, held: int = 0, period: str = "month") -> None:
-    start = periods.start_s(period, "UTC", clock.now_s())
-    with Session(app.extensions["gateway"].engine) as session, session.begin():
-        session.add(BudgetWindow(budget_id=budget_id, period_start=start, spent_amount=spent, held_amount=held))
 
 
 def test_budgets_for_users_and_keys(panel_anywhere_admin: Browser) -> None:
@@ -54,7 +59,11 @@ def test_a_key_is_found_by_its_hint(panel_admin: Browser) -> None:
     [
         pytest.param({"owner": "nobody"}, id="no such user"),
         pytest.param({"scope": "key", "owner": "99999"}, id="no such key"),
-        pytest.param({"scope": "team"}, id="a scope there is not"),
+        pytest.param({"scope": "team"}, id="no such team"),
+        pytest.param({"scope": "planet"}, id="a scope there is not"),
+        pytest.param({"warn_percent": "0"}, id="a warning from the start"),
+        pytest.param({"warn_percent": "101"}, id="a warning after the end"),
+        pytest.param({"warn_percent": "half"}, id="a warning at no number"),
         pytest.param({"limit": ""}, id="no limit"),
         pytest.param({"limit": "lots"}, id="no amount"),
         pytest.param({"limit": "-5"}, id="a negative amount"),
@@ -124,3 +133,78 @@ def test_deleting_keeps_what_was_spent_in_the_ledger(panel_anywhere: Flask) -> N
     assert f"#{number}" in browser.get(f"/admin/ledger/?budget={number}").text
     assert rows_of(panel_anywhere, AuditEntry)[-1].details["before"]["limit_amount"] == 1_000_000
     assert_books_agree(here.engine)
+
+
+def test_budgets_for_teams_and_models(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    team, model = add_team(app, "research"), add_model(app, [add_provider(app)], "fast")
+    assert make(panel_anywhere_admin, scope="team", owner="research", warn_percent="50").status_code == 303
+    assert make(panel_anywhere_admin, scope="model", owner="fast", warn_percent="").status_code == 303
+    found = [(row.scope, row.scope_id, row.warn_percent) for row in rows_of(app, Budget)]
+    assert found == [("team", team, 50), ("model", model, None)]
+    page = panel_anywhere_admin.get("/admin/budgets/").text
+    assert f"/admin/teams/details/?id={team}" in page
+    assert f"/admin/models/details/?id={model}" in page
+
+
+@pytest.mark.parametrize(
+    ("spent", "held", "warn", "said"),
+    [
+        (15, 0, 80, "OK"),
+        (15, 1, 80, "Nearly spent"),
+        (19, 0, None, "OK"),
+        (19, 1, None, "Used up"),
+        (25, 0, 80, "Used up"),
+    ],
+)
+def test_the_state_follows_the_share_to_warn_at(
+    panel_admin: Browser, spent: int, held: int, warn: int | None, said: str
+) -> None:
+    number = add_budget(panel_admin.app, "user", 1, 20_000_000_000, warn_percent=warn)
+    spend(panel_admin.app, number, spent * 1_000_000_000, held * 1_000_000_000)
+    assert f">{said}</span>" in panel_admin.get("/admin/budgets/").text
+    assert f">{said}</span>" in panel_admin.get(f"/admin/budgets/edit/?id={number}").text
+
+
+def test_a_change_of_the_warning_is_audited(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    number = add_budget(app, "user", 1)
+    form = {"limit": "20", "timezone": "UTC", "warn_percent": "90"}
+    assert panel_anywhere_admin.post(f"/admin/budgets/edit/?id={number}", form).status_code == 303
+    details = rows_of(app, AuditEntry)[-1].details
+    assert (details["warn_percent_before"], details["warn_percent_after"]) == (80, 90)
+    empty = {**form, "warn_percent": ""}
+    assert panel_anywhere_admin.post(f"/admin/budgets/edit/?id={number}", empty).status_code == 303
+    assert row_of(app, Budget, number).warn_percent is None
+
+
+def test_a_balance_is_shown_and_neither_edited_nor_deleted_here(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    user = add_user(app, "ana")
+    number = add_budget(app, "user", user, 10_000, unit="tokens", period="total", is_prepaid=True)
+    page = panel_anywhere_admin.get("/admin/budgets/").text
+    assert "Balance" in page
+    assert "budgets/edit" not in page
+    assert "budgets/delete" not in page
+    assert panel_anywhere_admin.get(f"/admin/budgets/edit/?id={number}").status_code == 403
+    form = {"limit": "1", "timezone": "UTC"}
+    assert panel_anywhere_admin.post(f"/admin/budgets/edit/?id={number}", form).status_code == 403
+    assert "topping up" in panel_anywhere_admin.get(f"/admin/budgets/delete/?id={number}").text
+    assert panel_anywhere_admin.post("/admin/budgets/delete/", {"id": number}).status_code == 403
+    assert row_of(app, Budget, number).limit_amount == 10_000
+    details = panel_anywhere_admin.get(f"/admin/users/details/?id={user}").text
+    assert f"/admin/ledger/?budget={number}" in details
+
+
+def test_budgets_and_limits_of_a_deleted_model_go_with_it(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    provider = add_provider(app)
+    models = [add_model(app, [provider], name) for name in ("fast", "slow")]
+    found = add_model(app, [provider], "found", managed_by="discovery")
+    for model in (*models, found):
+        add_budget(app, "model", model)
+        add_limit(app, "model", model)
+    panel_anywhere_admin.post("/admin/models/delete/", {"id": models[0]})
+    panel_anywhere_admin.post("/admin/providers/delete/", {"id": provider})
+    for table in (Budget, Limit):
+        assert [row.scope_id for row in rows_of(app, table)] == [models[1]]

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from models import AuditEntry, LedgerEntry, UsageRecord
 from routes.admin.logs import harmless
 from services import reports
-from tests.admin.conftest import Browser, add_calls, add_key, add_user, row_of, rows_of
+from tests.admin.conftest import Browser, add_calls, add_key, add_team, add_user, row_of, rows_of
 
 OLDER = re.compile(r'href="([^"]*before=[^"]*)"')
 NEWER = re.compile(r'href="([^"]*after=[^"]*)"')
@@ -293,3 +293,24 @@ def test_logs_are_only_read(panel_admin: Browser, view: str, rule: str) -> None:
     assert panel_admin.post(f"/admin/{view}/{rule}/", {"id": "1"}).status_code == 404
     assert panel_admin.get(f"/admin/{view}/{rule}/?id=1").status_code == 404
     assert row_of(panel_admin.app, UsageRecord, rows_of(panel_admin.app, UsageRecord)[0].id) is not None
+
+
+def test_a_call_shows_its_team_and_what_its_caller_sent_with_it(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    ana = add_user(app, "ana")
+    team = add_team(app, "research", (ana,))
+    add_calls(app, 2, user_id=ana, team_id=team, custom_id="order-17", client_metadata='{"tenant": "acme"}')
+    add_calls(app, 3, user_id=ana)
+    page = panel_anywhere_admin.get("/admin/usage/").text
+    assert page.count("order-17</code>") == page.count(">research</a>") == 2
+    for query in ("team=research", f"team=%23{team}", "custom_id=order-17"):
+        assert len(shown(panel_anywhere_admin.get(f"/admin/usage/?{query}").text)) == 2, query
+    assert shown(panel_anywhere_admin.get("/admin/usage/?team=nobodys").text) == []
+    first = shown(panel_anywhere_admin.get("/admin/usage/?custom_id=order-17").text)[0]
+    details = panel_anywhere_admin.get(f"/admin/usage/details/?id={first}").text
+    for text in ("research", "order-17", "{&#34;tenant&#34;: &#34;acme&#34;}"):
+        assert text in details, text
+    rows = list(csv.DictReader(io.StringIO(panel_anywhere_admin.get("/admin/usage/export.csv").text)))
+    assert [row["team"] for row in rows].count("research") == 2
+    assert {row["custom_id"] for row in rows} == {"order-17", ""}
+    assert {row["client_metadata"] for row in rows} == {'{"tenant": "acme"}', ""}

@@ -8,7 +8,17 @@ from flask import Flask
 
 from routes.admin.overview import chart_of, nice_top
 from services import reports
-from tests.admin.conftest import Browser, add_calls, add_provider
+from tests.admin.conftest import (
+    Browser,
+    add_budget,
+    add_calls,
+    add_key,
+    add_model,
+    add_provider,
+    add_team,
+    add_user,
+    spend,
+)
 from utils import clock
 
 
@@ -83,3 +93,32 @@ def test_bars_stay_within_the_chart() -> None:
 def test_a_provider_in_trouble_is_on_the_first_page(panel_admin: Browser) -> None:
     add_provider(panel_admin.app, discovery_error="no connection to `acme`: no answer")
     assert "no connection to `acme`" in panel_admin.get("/admin/").text
+
+
+def test_budgets_past_their_share_to_warn_at_are_on_the_first_page(panel_anywhere: Flask) -> None:
+    user = add_user(panel_anywhere, "ana")
+    owners = {
+        "user": user,
+        "key": add_key(panel_anywhere, user, "laptop"),
+        "team": add_team(panel_anywhere, "research"),
+        "model": add_model(panel_anywhere, [add_provider(panel_anywhere)], "fast"),
+    }
+    budgets = [add_budget(panel_anywhere, scope, number, 1000, unit="tokens") for scope, number in owners.items()]
+    for budget, spent in zip(budgets, (800, 799, 1200, 950), strict=True):
+        spend(panel_anywhere, budget, spent)
+    never = add_budget(panel_anywhere, "user", user, 1000, period="day", warn_percent=None)
+    late = add_budget(panel_anywhere, "user", user, 1000, period="week", warn_percent=99)
+    spend(panel_anywhere, never, 999, period="day")
+    spend(panel_anywhere, late, 980, period="week")
+    over = add_budget(panel_anywhere, "key", owners["key"], 1000, unit="tokens", period="hour")
+    spend(panel_anywhere, over, 2000, start=0)  # in another period
+    add_budget(panel_anywhere, "team", owners["team"], 0, period="day")
+    page = Browser(panel_anywhere, "admin").get("/admin/").text
+    card = page.split("Budgets near their end")[1].split("Providers")[0]
+    assert re.findall(r"details/\?id=\d+\">([^<]+)</a>", card) == ["research", "fast", "ana"]
+    assert "1,200 tokens" in card
+
+
+def test_without_such_budgets_the_first_page_says_so(panel_admin: Browser) -> None:
+    add_budget(panel_admin.app, "user", 1)
+    assert "None is past its share to warn at." in panel_admin.get("/admin/").text

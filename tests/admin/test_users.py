@@ -1,15 +1,28 @@
 """The pages about users: making, changing, deleting, and what nobody may do to themselves."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Budget, User, WebSession
+from models import ApiKey, AuditEntry, Budget, Limit, RetiredSecret, User, WebSession
 from services import ledger
-from tests.admin.conftest import Browser, add_budget, add_calls, add_key, add_user, columns_of, row_of, rows_of, user_of
+from tests.admin.conftest import (
+    Browser,
+    add_budget,
+    add_calls,
+    add_key,
+    add_limit,
+    add_team,
+    add_user,
+    columns_of,
+    row_of,
+    rows_of,
+    user_of,
+)
 from tests.conftest import PASSWORD
 from tests.helpers import assert_books_agree
 
@@ -192,3 +205,85 @@ def test_books_agree_after_all_that(panel_admin: Browser) -> None:
     panel_admin.post("/admin/users/delete/", {"id": number})
     assert_books_agree(panel_admin.gateway.engine)
     assert ledger.verify(panel_admin.gateway.engine).differences == ()
+
+
+def test_a_user_with_everything(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    team = add_team(app, "research")
+    rules = {"scope": "some", "allowed_models": ["echo"], "allowed_paths": "POST /v1/chat/completions", "ttl": "30d"}
+    answer = make(panel_anywhere_admin, password_mode="none", team=str(team), tags="pilot, eu", **rules)
+    assert answer.status_code == 200
+    made = user_of(app, "ana")
+    assert made is not None
+    assert (made.team_id, made.tags, made.allowed_models) == (team, ["pilot", "eu"], ["echo"])
+    assert made.allowed_paths == [{"path": "/v1/chat/completions", "method": "POST"}]
+    assert made.ttl == "30d"
+    assert made.expires_at is not None
+    assert abs(made.expires_at - made.created_at - timedelta(days=30)) < timedelta(seconds=5)
+    page = panel_anywhere_admin.get(f"/admin/users/details/?id={made.id}").text
+    for text in ("research", "pilot", "echo", "POST /v1/chat/completions", "30d"):
+        assert text in page, text
+    entry = [row for row in rows_of(app, AuditEntry) if row.action == "user_create"][-1]
+    assert entry.details["after"]["team_id"] == team
+
+
+def test_what_a_user_may_do_changes_and_can_be_taken_away(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    number = add_user(app, "ana", team_id=add_team(app, "research"), tags=["a"], allowed_models=["echo"], ttl="2d")
+    page = panel_anywhere_admin.get(f"/admin/users/edit/?id={number}").text
+    for text in ('value="a"', 'value="2d"', "selected"):
+        assert text in page, text
+    form = {"role": "user", "is_active": "y", "team": "", "scope": "all", "tags": "", "ttl": "", "expires_at": ""}
+    assert panel_anywhere_admin.post(f"/admin/users/edit/?id={number}", form).status_code == 303
+    row = row_of(app, User, number)
+    assert (row.team_id, row.tags, row.allowed_models, row.ttl, row.expires_at) == (None,) * 5
+    for bad in (
+        {"team": "999"},
+        {"team": "x"},
+        {"allowed_paths": "nowhere"},
+        {"ttl": "2d", "expires_at": "2999-01-01T00:00"},
+    ):
+        assert panel_anywhere_admin.post(f"/admin/users/edit/?id={number}", {**form, **bad}).status_code == 422, bad
+
+
+def test_whoever_uses_a_disabled_user_s_key_reads_why(panel_anywhere_admin: Browser) -> None:
+    app, here = panel_anywhere_admin.app, panel_anywhere_admin.gateway
+    number = add_user(app, "ana")
+    with Session(here.engine) as session, session.begin():
+        secret = here.keys.issue(session, number, "prod").secret
+    form = {"role": "user", "scope": "all", "disabled_reason": "left the company"}
+    assert panel_anywhere_admin.post(f"/admin/users/edit/?id={number}", form).status_code == 303
+    answer = app.test_client().get("/v1/models", headers={"Authorization": f"Bearer {secret}"})
+    assert (answer.status_code, "left the company" in answer.get_data(as_text=True)) == (401, True)
+    assert "left the company" in panel_anywhere_admin.get(f"/admin/users/details/?id={number}").text
+    panel_anywhere_admin.post(f"/admin/users/edit/?id={number}", {**form, "is_active": "y"})
+    assert row_of(app, User, number).disabled_reason is None
+
+
+def test_the_list_narrows_by_team_tag_and_state(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    ana = add_user(app, "ana", tags=["pilot"])
+    add_team(app, "research", (ana,))
+    add_user(app, "bo", expires_at=datetime.now(UTC) - timedelta(days=1))
+    add_user(app, "eva", is_active=False)
+
+    def names(query: str) -> set[str]:
+        page = panel_anywhere_admin.get(f"/admin/users/?{query}").text
+        return {name for name in ("ana", "bo", "eva") if f">{name}</a>" in page}
+
+    assert names("team=research") == names("tag=pilot") == names("state=active") == {"ana"}
+    assert (names("state=expired"), names("state=disabled")) == ({"bo"}, {"eva"})
+
+
+def test_the_limits_of_a_deleted_user_and_its_keys_go_with_it(panel_anywhere_admin: Browser) -> None:
+    app, here = panel_anywhere_admin.app, panel_anywhere_admin.gateway
+    number = add_user(app, "ana")
+    key = add_key(app, number)
+    with Session(here.engine) as session, session.begin():
+        here.keys.rotate(session, session.get_one(ApiKey, key), timedelta(days=1))
+    for scope, of in (("user", number), ("key", key), ("user", 1)):
+        add_limit(app, scope, of)
+    assert panel_anywhere_admin.post("/admin/users/delete/", {"id": number}).status_code == 303
+    assert [(row.scope, row.scope_id) for row in rows_of(app, Limit)] == [("user", 1)]
+    with Session(here.engine) as session:
+        assert session.scalars(select(RetiredSecret)).all() == []
