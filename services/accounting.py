@@ -32,11 +32,11 @@ class Accounting:
         self, books: Books, spool: Spool, *, hold_s: float, remote: "Remote | None" = None, leases: Leases | None = None
     ) -> None:
         self._books, self._spool, self._hold_s, self._leases = books, spool, hold_s, leases
-        self._counters = Counters(books, remote, hold_s)
+        self.counters = Counters(books, remote, hold_s)
         self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
         self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
         self._is_lossy = False  # a settlement is nowhere but in memory
-        self.admission = Admission(books, self._counters, self._hold)
+        self.admission = Admission(books, self.counters, self._hold)
 
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may use, or refuse it: see Admission.reserve."""
@@ -55,7 +55,7 @@ class Accounting:
         else:
             if not is_leased:
                 self._spool.forget(settlement.request_id)
-        self._counters.settle(settlement)
+        self.counters.settle(settlement)
 
     def replay(self) -> int:
         """Bring to the database what only the spool has; returns how many settlements are left."""
@@ -126,7 +126,7 @@ class Accounting:
     def _hold(self, call: Call, takes: tuple[Take, ...], counts: tuple[Count, ...], bound: Bound) -> Held:
         if self._is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
-        return self._counters.hold(call, counts, lambda: self._store(call, takes, bound))
+        return self.counters.hold(call, counts, lambda: self._store(call, takes, bound))
 
     def _store(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> Held:
         try:
@@ -164,7 +164,7 @@ class Accounting:
         except BooksRefused:
             log.exception("settlement refused, trying without its texts request_id=%s", settlement.request_id)
             self._books.settle(without_texts(settlement))
-        self._counters.settle(settlement)
+        self.counters.settle(settlement)
 
     def _sweep_owner(self, owner: str) -> int:
         swept = 0
@@ -205,5 +205,5 @@ class Accounting:
                 raise
             log.error("hold refused request_id=%s reason=%s", hold.request_id, exc)  # noqa: TRY400 - it says why
             return None
-        self._counters.settle(settlement)
+        self.counters.settle(settlement)
         return is_news

@@ -58,20 +58,21 @@ class Counters:
         Raises:
             HoldRefused: a limit has no room; or whatever `store` raises.
         """
-        call.counts, call.remote_counts = counts, ()
-        if self._remote is None or not counts:
+
+        def noted(here: tuple[Count, ...], there: tuple[Count, ...]) -> Held:
+            call.counts, call.remote_counts = here, there
             return store()
-        try:
-            taken = self._remote.take(call.id, counts, self._hold_s)
-        except RemoteAway:
-            return store()
-        call.counts, call.remote_counts = self._doubtful(counts, taken.since_s), counts
-        try:
-            held = store()
-        except BaseException:
-            self._remote.release(call.id, counts)
-            raise
-        return replace(held, counters=_fuller(counts, taken.counters, held.counters))
+
+        return self._take(call.id, counts, noted)
+
+    def count(self, request_id: str, counts: tuple[Count, ...]) -> Held:
+        """Count a request that costs nothing and is not held, or do nothing.
+
+        Raises:
+            HoldRefused: a limit has no room.
+            BooksUnavailable: the database would have to count, and does not answer.
+        """
+        return self._take(request_id, counts, lambda here, _there: self._books.count(here) if here else Held())
 
     def count(self, request_id: str, counts: tuple[Count, ...]) -> Mapping[str, tuple[int, int]]:
         """Count a request that is no call, or do nothing; returns what Held.counters has.
@@ -116,6 +117,23 @@ class Counters:
         """Correct what is counted elsewhere than in the database, once, however often this is called. Never raises."""
         if self._remote is not None:
             self._remote.settle(settlement.request_id, settlement.recounts)
+
+    def _take(
+        self, request_id: str, counts: tuple[Count, ...], store: Callable[[tuple[Count, ...], tuple[Count, ...]], Held]
+    ) -> Held:
+        """Count; `store` is told what is left for the database to count, and what is counted elsewhere."""
+        if self._remote is None or not counts:
+            return store(counts, ())
+        try:
+            taken = self._remote.take(request_id, counts, self._hold_s)
+        except RemoteAway:
+            return store(counts, ())
+        try:
+            held = store(self._doubtful(counts, taken.since_s), counts)
+        except BaseException:
+            self._remote.release(request_id, counts)
+            raise
+        return replace(held, counters=_fuller(counts, taken.counters, held.counters))
 
     def _stored(self, counts: Sequence[Count]) -> list[WindowState]:
         return [self._window(count) for count in counts]

@@ -10,10 +10,10 @@ from models import ApiKey, Budget, BudgetWindow, User
 from services import ceilings, lives, pages, providersettings
 from services.audit import moment
 from services.ceilings import Ceilings
+from services.keys import USED_UP
 from utils import clock
 
 EXPIRED: Final = "The key has expired"
-EXHAUSTED: Final = "The key has reached its cost limit"
 
 
 def shown(session: Session, rows: Sequence[ApiKey]) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def _view(row: ApiKey, limits: Ceilings, spent: Mapping[int, int], settings: Map
     elif lives.has_ended(row):
         is_revoked, reason = True, EXPIRED
     elif total is not None and spent.get(total.id, 0) >= total.limit_amount:
-        is_revoked, reason = True, EXHAUSTED
+        is_revoked, reason = True, USED_UP
     else:
         is_revoked, reason = False, ""
     return {

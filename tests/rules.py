@@ -160,7 +160,7 @@ def environment(root: Path) -> list[str]:
 
 
 def sockets(root: Path) -> list[str]:
-    """One module opens sockets; one other uses `requests`, on those."""
+    """One module opens sockets; one other uses `requests`, on those; one speaks to Valkey or Redis."""
     found = []
     for path, tree in _modules(root):
         found += [
@@ -168,6 +168,7 @@ def sockets(root: Path) -> list[str]:
             for entry in _imports(tree)
             if (_under(entry.module, CLIENTS) and path != "services/fetch.py")
             or (_under(entry.module, ("socket", "ssl", "httptools")) and path not in SOCKETS)
+            or (_under(entry.module, ("redis",)) and path != "services/remote.py")
         ]
         if path != "services/transport.py":
             found += [

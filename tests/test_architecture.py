@@ -73,6 +73,7 @@ VIOLATIONS = [
     pytest.param(rules.sockets, "services/discovery.py", "import requests", "requests", id="requests"),
     pytest.param(rules.sockets, "services/keys.py", "from http.client import HTTPConnection", "http.client", id="http"),
     pytest.param(rules.sockets, "services/stream.py", "import socket", "socket", id="socket"),
+    pytest.param(rules.sockets, "services/keys.py", "from redis import Redis", "redis", id="redis"),
     pytest.param(
         rules.sockets,
         "services/exchange.py",

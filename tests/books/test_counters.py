@@ -178,6 +178,18 @@ def test_a_refusal_and_an_explanation_read_where_the_call_was_counted(gateway, a
     assert counted(remote, limits) == [3], "to explain is not to count"
 
 
+def test_a_request_that_is_not_held_is_counted_in_the_same_places(gateway, accounting, remote, valkey, monkeypatch):
+    count = counting.count(ALL[0], 1, remotes.clock.now_s())
+    assert accounting.counters.count("req_1", (count,)).counters == {"r": (1, 0)}
+    assert (counted(remote)[0], counted(gateway.books)[0]) == (1, 1), "its memory is young"
+    valkey.client.set("{tollhouse-tests}:since", 1)
+    assert accounting.counters.count("req_2", (count,)).counters == {"r": (2, 0)}
+    monkeypatch.setattr(remote, "_retry_at_s", float("inf"))
+    assert accounting.counters.count("req_3", (count,)).counters == {"r": (2, 0)}
+    assert counted(gateway.books)[0] == 2
+    assert accounting.counters.count("req_4", ()).counters == {}
+
+
 LOSSES = {
     "it was frozen and remembers": lambda server: (server.freeze, server.thaw),
     "it was killed and is empty": lambda server: (server.kill, server.start),

@@ -147,7 +147,7 @@ def test_reaching_the_cost_limit_revokes_until_it_is_raised(app, upstream):
     spent = rows(app.extensions["gateway"].engine)[-1].cost_nanousd
     assert spent > 0
     shown = change(app, made["keyId"], costLimitInUsd=f"{spent / 10**9:.9f}")
-    assert (shown["revoked"], shown["revokedReason"]) == (True, "The key has reached its cost limit")
+    assert (shown["revoked"], shown["revokedReason"]) == (True, "The total cost limit has been reached")
     assert found(app, revoked=True) == {made["keyId"]}
     assert found(app, revoked=False) == {other["keyId"]}
     assert call(app, made["key"], "fast").status_code == 402
