@@ -124,7 +124,8 @@ class Accounting:
         self._books.add_tokens(user_id, tokens, actor=actor, reason=reason)
 
     def _hold(self, call: Call, takes: tuple[Take, ...], counts: tuple[Count, ...], bound: Bound) -> Held:
-        if self._is_lossy or len(self._pending) >= PENDING_MAX:
+        is_lossy = self._is_lossy or (self._leases is not None and self._leases.is_lossy)
+        if is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
         return self.counters.hold(call, counts, lambda: self._store(call, takes, bound))
 
@@ -171,9 +172,10 @@ class Accounting:
         with self._spool.adopt(owner) as notes:
             if notes is None:
                 return 0
+            refused: list[str] = []
             if self._leases is not None:
-                swept += self._leases.recover(owner, notes)
-            refused = [request_id for request_id, record in notes.settlements.items() if not self._is_booked(record)]
+                swept, refused = self._leases.recover(owner, notes)
+            refused += [request_id for request_id, record in notes.settlements.items() if not self._is_booked(record)]
             while holds := self._books.owned_by(owner):
                 booked = [self._recover(hold, notes) for hold in holds]
                 swept += sum(map(bool, booked))

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from services.books.base import Books, BooksRefused, Held, HoldRefused, HoldRow, is_away
 from services.books.leases import Batch, Ended, LeaseBooks, Wanted, Window, budget_window, used_by
@@ -23,7 +23,7 @@ from services.settlement import count_record, recovered, settlement_from, take_r
 from services.shares import Parts, Shares
 from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Count, Settlement, Take
-from utils import clock, jsonx
+from utils import clock, jsonx, native
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Leases:
         self._refused: list[Settlement] = []
         self._is_away = False  # the database did not take the last batch
         self._is_ending = False
+        self.is_lossy = False  # calls that ended are nowhere but in memory
 
     def reserve(self, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count] = ()) -> Held:
         """As Books.reserve; what is hot of it is taken from leases.
@@ -79,11 +80,7 @@ class Leases:
             return self._books.reserve(hold, takes, counts)
 
     def settle(self, settlement: Settlement) -> bool:
-        """Have a call booked that leases admitted, within FLUSH_S; False = it is none.
-
-        Raises:
-            BooksUnavailable: neither file nor database took it; it is in memory.
-        """
+        """Have a call booked that leases admitted, within FLUSH_S; False = it is none."""
         call = self._open.get(settlement.request_id)
         if call is None:
             return False
@@ -94,16 +91,16 @@ class Leases:
             is_noted = False
         used = used_by(call.hold, settlement)
         with self._shares.guard:
-            del self._open[settlement.request_id]
+            if self._open.pop(settlement.request_id, None) is None:
+                return True
             self._young.pop(settlement.request_id, None)
             call.settlement = settlement
             if not call.is_moving:
                 call.parts = self._shares.keep_used(call.parts, used)
             self._ended.append(call)
             self._waiting.update(call.windows)
-        if not is_noted:
-            self.flush()
-        elif len(self._ended) >= FLUSH_CALLS:
+            self.is_lossy = self.is_lossy or not is_noted
+        if self.is_lossy or len(self._ended) >= FLUSH_CALLS:
             self._wake.set()
         return True
 
@@ -152,25 +149,27 @@ class Leases:
         refused, self._refused = self._refused, []
         return refused
 
-    def recover(self, owner: str, notes: Notes) -> int:
-        """Book what a dead worker's leases had admitted, then give them back; returns how many calls were booked.
+    def recover(self, owner: str, notes: Notes) -> tuple[int, list[str]]:
+        """Book what a dead worker's leases had admitted, then give them back.
+
+        Returns how many calls were booked, and the ids of those that cannot be; then the leases stay.
 
         Raises:
             BooksUnavailable: try again later.
-            BooksRefused: something of it cannot be booked; all else is, and the leases stay.
         """
-        ended = [_ended(HoldRow(**record), notes) for record in notes.holds.values()]
-        booked, refused = 0, []
+        found = {request_id: _ended(record, notes) for request_id, record in notes.holds.items()}
+        refused = [request_id for request_id, one in found.items() if one is None]
+        ended = [one for one in found.values() if one is not None]
+        booked = 0
         for start in range(0, len(ended), FLUSH_CALLS):
             batch = ended[start : start + FLUSH_CALLS]
             try:
                 booked += self._lease_books.book(owner, Batch(batch))[0]
             except BooksRefused:
-                refused += [one.settlement.request_id for one in batch if not self._is_booked(owner, one)]
-        if refused:
-            raise BooksRefused(f"{', '.join(refused)} cannot be booked")
-        self._lease_books.release(owner)
-        return booked
+                refused += [one.hold.request_id for one in batch if not self._is_booked(owner, one)]
+        if not refused:
+            self._lease_books.release(owner)
+        return booked, refused
 
     def sweep(self) -> None:
         """Give back the leases of workers elsewhere whose time is over.
@@ -213,6 +212,7 @@ class Leases:
 
     def _admit(self, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count], parts: Parts) -> Held:
         """Note the call, and have the books take what is not leased of it."""
+        native.give_way()  # without a word to the database nothing else would do so
         try:
             self._spool.hold(hold.request_id, hold)
         except SpoolUnavailable:
@@ -246,14 +246,16 @@ class Leases:
         return True
 
     def _flush(self) -> None:
+        """Store what has ended by now; what ends meanwhile is for the next time."""
+        left, since_s = len(self._ended), clock.monotonic_s() - (0 if self._stopped.is_set() else FLUSH_S)
         while True:
-            since_s = clock.monotonic_s() - (0 if self._stopped.is_set() else FLUSH_S)
             with self._shares.guard:
-                ended = list(islice(self._ended, FLUSH_CALLS))
+                ended = list(islice(self._ended, min(left, FLUSH_CALLS)))
                 opened = [call for call in islice(self._young.values(), FLUSH_CALLS) if call.since_s <= since_s]
                 is_stale = self._shares.retire(is_ending=self._is_ending)
             if not (ended or opened or is_stale):
                 return
+            left -= len(ended)
             self._store(ended, opened)
 
     def _store(self, ended: Sequence[Admitted], opened: Sequence[Admitted]) -> None:
@@ -271,6 +273,8 @@ class Leases:
                 for call in opened:
                     call.is_moving = False
             if is_away(exc):
+                if not self._is_away:
+                    log.warning("calls wait to be booked: %s", exc)
                 self._is_away = True
                 self._spool.sync()
                 raise
@@ -279,6 +283,7 @@ class Leases:
         self._drop(len(ended))
         with self._shares.guard:
             self._is_away = False
+            self.is_lossy = self.is_lossy and bool(self._ended)
             self._shares.stored((call.parts for call in (*ended, *opened)), shares)
             for call in (*ended, *opened):
                 call.parts = {}
@@ -306,7 +311,10 @@ class Leases:
         """The first of the ended calls need not wait any longer."""
         with self._shares.guard:
             for _ in range(count):
-                self._waiting.subtract(self._ended.popleft().windows)
+                for window in self._ended.popleft().windows:
+                    self._waiting[window] -= 1
+                    if not self._waiting[window]:
+                        del self._waiting[window]
 
     def _start(self) -> None:
         """Once in each process that leases anything."""
@@ -315,13 +323,16 @@ class Leases:
             threading.Thread(target=self._run, name="leases", daemon=True).start()
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while True:
             self._wake.wait(FLUSH_S)
             self._wake.clear()
+            if self._stopped.is_set():
+                return
             try:
                 self.tick()
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the next batch must be tried
-                log.warning("calls wait to be booked: %s: %s", type(exc).__name__, exc)
+            except Exception as exc:
+                if not is_away(exc):
+                    log.exception("calls wait to be booked")
 
 
 def _wanted(takes: Sequence[Take], counts: Sequence[Count]) -> dict[str, Wanted]:
@@ -336,10 +347,15 @@ def _wanted(takes: Sequence[Take], counts: Sequence[Count]) -> dict[str, Wanted]
     return found
 
 
-def _ended(hold: HoldRow, notes: Notes) -> Ended:
-    """How a call of a dead worker ended, as far as its notes say; a settlement is taken out of them."""
-    kept = notes.settlements.pop(hold.request_id, None)
-    return Ended(hold, settlement_from(kept) if kept is not None else recovered(hold, notes))
+def _ended(record: dict[str, Any], notes: Notes) -> Ended | None:
+    """How a call of a dead worker ended, by its notes, of which its settlement is taken out; None = unreadable."""
+    try:
+        hold = HoldRow(**record)
+        kept = notes.settlements.pop(hold.request_id, None)
+        return Ended(hold, settlement_from(kept) if kept is not None else recovered(hold, notes))
+    except Exception as exc:  # noqa: BLE001 - of another version, say; the others must not wait for it
+        log.error("a noted call is unreadable: %s: %s", type(exc).__name__, exc)  # noqa: TRY400 - it says why
+        return None
 
 
 def _json(records: Iterable[object]) -> str:

@@ -98,17 +98,17 @@ class Shares:
         now_s = clock.monotonic_s()
         if not self._leases:
             self._valid_s, self._renewed_s = now_s + LEASE_S, now_s
+        shares: Mapping[Window, Share | None] = dict.fromkeys(one.window for one in wanted)
         try:
             shares = self._books.lease(owner, wanted, for_ms=self._for_ms)
         except BooksUnavailable as exc:
             log.warning("nothing is leased: %s", exc)
-            shares = {}
         with self.guard:
             for one in wanted:
                 lease, share = self._leases.setdefault(one.window, Lease(one)), shares.get(one.window)
                 lease.used_s = now_s
                 if share is None or not share.amount:
-                    lease.cool_s = now_s + (RETRY_S if share is None else COOL_S)
+                    lease.cool_s = now_s + (COOL_S if one.window in shares else RETRY_S)
                     continue
                 lease.free, lease.total = lease.free + share.amount, lease.total + share.amount
                 lease.chunk, lease.share = share.amount, share
@@ -128,8 +128,8 @@ class Shares:
         """Of which leases more than half is used, a moment ago still."""
         now_s = clock.monotonic_s()
         with self.guard:
-            used = [lease for lease in self._leases.values() if lease.used_s > now_s - IDLE_S >= lease.cool_s - IDLE_S]
-        return [lease.wanted for lease in used if lease.free * 2 < lease.chunk]
+            used = [lease for lease in self._leases.values() if lease.used_s > now_s - IDLE_S]
+            return [one.wanted for one in used if one.cool_s <= now_s and one.free * 2 < one.chunk]
 
     def cool(self, windows: Iterable[Window]) -> bool:
         """Have the books alone decide about these for a while; whether anything was free of them. With the guard."""

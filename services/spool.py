@@ -103,18 +103,13 @@ class Spool:
 
     def forget(self, request_id: str) -> None:
         """The database has all there is to know of this call."""
-        with self._guard:
-            self._lines.pop(request_id, None)
-            if self._size > self._compact_at and self._pid == os.getpid():
-                with suppress(OSError):
-                    self._compact()
+        self._forget([request_id])
 
     def forget_all(self, request_ids: Sequence[str]) -> None:
         """The database has these calls of a lease; said in the file too, for usage rows are not kept for ever."""
-        with suppress(SpoolUnavailable):  # then they are found booked
+        with suppress(SpoolUnavailable):  # then a sweeper finds them booked
             self._append("booked", "", request_ids)
-        for request_id in ("", *request_ids):
-            self.forget(request_id)
+        self._forget(["", *request_ids])
 
     def leave(self) -> None:
         """Leases stay behind: the file stays too, so that a sweeper finds their owner."""
@@ -163,6 +158,14 @@ class Spool:
                 (self._folder / f"{self._owner}.lock").unlink(missing_ok=True)
             os.close(self._life)
             self._pid = 0
+
+    def _forget(self, request_ids: Sequence[str]) -> None:
+        with self._guard:
+            for request_id in request_ids:
+                self._lines.pop(request_id, None)
+            if self._size > self._compact_at and self._pid == os.getpid():
+                with suppress(OSError):
+                    self._compact()
 
     def _append(self, kind: str, request_id: str, value: Any, *, sync: bool = False) -> None:
         line = jsonx.dumps([kind, request_id, value]) + b"\n"
