@@ -98,7 +98,7 @@ class Admission:
         if not counts:
             return ()
         try:
-            counters = self._counters.count(ids.request_id(), counts)
+            counters = self._counters.count(ids.request_id(), counts).counters
         except HoldRefused:
             state = self.look((), counts)
             raise counting.refusal(caller, *counting.longest(state.full or state.limits, now_s), now_s) from None

@@ -74,26 +74,6 @@ class Counters:
         """
         return self._take(request_id, counts, lambda here, _there: self._books.count(here) if here else Held())
 
-    def count(self, request_id: str, counts: tuple[Count, ...]) -> Mapping[str, tuple[int, int]]:
-        """Count a request that is no call, or do nothing; returns what Held.counters has.
-
-        Raises:
-            HoldRefused: a limit has no room.
-            BooksUnavailable: the database does not answer.
-        """
-        if self._remote is None:
-            return self._books.count(counts).counters
-        try:
-            taken = self._remote.take(request_id, counts, self._hold_s)
-        except RemoteAway:
-            return self._books.count(counts).counters
-        try:
-            stored = self._books.count(doubtful).counters if (doubtful := self._doubtful(counts, taken.since_s)) else {}
-        except BaseException:
-            self._remote.release(request_id, counts)
-            raise
-        return _fuller(counts, taken.counters, stored)
-
     def windows(self, counts: Sequence[Count]) -> list[WindowState]:
         """The counters of these limits, in their order, where the next call would be counted.
 
