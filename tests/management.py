@@ -12,6 +12,7 @@ from models import ApiKey, AuditEntry, Budget, Limit
 KEYS = "/api/key-management/keys"
 SEARCH = "/api/v2/key-management/keys"
 USERS = "/api/users"
+SETTINGS = "/api/provider-settings"
 SECRET = "my-secret-key-of-tests"
 
 

@@ -92,6 +92,7 @@ def test_it_says_what_the_call_then_meets(fast, is_stream):
         "spent": 0,
         "held": 0,
         "needed": explain(fast, body)["decision"]["details"]["needed"],
+        "least": explain(fast, body)["decision"]["details"]["least"],
         "resets_at": None,
     }
     assert_books_agree(gateway(fast).engine)

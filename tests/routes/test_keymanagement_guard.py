@@ -5,7 +5,7 @@ import pytest
 from services import throttle
 from tests.conftest import PASSWORD
 from tests.helpers import AUTH
-from tests.management import KEYS, SEARCH, USERS, ask, audited, make, refused
+from tests.management import KEYS, SEARCH, SETTINGS, USERS, ask, audited, make, refused
 from utils import clock
 
 ADMIN_PASS = "the-pass-of-the-programs"
@@ -26,6 +26,10 @@ PATHS = [
     ("GET", f"{USERS}/1"),
     ("PATCH", f"{USERS}/1"),
     ("DELETE", f"{USERS}/1"),
+    ("GET", SETTINGS),
+    ("PUT", SETTINGS),
+    ("POST", SETTINGS),
+    ("PATCH", f"{SETTINGS}/x"),
 ]
 ELSEWHERE = {"REMOTE_ADDR": "198.51.100.7"}
 STRICT = {"HOST": "127.0.0.1", "PORT": "8000", "LOG_LEVEL": "INFO", "RATE_LIMIT_PER_MINUTE": "100"}
@@ -61,7 +65,7 @@ def test_every_route_is_in_the_table_above(guarded):
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     paths = {(method, path.partition("?")[0]) for method, path in PATHS}
-    shown = {(m, r.replace("<key_id>", "x").replace("<user_id>", "1")) for m, r in rules}
+    shown = {(m, r.replace("<key_id>", "x").replace("<user_id>", "1").replace("<uuid>", "x")) for m, r in rules}
     assert shown == paths | {("PATCH", f"{KEYS}/"), ("DELETE", f"{KEYS}/")}
 
 
