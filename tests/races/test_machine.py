@@ -318,7 +318,7 @@ def test_the_books_do_what_a_plain_model_does(gateway, monkeypatch):
     monkeypatch.setattr(clock, "now_s", lambda: float(Here.now))
     monkeypatch.setattr(clock, "now_ms", lambda: Here.now * 1000)
     options = settings(
-        max_examples=max(1, STEPS // EACH),
+        max_examples=20 if SOAK else STEPS // EACH,
         stateful_step_count=EACH,
         deadline=None,
         derandomize=not SOAK,
