@@ -1,6 +1,8 @@
 """Who did what, when, from where. Values of secrets never come here; the table takes no update and no delete."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Engine
@@ -43,6 +45,19 @@ def note(
             user_agent=actor.user_agent and actor.user_agent[:255],
         )
     )
+
+
+def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, Any]:
+    """What changed, as details of an entry; without a `before` the thing is new."""
+    if before is None:
+        return {"after": dict(after)}
+    changed = [name for name in after if before.get(name) != after[name]]
+    return {"before": {name: before.get(name) for name in changed}, "after": {name: after[name] for name in changed}}
+
+
+def moment(value: datetime | None) -> str | None:
+    """A moment as details have it."""
+    return None if value is None else value.isoformat(timespec="seconds")
 
 
 class Audit:

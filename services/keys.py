@@ -120,6 +120,8 @@ class Keys:
     def rotate(self, session: Session, row: ApiKey, grace: timedelta, secret: str | None = None) -> IssuedKey:
         """Give a key a new secret; the one before goes on opening it for as long as `grace`.
 
+        Without grace, those before it stop as well.
+
         Raises:
             InvalidRequest: it got one at the same moment, which nobody would know if this one took its place.
         """
@@ -134,6 +136,8 @@ class Keys:
             raise InvalidRequest("The key was rotated at the same moment. Please look again.")
         if grace:
             session.add(RetiredSecret(digest=former, key_id=row.id, expires_at=datetime.now(UTC) + grace))
+        else:
+            session.execute(delete(RetiredSecret).where(RetiredSecret.key_id == row.id))
         session.flush()
         session.refresh(row)
         return IssuedKey(row.id, secret, row.hint)

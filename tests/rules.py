@@ -49,7 +49,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
     "services/books/",
     *(
         f"services/{name}.py"
-        for name in ("accounts", "audit", "bootstrap", "budgets", "catalog", "configapply", "owners")
+        for name in ("accounts", "audit", "bootstrap", "budgets", "catalog", "configapply", "owners", "removal")
     ),
     *(f"services/{name}.py" for name in ("discovery", "keys", "ledger", "limits", "migrating", "reports", "throttle")),
 )

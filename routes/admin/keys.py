@@ -14,9 +14,10 @@ from routes.admin import access, keyforms, owned
 from routes.admin.guard import actor, expose, go
 from routes.admin.keyforms import KeyForm, NewKey
 from routes.admin.secrets import MARK_CHARS, SecretPages, retired_of
-from routes.admin.tables import Choice, moment
+from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import budgets, limits, reports
+from services.audit import moment
 from services.errors import InvalidRequest
 from utils.extensions import db, gateway
 

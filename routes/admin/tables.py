@@ -8,7 +8,6 @@ answered with the page and a reason, never with a silent redirect.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -237,7 +236,7 @@ class Table(SecureModelView):
     def store(self, action: str, row: Any, before: Mapping[str, Any] | None, **secrets: str) -> None:
         """Commit the change of a row, with its audit entry; of secrets it says what happened to them."""
         db.session.flush()
-        details = differences(before, self.describe(row)) | secrets
+        details = audit.differences(before, self.describe(row)) | secrets
         if before is None or details["after"] or secrets:
             audit.note(db.session(), actor(), action, self.resource, row.id, details)
         db.session.commit()
@@ -280,16 +279,3 @@ class Log(Table):
         if walk.key.type.python_type is not int:
             return given or None
         return int(given) if given.isascii() and given.isdigit() and int(given) <= MAX_ID else None
-
-
-def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, Any]:
-    """What changed, for the audit log."""
-    if before is None:
-        return {"after": dict(after)}
-    changed = [name for name in after if before.get(name) != after[name]]
-    return {"before": {name: before.get(name) for name in changed}, "after": {name: after[name] for name in changed}}
-
-
-def moment(value: datetime | None) -> str | None:
-    """A moment for the audit log."""
-    return None if value is None else value.isoformat(timespec="seconds")

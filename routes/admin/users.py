@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TypeVar
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, true, update
+from sqlalchemy import ColumnElement, and_, func, select, true, update
 from sqlalchemy.orm import Session, joinedload
 from wtforms import BooleanField, RadioField, SelectField
 from wtforms.validators import InputRequired, Length, Regexp, ValidationError
 
-from models import ApiKey, RetiredSecret, Team, User, WebSession
+from models import ApiKey, Team, User
 from routes.admin import access, owned
 from routes.admin.access import AccessForm, NewAccessForm
 from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
-from services import audit, owners, reports
+from services import audit, removal, reports
 from services.accounts import NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
 from utils import ids
@@ -239,14 +239,8 @@ class Users(Table):
         ]
 
     def delete(self, session: Session, row: User) -> None:
-        """The account with its keys, budgets and sessions; SQLite does not cascade by itself."""
-        keys = select(ApiKey.id).where(ApiKey.user_id == row.id)
-        owners.forget(session, "key", keys)
-        owners.forget(session, "user", [row.id])
-        session.execute(delete(RetiredSecret).where(RetiredSecret.key_id.in_(keys)))
-        session.execute(delete(WebSession).where(WebSession.user_id == row.id))
-        session.execute(delete(ApiKey).where(ApiKey.user_id == row.id))
-        session.execute(delete(User).where(User.id == row.id))
+        """The account with all that is its own."""
+        removal.user(session, row.id)
 
     def describe(self, row: User) -> dict[str, Any]:
         """See Table."""

@@ -1,0 +1,34 @@
+"""What goes with a key or a user that is deleted. SQLite does not cascade by itself.
+
+The books keep their rows: they know keys and users by number only, so a call that is under way settles as if
+nothing had happened, and what was used stays explained.
+"""
+
+from sqlalchemy import Select, delete, select
+from sqlalchemy.orm import Session
+
+from models import ApiKey, Budget, Limit, RetiredSecret, User, WebSession
+
+
+def user(session: Session, user_id: int) -> None:
+    """The user with its keys, sessions, budgets and limits, within the caller's transaction."""
+    _keys(session, select(ApiKey.id).where(ApiKey.user_id == user_id))
+    _ceilings(session, "user", select(User.id).where(User.id == user_id))
+    session.execute(delete(WebSession).where(WebSession.user_id == user_id))
+    session.execute(delete(User).where(User.id == user_id))
+
+
+def key(session: Session, key_id: int) -> None:
+    """The key with its retired secrets, budgets and limits, within the caller's transaction."""
+    _keys(session, select(ApiKey.id).where(ApiKey.id == key_id))
+
+
+def _keys(session: Session, ids: Select[tuple[int]]) -> None:
+    _ceilings(session, "key", ids)
+    session.execute(delete(RetiredSecret).where(RetiredSecret.key_id.in_(ids)))
+    session.execute(delete(ApiKey).where(ApiKey.id.in_(ids)))
+
+
+def _ceilings(session: Session, scope: str, ids: Select[tuple[int]]) -> None:
+    for table in (Budget, Limit):
+        session.execute(delete(table).where(table.scope == scope, table.scope_id.in_(ids)))
