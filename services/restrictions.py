@@ -1,19 +1,14 @@
 """What users and keys can be restricted to, as people write it: paths, networks, and for how long."""
 
 import ipaddress
-import re
 from datetime import timedelta
-from decimal import Decimal
 from typing import Final
 
+from services import durations
 from services.errors import InvalidRequest
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 LONGEST_PATH: Final = 255
-LONGEST_TTL: Final = timedelta(days=36_500)
-_SECONDS: Final = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
-_TTL: Final = re.compile(r"(?:\d{1,9}(?:\.\d{1,6})?[dhms])+", re.ASCII)
-_PART: Final = re.compile(r"([\d.]+)([dhms])", re.ASCII)
 
 
 def path_rule(text: str) -> dict[str, str]:
@@ -51,15 +46,15 @@ def network(text: str) -> str:
 
 
 def ttl(text: str) -> timedelta:
-    """How long: `2d`, `36h30m`, `1.5h`.
+    """How long something lives: `2d`, `36h30m`, `1.5h`.
 
     Raises:
-        InvalidRequest: not like that, nothing at all, or longer than a century.
+        InvalidRequest: not like that, nothing at all, or longer than durations.LONGEST.
     """
-    given = text.strip().lower()
-    if not _TTL.fullmatch(given):
-        raise InvalidRequest(f"`{text[:60]}` is not a time such as 30d or 36h30m.", param="ttl")
-    seconds = sum(Decimal(number) * _SECONDS[unit] for number, unit in _PART.findall(given))
-    if not 1 <= seconds <= LONGEST_TTL.total_seconds():
-        raise InvalidRequest(f"`{text[:60]}` is not between a second and a hundred years.", param="ttl")
-    return timedelta(milliseconds=int(seconds * 1000))
+    try:
+        found = durations.parse(text.strip())
+    except ValueError as exc:
+        raise InvalidRequest(f"{exc}.", param="ttl") from exc
+    if not found:
+        raise InvalidRequest("What lives for no time is dead.", param="ttl")
+    return found

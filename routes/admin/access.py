@@ -123,7 +123,9 @@ class AccessForm(ModelsForm):
         restrictions.path_rule,
         restrictions.show_path,
         problem=_("not a path such as POST /v1/chat/completions"),
-        description=_("One a line, such as POST /v1/chat/completions; without a method for all. Empty: every path."),
+        description=_(
+            "One a line; without a method for all of them, with /* at the end for everything below. Empty: every path."
+        ),
     )
     tags = TagsField(_("Tags"), description=_("Words to find it by, between commas."))
     expires_at = MomentField(_("Expires (UTC)"), description=_("Leave both empty for no end."))

@@ -16,7 +16,7 @@ from services import limits, restrictions
 _ = lazy_gettext
 
 GRACES: Final = {  # hours
-    "0": _("Not at all: it stops at once"),
+    "0": _("Not at all: every former secret stops at once"),
     "1": _("An hour"),
     "24": _("A day"),
     "168": _("A week"),

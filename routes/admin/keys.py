@@ -35,7 +35,7 @@ class Keys(SecretPages):
     can_delete = False
     delete_view = None  # type: ignore[assignment]
     icon, singular, resource = "key", "API key", "key"
-    column_list = ("name", "user", "state", "allowed_models", "budget", "last_used_at", "expires_at")
+    column_list = ("name", "user", "state", "allowed_models", "budget", "last_used_at")
     column_labels: ClassVar[dict[str, Any]] = {
         "name": _("Key"),
         "user": _("Owner"),
@@ -43,7 +43,6 @@ class Keys(SecretPages):
         "allowed_models": _("Models"),
         "budget": _("Budget"),
         "last_used_at": _("Last used"),
-        "expires_at": _("Expires"),
     }
     column_sortable_list: ClassVar[list[Any]] = []
     column_default_sort = ("id", True)

@@ -45,6 +45,8 @@ PRICES: Final = SimpleNamespace(names=LINES, lines=lines_of, of=price_of, per_un
 NANO_DIGITS: Final = 9
 CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
 TABLES: Final = {  # names and colours by value
+    "themes": signin.THEMES,
+    "languages": signin.LANGUAGES,
     "levels": LEVEL_NAMES,
     "level_tones": LEVEL_TONES,
     "user_states": USER_STATES,
@@ -84,8 +86,6 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         nonce=guard.nonce,
         person=guard.person,
         theme=signin.theme,
-        themes=signin.THEMES,
-        languages=signin.LANGUAGES,
         language=lambda: str(get_locale()),
         state_of=state_of,
         share=budgets.share,

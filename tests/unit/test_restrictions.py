@@ -59,7 +59,7 @@ def test_what_is_no_network_is_refused(text):
         ("2d", timedelta(days=2)),
         ("36h30m", timedelta(hours=36, minutes=30)),
         ("1.5h", timedelta(minutes=90)),
-        ("90S", timedelta(seconds=90)),
+        ("90s", timedelta(seconds=90)),
         ("1d1h1m1.25s", timedelta(days=1, hours=1, minutes=1, milliseconds=1250)),
         ("36500d", timedelta(days=36_500)),
     ],
@@ -69,7 +69,7 @@ def test_a_time_is_read(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2", "d", "2 d", "-1d", "0s", "0.5s", "36501d", "1w", "2d!", "٣d", "1e3s", "9" * 10 + "d", "1d " * 99]
+    "text", ["", "2", "d", "2 d", "-1d", "0s", "0", "36501d", "1w", "2d!", "٣d", "1e3s", "9" * 10 + "d", "1d " * 99]
 )
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(InvalidRequest) as caught:
