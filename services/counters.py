@@ -3,9 +3,11 @@
 Going over to the database and coming back admits at most one window more than the limit says, for this reason: in
 each of the two a window takes no more than the limit, and whatever Valkey or Redis may have forgotten stands in the
 database. It says since when its memory is whole, and while that moment lies within a window, or within the one before
-that still counts, calls are counted in both.
+that still counts, calls are counted in both. It is mostly less than that: a worker that goes over leaves out of the
+database's room what Valkey or Redis had counted when it last answered.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +21,9 @@ from utils import clock
 if TYPE_CHECKING:
     from services.remote import Remote
 
+Store = Callable[[tuple[Count, ...], tuple[Count, ...]], Held]  # what the database is to count, what counts elsewhere
+
+SEEN_MAX: Final = 10_000  # limits of which a worker knows what was counted elsewhere
 SKEW_S: Final = 60  # what the clocks of two machines may differ by
 
 
@@ -51,6 +56,7 @@ class Counters:
 
     def __init__(self, books: Books, remote: "Remote | None", hold_s: float) -> None:
         self._books, self._remote, self._hold_s = books, remote, hold_s
+        self._seen = _LastSeen()
 
     def hold(self, call: Call, counts: tuple[Count, ...], store: Callable[[], Held]) -> Held:
         """Count a call and store its hold, or do neither; `store` counts in the database what `call.counts` then has.
@@ -85,11 +91,13 @@ class Counters:
         try:
             seen = self._remote.look(counts)
         except RemoteAway:
-            return self._stored(counts)
+            stored = zip(counts, self._stored(counts), strict=True)
+            return [_fuller_by(self._seen.gone(count), count, window) for count, window in stored]
         doubtful = self._doubtful(counts, seen.since_s)
-        stored = dict(zip(doubtful, self._stored(doubtful), strict=True))
+        self._seen.note(counts, seen.windows, doubtful)
+        stored_of = dict(zip(doubtful, self._stored(doubtful), strict=True))
         return [
-            max(window, stored.get(count, window), key=partial(counting.used, count))
+            max(window, stored_of.get(count, window), key=partial(counting.used, count))
             for count, window in zip(counts, seen.windows, strict=True)
         ]
 
@@ -98,22 +106,32 @@ class Counters:
         if self._remote is not None:
             self._remote.settle(settlement.request_id, settlement.recounts)
 
-    def _take(
-        self, request_id: str, counts: tuple[Count, ...], store: Callable[[tuple[Count, ...], tuple[Count, ...]], Held]
-    ) -> Held:
-        """Count; `store` is told what is left for the database to count, and what is counted elsewhere."""
+    def _take(self, request_id: str, counts: tuple[Count, ...], store: Store) -> Held:
         if self._remote is None or not counts:
             return store(counts, ())
         try:
             taken = self._remote.take(request_id, counts, self._hold_s)
         except RemoteAway:
-            return store(counts, ())
+            return self._take_stored(counts, store)
+        doubtful = self._doubtful(counts, taken.since_s)
+        windows = [WindowState(count.start, count.end, *taken.counters[count.limit.subject]) for count in counts]
+        self._seen.note(counts, windows, doubtful)
         try:
-            held = store(self._doubtful(counts, taken.since_s), counts)
+            held = store(doubtful, counts)
         except BaseException:
             self._remote.release(request_id, counts)
             raise
         return replace(held, counters=_fuller(counts, taken.counters, held.counters))
+
+    def _take_stored(self, counts: tuple[Count, ...], store: Store) -> Held:
+        gone = {count.limit.subject: self._seen.gone(count) for count in counts}
+        left = tuple(
+            replace(count, limit=replace(count.limit, amount=max(0, count.limit.amount - gone[count.limit.subject])))
+            for count in counts
+        )
+        held = store(left, ())
+        counters = {subject: (used + gone[subject], previous) for subject, (used, previous) in held.counters.items()}
+        return replace(held, counters=counters)
 
     def _stored(self, counts: Sequence[Count]) -> list[WindowState]:
         return [self._window(count) for count in counts]
@@ -132,6 +150,33 @@ class Counters:
             for count in counts
             if since_s + SKEW_S >= (calls_from_s if count.limit.unit == counting.CONCURRENT else count.counts_from_s)
         )
+
+
+class _LastSeen:
+    """What had been counted elsewhere, and not in the database too, when this worker last heard of it."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, WindowState] = {}  # the latest last
+        self._guard = threading.Lock()
+
+    def note(self, counts: Sequence[Count], windows: Sequence[WindowState], doubtful: Sequence[Count]) -> None:
+        """What was heard of these limits; `doubtful` are counted in the database too."""
+        with self._guard:
+            for count, window in zip(counts, windows, strict=True):
+                self._windows.pop(count.limit.subject, None)
+                if count.limit.unit != counting.CONCURRENT and count not in doubtful:
+                    self._windows[count.limit.subject] = window
+            while len(self._windows) > SEEN_MAX:
+                del self._windows[next(iter(self._windows))]
+
+    def gone(self, count: Count) -> int:
+        """How much of the limit counts as used by what was heard."""
+        window = self._windows.get(count.limit.subject)
+        return counting.used(count, window) if window is not None else 0
+
+
+def _fuller_by(gone: int, count: Count, window: WindowState) -> WindowState:
+    return WindowState(count.start, count.end, counting.used(count, window) + gone, 0) if gone else window
 
 
 def _fuller(

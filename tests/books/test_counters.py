@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from services import counting
+from services import counters, counting
 from services import remote as remotes
 from services.accounting import Accounting
 from services.books.base import BooksUnavailable, BooksUnsure
@@ -152,8 +152,8 @@ def test_a_call_settled_while_the_database_is_away_is_given_back_at_once(gateway
     assert counted(remote) == [1, 17, 0]
 
 
-def test_without_valkey_the_database_counts_and_gives_back(gateway, accounting, remote, monkeypatch):
-    monkeypatch.setattr(remote, "_retry_at_s", float("inf"))
+def test_without_valkey_the_database_counts_and_gives_back(gateway, accounting, remote):
+    remote._retry_at_s = float("inf")
     one, two = limited(gateway, 1), limited(gateway, 2)
     accounting.reserve(one, DEMAND)
     accounting.reserve(two, DEMAND)
@@ -161,7 +161,7 @@ def test_without_valkey_the_database_counts_and_gives_back(gateway, accounting, 
         accounting.reserve(limited(gateway, 3), DEMAND)
     accounting.settle(ended(one, Usage(10, 7)))
     assert counted(gateway.books) == [2, 47, 1]
-    monkeypatch.setattr(remote, "_retry_at_s", None)
+    remote._retry_at_s = None
     accounting.settle(ended(two, Usage(10, 7)))
     assert (counted(gateway.books), counted(remote)) == ([2, 34, 0], [0, 0, 0])
 
@@ -178,16 +178,45 @@ def test_a_refusal_and_an_explanation_read_where_the_call_was_counted(gateway, a
     assert counted(remote, limits) == [3], "to explain is not to count"
 
 
-def test_a_request_that_is_not_held_is_counted_in_the_same_places(gateway, accounting, remote, valkey, monkeypatch):
+def test_a_request_that_is_not_held_is_counted_in_the_same_places(gateway, accounting, remote, valkey, seasoned):
     count = counting.count(ALL[0], 1, remotes.clock.now_s())
     assert accounting.counters.count("req_1", (count,)).counters == {"r": (1, 0)}
+    assert (counted(remote)[0], counted(gateway.books)[0]) == (1, 0)
+    valkey.client.flushall()
+    assert accounting.counters.count("req_2", (count,)).counters == {"r": (1, 0)}
     assert (counted(remote)[0], counted(gateway.books)[0]) == (1, 1), "its memory is young"
-    valkey.client.set("{tollhouse-tests}:since", 1)
-    assert accounting.counters.count("req_2", (count,)).counters == {"r": (2, 0)}
-    monkeypatch.setattr(remote, "_retry_at_s", float("inf"))
+    remote._retry_at_s = float("inf")
     assert accounting.counters.count("req_3", (count,)).counters == {"r": (2, 0)}
     assert counted(gateway.books)[0] == 2
     assert accounting.counters.count("req_4", ()).counters == {}
+
+
+@pytest.mark.parametrize("is_young", [True, False], ids=["counted in both", "counted in Valkey"])
+def test_a_worker_that_goes_over_leaves_out_what_it_knows_to_be_used(gateway, accounting, remote, valkey, is_young):
+    """So a server that only stumbles costs nothing."""
+    if not is_young:
+        valkey.client.set("{tollhouse-tests}:since", 1)
+    limits = [LimitRef("r", "key", "requests", 10, "day"), LimitRef("t", "user", "tokens", 1000, "day")]
+    for number in range(6):
+        accounting.reserve(limited(gateway, number, limits), DEMAND)
+    remote._retry_at_s = float("inf")
+    for number in range(6, 10):
+        one = limited(gateway, number, limits)
+        accounting.reserve(one, DEMAND)
+        assert [room.left for room in one.room] == [9 - number, 1000 - 30 * (number + 1)]
+    with pytest.raises(RateLimited, match="the limit is 10 per day, 10 are used"):
+        accounting.reserve(limited(gateway, 10, limits), DEMAND)
+
+
+def test_what_a_worker_knows_is_bounded_and_goes_with_its_period(accounting, remote, seasoned, monkeypatch):
+    monkeypatch.setattr(counters, "SEEN_MAX", 3)
+    for number in range(6):
+        count = counting.count(LimitRef(str(number), "key", "requests", 10, "minute"), 1, 1_790_000_010)
+        accounting.counters.count(f"req_{number}", (count,))
+    seen = accounting.counters._seen
+    assert list(seen._windows) == ["3", "4", "5"]
+    moments = [(1_790_000_010, 1), (1_790_000_070, 1), (1_790_000_130, 0)]
+    assert [seen.gone(counting.count(count.limit, 1, moment)) for moment, _gone in moments] == [1, 1, 0]
 
 
 LOSSES = {

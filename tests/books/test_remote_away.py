@@ -163,6 +163,30 @@ def test_a_call_that_was_counted_unheard_is_given_back(open_remote, mortal_valke
     assert used(remote, calls, tokens) == [1, 300]
 
 
+def test_a_server_that_goes_again_is_brought_the_rest_the_next_time(open_remote, mortal_valkey, monotonic):
+    remote, calls = open_remote(mortal_valkey.url), count(limit("c", 3, "concurrent"))
+    for number in range(3):
+        take(remote, number, calls)
+    mortal_valkey.freeze()
+    for number in range(3):
+        settle(remote, number, [calls])
+    remote._retry_at_s = None
+    remote.catch_up()
+    mortal_valkey.thaw()
+    monotonic[0] += remotes.RETRY_S + 1
+    remote.catch_up()
+    assert used(remote, calls) == [0]
+
+
+def test_requests_that_cannot_be_given_back_stay_counted(open_remote, mortal_valkey, monotonic):
+    """Nobody could tell a second time from the first, and too few calls are better than too many."""
+    remote, one = open_remote(mortal_valkey.url), count(limit(amount=10))
+    take(remote, 0, one)
+    mortal_valkey.kill()
+    remote.release("req_0", [one])
+    assert not remote._late
+
+
 def test_what_waits_is_bounded_and_an_answer_lost_under_way_is_not_given_back_twice(
     open_remote, mortal_valkey, monotonic, monkeypatch
 ):
