@@ -25,6 +25,9 @@ models:
   - name: fast
     deployments: [{{provider: fake, model: gpt-4o-mini, priority: 1, weight: 1}}]
     price: {{input_per_million: 0.15, output_per_million: 0.60}}
+  - name: hot
+    deployments: [{{provider: fake, model: gpt-4o-mini, priority: 1, weight: 1}}]
+    price: {{input_per_million: 0.15, output_per_million: 0.60}}
 """
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 BUDGETS = ("--unit usd --limit 1000000 --period total", "--unit tokens --limit 1000000000000 --period day")

@@ -21,6 +21,8 @@ Result = dict[str, Any]
 CHUNKS = 50
 EVERY_MS = 20
 PATIENCE_S = 60
+PACED_CALLS = 300  # a second
+HOT_PROCESSES = 4
 # What the gateway puts off, such as writing usage, belongs to the cell that caused it.
 SETTLE_S = 0.3
 # 401 and 403 refuse the key; 429 is a gateway that slows down who guesses.
@@ -93,7 +95,11 @@ class Suite:
         """The cells in the order in which they run; what may upset the gateway comes last."""
         plain = {f"Non-streamed, connections: {n}": partial(self._plain, n) for n in (1, 16, 64, 256)}
         paced = {f"{n:,} paced streams": partial(self._paced, n) for n in (200, 1000)}
-        own = {"Hold and book, 300 calls/s": self._books, "Wrong keys, connections: 64": self._wrong_keys}
+        own = {
+            f"Hold and book, 4 budgets, 3 limits, {PACED_CALLS} calls/s": self._books,
+            **({f"Hold and book, one hot key, {HOT_PROCESSES} processes": self._hot} if self.database.url else {}),
+            "Wrong keys, connections: 64": self._wrong_keys,
+        }
         return {
             "Direct to the fake provider, connections: 64": self._direct,
             **plain,
@@ -228,14 +234,46 @@ class Suite:
         return figures | {"failures": result["requests"] - refused}
 
     def _books(self) -> Figures:
-        command = [str(self.gateway.repo / ".venv/bin/python"), str(HERE / "books.py"), self.gateway.token]
-        env = {**self.gateway.env, "PYTHONPATH": str(self.gateway.repo), "LOG_LEVEL": "WARNING"}
-        where = self.gateway.repo
-        done = subprocess.run([*command, str(self.seconds)], cwd=where, env=env, capture_output=True, check=False)
-        if done.returncode:
-            raise BenchError(f"calls could not be held and booked:\n{done.stderr.decode()}")
-        figures: Figures = json.loads(done.stdout)
-        return figures
+        """Never by leases, which such a rate would bring about: they are measured apart."""
+        ms, _calls_per_s = self._book(1, PACED_CALLS, LEASE_CALLS_PER_S="0")
+        return {f"p{share}_ms": ms[len(ms) * share // 100] for share in (50, 95, 99)}
+
+    def _hot(self) -> Figures:
+        ms, calls_per_s = self._book(HOT_PROCESSES, 0, WEB_CONCURRENCY=str(HOT_PROCESSES))
+        _ms, exact = self._book(HOT_PROCESSES, 0, LEASE_CALLS_PER_S="0")
+        figures: Figures = {"calls_per_s": calls_per_s, "calls_without_leases_per_s": exact}
+        return figures | {f"p{share}_ms": ms[len(ms) * share // 100] for share in (50, 99)}
+
+    def _book(self, processes: int, calls_per_s: int, **environ: str) -> tuple[list[float], float]:
+        """Hold and book in so many processes: what each call took, and how many there were a second."""
+        key = self._run_beside("govern.py").wait_for().strip()
+        running = [
+            self._run_beside("books.py", key, str(self.seconds), str(calls_per_s), **environ) for _ in range(processes)
+        ]
+        found = [json.loads(process.wait_for()) for process in running]
+        ms = sorted(each for result in found for each in result["ms"])
+        return ms, sum(len(result["ms"]) / result["seconds"] for result in found)
+
+    def _run_beside(self, program: str, *arguments: str, **environ: str) -> "_Beside":
+        command = [str(self.gateway.repo / ".venv/bin/python"), str(HERE / program), *arguments]
+        env = {**self.gateway.env, "PYTHONPATH": str(self.gateway.repo), "LOG_LEVEL": "WARNING", **environ}
+        return _Beside(program, command, self.gateway.repo, env)
 
     def _memory(self) -> Figures:
         return {"pss_mib": procs.pss_mib(self.gateway.pid)}
+
+
+class _Beside:
+    """A program of the project that runs beside the gateway."""
+
+    def __init__(self, name: str, command: list[str], where: Path, env: dict[str, str]) -> None:
+        self._name = name
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=where, env=env, stdout=pipe, stderr=pipe, text=True)
+
+    def wait_for(self) -> str:
+        """What it printed."""
+        out, errors = self._process.communicate()
+        if self._process.returncode:
+            raise BenchError(f"{self._name} failed:\n{errors}")
+        return out

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services import ledger
 from tests.fakes.served import Served
@@ -54,12 +54,20 @@ def ask(served: Served, body: dict[str, Any], token: str, timeout: float = 60.0)
 
 
 def wait_until_clean(engine: Engine, within_s: float) -> float:
-    """Until the books agree and no call is open; returns how many seconds that took."""
+    """Until the books agree, no call is open and nothing is leased; returns how many seconds that took."""
     start = time.monotonic()
-    while (report := ledger.verify(engine)).open_holds and time.monotonic() - start < within_s:
+    while (report := ledger.verify(engine)).open_holds or count_leases(engine):
+        if time.monotonic() - start > within_s:
+            break
         time.sleep(0.2)
     assert (report.differences, report.open_holds) == ((), 0)
     return time.monotonic() - start
+
+
+def count_leases(engine: Engine) -> int:
+    """How many shares of budgets workers have."""
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT COUNT(*) FROM leases")).scalar_one())
 
 
 @pytest.fixture
