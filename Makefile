@@ -31,7 +31,7 @@ docs: .venv/.installed      ## Write the pages of docs/ that come from the code
 	$(BIN)/flask --app app config docs
 
 bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays against a fake upstream (needs a C compiler)
-	$(BIN)/python bench/bench.py
+	$(BIN)/python bench/bench.py --database sqlite,postgres
 
 soak: .venv/.installed-dev      ## The long runs: races, kills and faults at full size
 	TOLLHOUSE_SOAK=1 $(BIN)/python -m pytest tests/races --timeout=3600
@@ -45,7 +45,7 @@ lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 	sed -i '/^-/d' requirements.txt requirements-dev.txt  # options of the machine that locked, such as its package index
 
 # What must be covered line by line: money, keys, and what goes over the wire.
-EXACT := services/accounting.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*
+EXACT := services/accounting.py,services/leases.py,services/shares.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*
 LOCK := --generate-hashes --strip-extras --no-header
 
 .venv/.installed: requirements.txt

@@ -239,7 +239,8 @@ class Suite:
         return {f"p{share}_ms": ms[len(ms) * share // 100] for share in (50, 95, 99)}
 
     def _hot(self) -> Figures:
-        ms, calls_per_s = self._book(HOT_PROCESSES, 0, WEB_CONCURRENCY=str(HOT_PROCESSES))
+        """With leases from the first moments on, which a busy machine might not get to otherwise."""
+        ms, calls_per_s = self._book(HOT_PROCESSES, 0, WEB_CONCURRENCY=str(HOT_PROCESSES), LEASE_CALLS_PER_S="20")
         _ms, exact = self._book(HOT_PROCESSES, 0, LEASE_CALLS_PER_S="0")
         figures: Figures = {"calls_per_s": calls_per_s, "calls_without_leases_per_s": exact}
         return figures | {f"p{share}_ms": ms[len(ms) * share // 100] for share in (50, 99)}

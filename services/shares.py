@@ -19,6 +19,8 @@ RETRY_S: Final = 0.05  # … or after the window's row was not there yet
 LEASE_S: Final = 30.0  # a worker that could not renew its leases for so long admits nothing by them
 RENEW_S: Final = 10.0
 
+NOTHING: Final = Share(0, 0, 0)
+
 Parts = dict[Window, int]  # what one call has of leases
 
 
@@ -30,15 +32,13 @@ class Lease:
     free: int = 0
     total: int = 0
     chunk: int = 0  # what was leased last
-    share: Share | None = None  # as the database said last
+    share: Share = NOTHING  # as the database said last
     used_s: float = 0.0
     cool_s: float = 0.0  # until then the books decide
     is_stale: bool = False  # the database has another amount
 
     def room(self) -> int:
         """What was left of the window when the database was asked last."""
-        if self.share is None:
-            return 0
         if is_budget(self.wanted.window):
             return self.share.other - self.share.gone
         return self.wanted.limit_amount - self.share.gone + (-self.share.other * self.wanted.left_ppm // 1_000_000)
@@ -164,7 +164,7 @@ class Shares:
             for window, amount in part.items():
                 self._leases[window].total -= amount
         for window, share in shares.items():
-            if (lease := self._leases.get(window)) is None:
+            if (lease := self._leases.get(window)) is None:  # of a call that took it the exact way
                 continue
             lease.is_stale, lease.share = False, share
             if share.amount < lease.total:  # somebody took this worker for dead
@@ -179,8 +179,6 @@ class Shares:
         with self.guard:
             for window in parts:
                 lease = self._leases[window]
-                if lease.share is None:
-                    continue
                 figures = (lease.share.gone - lease.free, lease.share.other)
                 if is_budget(window):
                     budgets[number_of(window)] = figures
