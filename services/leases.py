@@ -11,19 +11,19 @@ import logging
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from services.books.base import Books, BooksRefused, Held, HoldRefused, HoldRow, is_away
-from services.books.leases import Batch, Ended, LeaseBooks, Wanted, Window, budget_window, used_by
+from services.books.leases import Batch, Ended, LeaseBooks, Wanted, Window, budget_window, used_by, without
 from services.heat import Heat
-from services.settlement import count_record, recovered, settlement_from, take_record, without_texts
+from services.settlement import recovered, settlement_from, without_texts
 from services.shares import Parts, Shares
 from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Count, Settlement, Take
-from utils import clock, jsonx, native
+from utils import clock, native
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +149,11 @@ class Leases:
         refused, self._refused = self._refused, []
         return refused
 
-    def recover(self, owner: str, notes: Notes) -> tuple[int, list[str]]:
+    def recover(self, owner: str, notes: Notes) -> tuple[int, list[Settlement], list[str]]:
         """Book what a dead worker's leases had admitted, then give them back.
 
-        Returns how many calls were booked, and the ids of those that cannot be; then the leases stay.
+        Returns how many calls were booked now, the settlements of all that are booked, and the ids of those that
+        cannot be; then the leases stay.
 
         Raises:
             BooksUnavailable: try again later.
@@ -169,7 +170,7 @@ class Leases:
                 refused += [one.hold.request_id for one in batch if not self._is_booked(owner, one)]
         if not refused:
             self._lease_books.release(owner)
-        return booked, refused
+        return booked, [one.settlement for one in ended if one.hold.request_id not in refused], refused
 
     def sweep(self) -> None:
         """Give back the leases of workers elsewhere whose time is over.
@@ -222,11 +223,8 @@ class Leases:
         cold_counts = [one for one in counts if (one.limit.subject, one.start, one.end) not in parts]
         held = Held()
         if cold_takes or cold_counts:
-            rest = replace(
-                hold, takes=_json(map(take_record, cold_takes)), counts=_json(map(count_record, cold_counts))
-            )
             try:
-                held = self._books.reserve(rest, cold_takes, cold_counts)
+                held = self._books.reserve(without(hold, parts), cold_takes, cold_counts)
             except BaseException:
                 self._shares.put_back(parts)
                 self._spool.forget_all([hold.request_id])
@@ -356,7 +354,3 @@ def _ended(record: dict[str, Any], notes: Notes) -> Ended | None:
     except Exception as exc:  # noqa: BLE001 - of another version, say; the others must not wait for it
         log.error("a noted call is unreadable: %s: %s", type(exc).__name__, exc)  # noqa: TRY400 - it says why
         return None
-
-
-def _json(records: Iterable[object]) -> str:
-    return jsonx.dumps(list(records)).decode()

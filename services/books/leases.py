@@ -6,8 +6,8 @@ take it twice, and the window can be told from the ledger, the open holds and th
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from services.books import lease_statements as sql
@@ -159,10 +159,20 @@ def number_of(window: Window) -> int:
 def used_by(hold: HoldRow, settlement: Settlement) -> dict[Window, int]:
     """What an ended call uses of each of its windows for good: money, tokens, a request; of calls at once nothing."""
     used = {budget_window(b.budget_id, b.period_start): b.booked for b in settlement.bookings}
-    changes = {(change.subject, change.start, change.end): change.change for change in settlement.recounts}
+    here = [change for change in settlement.recounts if not change.is_remote]
+    changes = {(change.subject, change.start, change.end): change.change for change in here}
     for window, amount in _limits_of(hold.counts):
         used[window] = amount + changes.get(window, 0)
     return used
+
+
+def without(hold: HoldRow, windows: Container[Window]) -> HoldRow:
+    """The hold with what it has of all other windows; what is counted in Redis stays with it."""
+    takes = [take for take in jsonx.loads(hold.takes) if budget_window(take[0], take[1]) not in windows]
+    counts = [
+        count for count in jsonx.loads(hold.counts) if any(count[5:]) or (count[0], count[2], count[3]) not in windows
+    ]
+    return replace(hold, takes=jsonx.dumps(takes).decode(), counts=jsonx.dumps(counts).decode())
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from services.books.base import HoldRow
-from services.books.leases import used_by
+from services.books.leases import used_by, without
 from services.heat import Heat
 from services.types import Booking, Recount
 from tests.books.test_books import settlement
@@ -60,3 +60,11 @@ def test_what_a_call_uses_of_its_windows():
     assert used_by(hold, booked) == {("b7", 60, 0): 40, ("1", 60, 120): 1, ("2", 0, 60): 15, ("3", 0, 0): 0}, (
         "what is counted in Redis is no window"
     )
+
+
+def test_what_is_left_of_a_hold_without_what_is_leased():
+    takes = '[[7,60,100,"usd",false,0],[8,0,30,"tokens",false,0]]'
+    counts = '[["1","requests",60,120,1,true],["1","requests",60,120,1,false],["3","concurrent",0,0,1,false]]'
+    rest = without(HoldRow("r1", "w", 0, 0, takes, counts, "{}"), {("b7", 60, 0), ("1", 60, 120)})
+    assert rest.takes == '[[8,0,30,"tokens",false,0]]'
+    assert rest.counts == '[["1","requests",60,120,1,true],["3","concurrent",0,0,1,false]]'
