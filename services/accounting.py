@@ -174,7 +174,9 @@ class Accounting:
                 return 0
             refused: list[str] = []
             if self._leases is not None:
-                swept, _settled, refused = self._leases.recover(owner, notes)
+                swept, settled, refused = self._leases.recover(owner, notes)
+                for settlement in settled:
+                    self.counters.settle(settlement)
             refused += [request_id for request_id, record in notes.settlements.items() if not self._is_booked(record)]
             while holds := self._books.owned_by(owner):
                 booked = [self._recover(hold, notes) for hold in holds]
