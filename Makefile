@@ -11,7 +11,7 @@ run: install      ## Prepare and serve on HOST:PORT (127.0.0.1:8000) until Ctrl-
 	@exec $(BIN)/gunicorn -c gunicorn.conf.py "app:serving()"
 
 test: .venv/.installed-dev      ## Run the tests (Postgres and Valkey come from wheels)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/.installed-dev      ## Everything a change must pass: format, lint, types, docs, tests, coverage
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
