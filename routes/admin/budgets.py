@@ -150,7 +150,6 @@ class Budgets(Table):
     def edit_view(self) -> Any:
         """The form of a budget, with where it stands."""
         row = self.row()
-        self.refuse(self.why_fixed(row))
         form = self.edit_form(obj=row)
         state = budgets.states(gateway().engine, [row])[0]
         return self.answer_edit(form, row, state=state, names=owned.names_of([row]))
@@ -174,11 +173,9 @@ class Budgets(Table):
         self.settled()
         return go(".index_view")
 
-    def why_fixed(self, row: Budget) -> str | None:
-        """A balance is a sum of movements."""
-        if row.is_prepaid:
-            return gettext("This is a balance: it changes by topping up and deducting, on the page of its user.")
-        return None
+    def why_kept(self, row: Budget) -> str | None:
+        """A balance is a sum of movements, which go on."""
+        return gettext("A balance stays with its user. Change its limit instead.") if row.is_prepaid else None
 
     def consequences(self, row: Budget) -> list[str]:
         """What it means."""

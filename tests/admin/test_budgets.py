@@ -178,18 +178,14 @@ def test_a_change_of_the_warning_is_audited(panel_anywhere_admin: Browser) -> No
     assert row_of(app, Budget, number).warn_percent is None
 
 
-def test_a_balance_is_shown_and_neither_edited_nor_deleted_here(panel_anywhere_admin: Browser) -> None:
+def test_a_balance_is_shown_and_not_deleted(panel_anywhere_admin: Browser) -> None:
     app = panel_anywhere_admin.app
     user = add_user(app, "ana")
     number = add_budget(app, "user", user, 10_000, unit="tokens", period="total", is_prepaid=True)
     page = panel_anywhere_admin.get("/admin/budgets/").text
     assert "Balance" in page
-    assert "budgets/edit" not in page
-    assert "budgets/delete" not in page
-    assert panel_anywhere_admin.get(f"/admin/budgets/edit/?id={number}").status_code == 403
-    form = {"limit": "1", "timezone": "UTC"}
-    assert panel_anywhere_admin.post(f"/admin/budgets/edit/?id={number}", form).status_code == 403
-    assert "topping up" in panel_anywhere_admin.get(f"/admin/budgets/delete/?id={number}").text
+    assert "budgets/edit" in page
+    assert "stays with its user" in panel_anywhere_admin.get(f"/admin/budgets/delete/?id={number}").text
     assert panel_anywhere_admin.post("/admin/budgets/delete/", {"id": number}).status_code == 403
     assert row_of(app, Budget, number).limit_amount == 10_000
     details = panel_anywhere_admin.get(f"/admin/users/details/?id={user}").text
