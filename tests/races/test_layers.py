@@ -68,7 +68,7 @@ def spent_and_held(engine, scope):
 
 @pytest.mark.parametrize("strictest", ["key", "user", "team", "model"])
 @pytest.mark.parametrize("run", range(5 if SOAK else 1))
-def test_the_last_dollar_with_budgets_of_key_user_team_and_model(  # noqa: PLR0917 - fixtures
+def test_the_last_dollar_with_budgets_of_key_user_team_and_model(  # noqa: PLR0915, PLR0917 - one story, many fixtures
     app, engine, database, serve, upstream, spare, strictest, run
 ):
     if not SOAK and strictest not in ("team", "model"):
@@ -94,8 +94,11 @@ def test_the_last_dollar_with_budgets_of_key_user_team_and_model(  # noqa: PLR09
         return patiently(served, chat(words, max_tokens=20, stream=number % 2 == 0))
 
     answers = crowd(PROCESSES * THREADS, range(1600 if SOAK else 800), call)
-    while (answer := call(1))[0] == 200:  # what is left when nobody holds anything any more
-        answers.append(answer)
+    refusals = 0
+    while refusals < 3:  # what is left when nobody holds anything any more and no worker has a share on lease
+        answers.append(call(1))
+        refusals = 0 if answers[-1][0] == 200 else refusals + 1
+        time.sleep(0.5 if refusals else 0)
     wait_until_clean(engine, 10)
     booked = rows(engine)
     by_model = {name: [row for row in booked if row.provider == name] for name in ("fake", "spare")}

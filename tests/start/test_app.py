@@ -88,7 +88,7 @@ def test_python_app_py_serves_on_loopback_and_says_where(tmp_path):
         assert "echo" in {model["id"] for model in answer.json()["data"]}
         assert "Admin only" not in log.read_text(encoding="utf-8"), "it listens on one port"
     finally:
-        served.send_signal(signal.SIGINT)
+        served.send_signal(signal.SIGTERM)  # SIGINT is ignored where the tests run in the background
         served.wait(20)
 
 
