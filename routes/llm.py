@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from routes import render, serving
-from services.dialects import openai
+from services.dialects import OPENAI
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
 
@@ -14,21 +14,21 @@ bp = Blueprint("llm", __name__, url_prefix="/v1")
 @require_api_key
 def chat_completions(caller: Caller) -> Response:
     """A chat answer, whole or streamed."""
-    return serving.serve(caller, CHAT, openai.error_event)
+    return serving.serve(caller, CHAT, OPENAI)
 
 
 @bp.post("/completions")
 @require_api_key
 def completions(caller: Caller) -> Response:
     """The continuation of a text, whole or streamed."""
-    return serving.serve(caller, COMPLETION, openai.error_event)
+    return serving.serve(caller, COMPLETION, OPENAI)
 
 
 @bp.post("/embeddings")
 @require_api_key
 def embeddings(caller: Caller) -> Response:
     """Vectors of texts."""
-    return serving.serve(caller, EMBEDDING, openai.error_event)
+    return serving.serve(caller, EMBEDDING, OPENAI)
 
 
 @bp.post("/explain")

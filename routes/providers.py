@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 
 from routes import serving
 from services import totals
-from services.dialects import proxy
+from services.dialects import PROXY
 from services.errors import AuthenticationFailed, BudgetExceeded
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
@@ -63,7 +63,7 @@ def model(caller: Caller, name: str) -> Response:
 
 def _serve(caller: Caller, operation: str) -> Response:
     try:
-        return serving.serve(caller, operation, proxy.error_event)
+        return serving.serve(caller, operation, PROXY)
     except BudgetExceeded as exc:
         if not totals.is_reached(exc):
             raise

@@ -1,6 +1,5 @@
 """What the surfaces of API-key clients have in common: calls, models, counted requests. Each brings its own errors."""
 
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -9,7 +8,8 @@ from flask import Response, request
 from routes import headers as limit_headers
 from routes import render
 from services import explain as explanation
-from services.dialects import openai
+from services.dialects import OPENAI, openai
+from services.dialects.base import Dialect
 from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
 from services.types import Call, Caller, PublicModel
@@ -20,21 +20,21 @@ NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
 
 
-def serve(caller: Caller, operation: str, error_event: Callable[[GatewayError], bytes]) -> Response:
-    """The answer to a call in OpenAI's dialect, whole or streamed; `error_event` is how a stream tells of an error.
+def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
+    """The answer to a call in its caller's dialect, whole or streamed.
 
     Raises:
         GatewayError: the call was refused or failed, and is booked if it cost anything.
     """
-    call = _call(operation, request.get_data(cache=False), caller)
-    answered = gateway().pipeline.open(call, openai.demand, socket=_caller_socket(), render_error=error_event)
-    headers = {"x-request-id": call.id, **limit_headers.of_call(call)}
+    call = _call(operation, request.get_data(cache=False), caller, dialect)
+    answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
+    headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     if call.dropped:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
         headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
     if not isinstance(answered, Stream):
-        return Response(answered, 200, headers, mimetype="application/json")
+        return Response(answered, 200, headers, content_type=call.content_type)
     response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type="text/event-stream; charset=utf-8")
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
@@ -48,9 +48,9 @@ def explain(caller: Caller) -> Response:
         AccountingUnavailable: the books cannot be read.
     """
     raw = request.get_data(cache=False)
-    call = _call(openai.operation_of(openai.members(raw)), raw, caller)
+    call = _call(openai.operation_of(openai.members(raw)), raw, caller, OPENAI)
     try:
-        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, openai.demand)))
+        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, OPENAI)))
     except AccountingUnavailable:
         raise
     except GatewayError as exc:
@@ -89,13 +89,15 @@ def show_model(caller: Caller, name: str) -> Response:
     return render.answer(_entry(found), headers=headers)
 
 
-def _call(operation: str, raw: bytes, caller: Caller) -> Call:
+def _call(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Call:
     """The request as a call.
 
     Raises:
         InvalidRequest: its body, or one of the headers that name it.
     """
-    call = openai.call(operation, raw, caller, render.request_id())
+    call = dialect.call(operation, raw, caller, render.request_id())
+    given = request.headers
+    call.forwarded = tuple((name, given[name]) for name in dialect.forwards if name in given)
     call.address = request.remote_addr or ""
     call.custom_id, call.client_metadata = (_noted(name, most) for name, most in NOTED.items())
     return call

@@ -8,13 +8,14 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from services.admission import Admission
+from services.bookings import Settlement
 from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsure, Held, HoldRow, is_away
 from services.counters import Counters
 from services.errors import AccountingUnavailable
 from services.leases import Leases
 from services.settlement import count_records, hold_note, recovered, settlement_from, take_record, without_texts
 from services.spool import Notes, Spool, SpoolUnavailable
-from services.types import Bound, Call, Count, Demand, Settlement, Take
+from services.types import Bound, Call, Count, Demand, Take
 from utils import clock, jsonx
 
 if TYPE_CHECKING:

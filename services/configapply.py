@@ -16,6 +16,7 @@ from models import Deployment, Model, Price, Provider
 from services import audit, configfile, pricebook, prices
 from services.configfile import ConfigFile, ConfigFileError, ModelEntry, ProviderEntry
 from services.credentials import SealBroken, Sealer
+from services.providers.kinds import KINDS
 from services.types import Price as PriceRecord
 
 SOURCE: Final = prices.FILE
@@ -102,7 +103,7 @@ def _provider(session: Session, sealer: Sealer, row: Provider | None, entry: Pro
         row = Provider(name=entry.name, managed_by=SOURCE)
         session.add(row)
     row.kind, row.base_url, row.settings, row.is_enabled = entry.kind, entry.base_url, entry.settings, entry.enabled
-    row.discover = entry.kind == "ollama" if entry.discover is None else entry.discover
+    row.discover = KINDS[entry.kind].discovers if entry.discover is None else entry.discover
     if not _has_credential(row, sealer, entry.api_key):
         row.credential = sealer.seal(entry.api_key) if entry.api_key else None
     return row

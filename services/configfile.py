@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from services import pricewords
 from services.errors import InvalidRequest, UpstreamError
 from services.pricewords import MILLION, MOST_INPUT, THOUSAND
+from services.providers.kinds import KINDS
 from services.transport import origin_of
 from services.types import Price
 
@@ -44,16 +45,24 @@ class ProviderEntry(_Strict):
     """One provider of the file."""
 
     name: Name
-    kind: Literal["openai", "ollama", "echo"]
+    kind: str
     base_url: Annotated[str, Field(max_length=500)] = ""
     api_key: str = ""
     settings: dict[str, Any] = {}
     discover: bool | None = None  # None: as usual for the kind, which is yes for ollama
     enabled: bool = True
 
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"`{kind}` is none of {', '.join(KINDS)}")
+        return kind
+
     @model_validator(mode="after")
     def _has_address(self) -> "ProviderEntry":
-        if self.kind != "echo":
+        self.base_url = self.base_url or KINDS[self.kind].base_url
+        if not KINDS[self.kind].is_local:
             try:
                 origin_of(self.base_url)
             except UpstreamError as exc:

@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from services import counting
+from services.bookings import Settlement
 from services.books.base import Books, Held
-from services.types import Call, Count, Settlement, WindowState
+from services.types import Call, Count, WindowState
 from utils import clock
 
 if TYPE_CHECKING:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from services.bookings import Settlement
 from services.books.base import Books, BooksRefused, Held, HoldRefused, HoldRow, is_away
 from services.books.leases import Batch, Ended, LeaseBooks, Wanted, Window, budget_window, used_by, without
 from services.heat import Heat
 from services.settlement import recovered, settlement_from, without_texts
 from services.shares import Parts, Shares
 from services.spool import Notes, Spool, SpoolUnavailable
-from services.types import Count, Settlement, Take
+from services.types import Count, Take
 from utils import clock, native
 
 log = logging.getLogger(__name__)

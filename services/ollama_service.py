@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from services.catalog import Catalog
-from services.dialects import openai
+from services.dialects import OPENAI
 from services.pipeline import Pipeline
 from services.stream import Stream
 from services.types import CHAT, COMPLETION, Caller, Chat
@@ -49,6 +49,6 @@ class OllamaService:
         return self._generate(COMPLETION, {**data, "model": model, "prompt": prompt})
 
     def _generate(self, operation: str, body: Chat) -> Answer:
-        call = openai.call(operation, jsonx.dumps(body), self._caller, ids.request_id())
-        answered = self._pipeline.open(call, openai.demand, socket=None, render_error=openai.error_event)
+        call = OPENAI.call(operation, jsonx.dumps(body), self._caller, ids.request_id())
+        answered = self._pipeline.open(call, OPENAI, socket=None)
         return answered if isinstance(answered, Stream) else jsonx.loads(answered)

@@ -7,13 +7,14 @@ event in its stream; whatever was reserved is settled once.
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from services import token_counter
 from services.accounting import Accounting
 from services.catalog import Catalog
+from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
 from services.errors import (
     AccountingUnavailable,
@@ -34,7 +35,7 @@ from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.transport import Answer, Transport
-from services.types import Attempt, Call, Demand, Deployment, PublicModel
+from services.types import Attempt, Call, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
@@ -43,6 +44,13 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
 GOOD: Final = range(200, 300)
+SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
+    "openai-processing-ms": "openai-processing-ms",
+    "openai-version": "openai-version",
+    "x-generation-id": "x-generation-id",
+    "x-request-id": "x-upstream-request-id",
+    "request-id": "x-upstream-request-id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +80,7 @@ class Pipeline:
         self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
 
-    def open(
-        self,
-        call: Call,
-        demand: Callable[[Call, PublicModel, int], Demand],
-        *,
-        socket: int | None,
-        render_error: Callable[[GatewayError], bytes],
-    ) -> "bytes | Stream":
+    def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
 
         Raises:
@@ -87,10 +88,10 @@ class Pipeline:
         """
         self._resolve(call)
         assert call.model is not None  # noqa: S101 - _resolve found one or raised
-        self._accounting.reserve(call, demand(call, call.model, self._policy.default_output_tokens))
+        self._accounting.reserve(call, dialect.demand(call, call.model, self._policy.default_output_tokens))
         try:
             self._watch.add(call, socket)
-            answer = self._first_answer(call, render_error)
+            answer = self._first_answer(call, dialect)
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
             self._fail(call, exc)
             raise call.abort_reason or exc from None
@@ -99,9 +100,7 @@ class Pipeline:
             self._finish(call)
         return answer
 
-    def explain(
-        self, call: Call, demand: Callable[[Call, PublicModel, int], Demand]
-    ) -> tuple[Plan, State, GatewayError | None]:
+    def explain(self, call: Call, dialect: Dialect) -> tuple[Plan, State, GatewayError | None]:
         """What `open` would do with the call, as Admission.explain says it; nobody is asked and nothing is held.
 
         Raises:
@@ -109,7 +108,8 @@ class Pipeline:
         """
         self._resolve(call)
         assert call.model is not None  # noqa: S101 - _resolve found one or raised
-        return self._accounting.admission.explain(call, demand(call, call.model, self._policy.default_output_tokens))
+        demand = dialect.demand(call, call.model, self._policy.default_output_tokens)
+        return self._accounting.admission.explain(call, demand)
 
     def _resolve(self, call: Call) -> None:
         """The model and its priced deployments that can do this, in the order in which they are tried."""
@@ -153,13 +153,13 @@ class Pipeline:
         wire = self._wires.get(deployment.upstream.kind)
         return wire.operations if wire is not None else frozenset()
 
-    def _first_answer(self, call: Call, render_error: Callable[[GatewayError], bytes]) -> "bytes | Stream":
+    def _first_answer(self, call: Call, dialect: Dialect) -> "bytes | Stream":
         failure: UpstreamError | None = None
         for deployment in call.candidates:
             if call.abort_reason is not None:
                 raise call.abort_reason
             try:
-                return self._attempt(call, deployment, render_error)
+                return self._attempt(call, deployment, dialect)
             except UpstreamError as exc:
                 exc.hide(deployment.upstream.credential)
                 call.attempts[-1].happened = exc.code or "upstream_error"
@@ -169,13 +169,12 @@ class Pipeline:
         assert failure is not None  # noqa: S101 - there is at least one candidate
         raise failure
 
-    def _attempt(
-        self, call: Call, deployment: Deployment, render_error: Callable[[GatewayError], bytes]
-    ) -> "bytes | Stream":
+    def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
         request = wire.encode(call, deployment)
-        call.dropped = list(request.dropped)
+        call.dropped, call.is_native = list(request.dropped), request.is_native
+        translation = None if call.is_native else dialect.translation
         attempt = Attempt(deployment)
         call.attempts.append(attempt)
         try:
@@ -185,24 +184,27 @@ class Pipeline:
         answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened))
         is_handed_on = False
         try:
+            call.upstream_headers = _shown(answer)
             if answer.status not in GOOD:
                 raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
             if call.is_stream:
                 _check_stream(answer, wire)
                 call.is_answered = is_handed_on = True
+                decoder = wire.stream(call)
                 return Stream(
                     call,
                     answer,
-                    wire.stream(call),
+                    decoder if translation is None else Translated(decoder, translation.stream(call)),
                     beat_s=self._policy.beat_s,
                     progress=self._spool.progress,
                     finish=self._finish,
-                    render_error=render_error,
+                    render_error=dialect.error_event,
                 )
             whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
             call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
             call.pieces.extend(whole.pieces)
-            return whole.body
+            call.content_type = whole.content_type
+            return whole.body if translation is None else translation.answer(call, whole.body)
         finally:
             if not is_handed_on:
                 answer.close()
@@ -240,6 +242,11 @@ def _attach(call: Call, answer: Answer) -> None:
     call.exchange = answer
     if call.abort_reason is not None:
         raise call.abort_reason
+
+
+def _shown(answer: Answer) -> dict[str, str]:
+    """What of the answer's headers its caller may see."""
+    return {ours: answer.headers[name] for name, ours in SHOWN.items() if name in answer.headers}
 
 
 def _read_error(answer: Answer) -> bytes:

@@ -16,12 +16,13 @@ from models import Model
 from models import Price as PriceRow
 from services import pricewords
 from services.pricing import FREE
+from services.providers.kinds import KINDS
 from services.types import Price, Rates, Tier
 from utils import clock, money
 
 CATALOGUE: Final = "genai-prices"
 FILE: Final = "file"  # source of the prices that stand in the configuration file
-FREE_KINDS: Final = ("echo", "ollama")  # one's own machine: tokens are counted and cost nothing
+FREE_KINDS: Final = frozenset(name for name, kind in KINDS.items() if kind.is_free)
 MOST_USD: Final = pricewords.MOST // money.NANO_PER_USD
 RATE_NAMES: Final = tuple(field.name for field in fields(Rates))
 UNITS: Final = {  # the catalogue's name of a price per million tokens: ours

@@ -18,10 +18,11 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from services import counting
+from services.bookings import Recount
 from services.books.base import HoldRefused
 from services.counters import RemoteAway, Seen, Taken
 from services.remote_scripts import GIVE_BACK, LOOK, MOST, TAKE, Script
-from services.types import Count, Recount, WindowState
+from services.types import Count, WindowState
 from utils import clock
 
 log = logging.getLogger(__name__)

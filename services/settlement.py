@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from services.bookings import Booking, Recount, Settlement
 from services.books.base import RECOVERED, HoldRow
 from services.pricing import amount_nanousd, charge_lines, tokens_of
 from services.spool import Notes
-from services.types import EMBEDDING, Attempt, Booking, Call, Count, Price, Recount, Settlement, Take, Tier, Usage
+from services.types import EMBEDDING, Attempt, Call, Count, Price, Take, Tier, Usage
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"

@@ -38,7 +38,7 @@ class Stream:
         self,
         call: Call,
         answer: Answer,
-        decoder: StreamDecoder,
+        decoder: StreamDecoder,  # of the caller's dialect
         *,
         beat_s: float,
         progress: Callable[[str, int], None],

@@ -277,7 +277,11 @@ class Call:
     body_bytes: int = 0
     address: str = ""  # of the client
     is_stream: bool = False
-    wants_usage: bool = False  # the caller asked for the usage event of a stream
+    wants_usage: bool = False  # the hub's stream shall have a usage event
+    dialect: str = "openai"  # what the caller speaks
+    native: Chat | None = None  # the caller's own body, where `body` is its translation into the hub format
+    forwarded: tuple[tuple[str, str], ...] = ()  # headers of the caller for an upstream of the same dialect
+    is_native: bool = False  # the upstream was asked, and answers, in the caller's own dialect
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     bound: Bound | None = None
@@ -301,6 +305,8 @@ class Call:
     outcome: str = "pending"
     error: str | None = None
     dropped: list[str] = field(default_factory=list)
+    content_type: str = "application/json"  # of a whole answer
+    upstream_headers: Mapping[str, str] = field(default_factory=dict)  # those of the upstream that its caller may see
     abort_reason: GatewayError | None = None
     exchange: Abortable | None = None
 
@@ -323,61 +329,3 @@ class Call:
     def abort_draining(self) -> None:
         """The worker must end now."""
         self.abort(Draining("this worker is shutting down; please send the request again"))
-
-
-@dataclass(frozen=True, slots=True)
-class Booking:
-    """What one budget is charged for a call, against what the hold had taken from it."""
-
-    budget_id: int
-    period_start: int
-    unit: str  # "usd" or "tokens"
-    held: int
-    booked: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recount:
-    """What a settlement changes in a limit's counter: a call that ended, tokens that were not used after all."""
-
-    subject: str
-    unit: str
-    start: int
-    end: int
-    change: int
-    is_remote: bool = False  # the counter is in Valkey or Redis
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What is booked for a call: everything a usage row, the ledger and the budgets need, and nothing else.
-
-    Written to the database or, when that fails, to the spool; so it is plain JSON-able data.
-    """
-
-    request_id: str
-    created_ms: int
-    user_id: int
-    key_id: int | None
-    model: str
-    provider: str | None
-    upstream_model: str | None
-    operation: str
-    is_stream: bool
-    status: int
-    outcome: str
-    state: str  # measured, estimated or void
-    is_overrun: bool
-    usage: Usage
-    cost_nanousd: int
-    price: Price | None
-    bookings: tuple[Booking, ...]
-    first_byte_ms: int | None
-    duration_ms: int
-    attempts: tuple[tuple[str, str], ...]
-    error: str | None
-    recounts: tuple[Recount, ...] = ()
-    team_id: int | None = None
-    charge_lines: tuple[ChargeLine, ...] = ()
-    custom_id: str | None = None
-    client_metadata: str | None = None

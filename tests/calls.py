@@ -8,6 +8,7 @@ from utils import clock
 UPSTREAM = Upstream(1, "fake", "openai", "http://127.0.0.1:1/v1", "sk-upstream-secret")
 PRICE = Price(150_000_000, 600_000_000, source="test")
 DEPLOYMENT = Deployment(1, UPSTREAM, "gpt-4o-mini", 1, 1, PRICE)
+CALLER = Caller(1, "ana", "user", 1, "sk-th-AbCd…wxyz")
 MODEL = PublicModel("fast", "tests", 0, (DEPLOYMENT,))
 
 
@@ -17,7 +18,7 @@ def make_call(body: dict[str, Any] | None = None, **fields: Any) -> Call:
         "id": "req_0123456789ab" + "0" * 20,
         "operation": CHAT,
         "body": body or {"model": "fast", "messages": [{"role": "user", "content": "hi"}]},
-        "caller": Caller(1, "ana", "user", 1, "sk-th-AbCd…wxyz"),
+        "caller": CALLER,
         "started_ms": 1_790_000_000_000,
         "started_s": clock.monotonic_s(),
         "model": MODEL,

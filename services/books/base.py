@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
+from services.bookings import Recount, Settlement
 from services.books import statements as sql
 from services.pricing import rates_at, tokens_of
-from services.types import Count, Recount, Settlement, Take, Usage, WindowState
+from services.types import Count, Take, Usage, WindowState
 from utils import clock, jsonx
 
 T = TypeVar("T")

@@ -10,10 +10,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
+from services.bookings import Settlement
 from services.books import lease_statements as sql
 from services.books.base import Books, HoldRow, Transaction, entries_of, settle_without_hold, usage_values
 from services.books.statements import USAGE_COLUMNS
-from services.types import Settlement
 from utils import jsonx
 
 Window = tuple[str, int, int]  # its name, start and end; of a budget "b", its number and no end, else a limit's subject

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
+from services.bookings import Settlement
 from services.books import lease_statements
 from services.books import statements as sql
 from services.books.base import (
@@ -27,7 +28,7 @@ from services.books.base import (
     stored,
     usage_values,
 )
-from services.types import Count, Settlement, Take
+from services.types import Count, Take
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -1,1 +1,13 @@
-"""How callers speak. A dialect parses and checks a request; it opens nothing."""
+"""The registry of client dialects."""
+
+from dataclasses import replace
+from typing import Final
+
+from services.dialects import openai, proxy
+from services.dialects.base import Dialect
+
+OPENAI: Final = Dialect(
+    openai.NAME, openai.call, openai.demand, openai.error_body, openai.error_event, forwards=("openai-beta",)
+)
+PROXY: Final = replace(OPENAI, error_body=proxy.error_body, error_event=proxy.error_event)
+DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI,)}

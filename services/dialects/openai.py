@@ -10,6 +10,7 @@ from services.errors import BodyEmpty, BodyUnreadable, GatewayError, InvalidRequ
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, Chat, Demand, PublicModel
 from utils import clock, jsonx, sse
 
+NAME: Final = "openai"
 ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 MAX_CHOICES: Final = 128
 MAX_INT: Final = 2**31 - 1

@@ -21,29 +21,42 @@ SHAPE_ERRORS: Final = (AttributeError, TypeError, LookupError, ValueError, Overf
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What is sent upstream. `dropped` names tuning parameters that this dialect cannot express."""
+    """What is sent upstream.
+
+    `dropped` names tuning parameters that this dialect cannot express. `is_native`: it is the caller's own JSON, not
+    a translation, and so the answer comes in the caller's dialect; decoders find that in `call.is_native`.
+    """
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
     dropped: tuple[str, ...] = ()
+    is_native: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """A non-streamed answer in the hub format, what it used, and the text it generated."""
+    """A non-streamed answer in the hub format or the caller's own, what it used, and the text it generated."""
 
     body: bytes
     usage: Usage | None
     pieces: tuple[str, ...] = ()
+    content_type: str = "application/json"
 
 
 class StreamDecoder(Protocol):
     """Turns upstream bytes, cut anywhere, into hub events."""
 
-    usage: Usage | None
-    is_done: bool  # the stream's own end mark was seen
+    @property
+    def usage(self) -> Usage | None:
+        """As far as the stream told it."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stream's own end mark was seen."""
+        ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The events that became whole, ready to be handed on; the end mark is kept back for `end`.

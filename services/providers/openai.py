@@ -13,6 +13,7 @@ from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
+DIALECT: Final = "openai"
 OFFICIAL: Final = "api.openai.com"  # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
 
 
@@ -30,9 +31,10 @@ class OpenAI:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_output_tokens is not None:
             body[_limit_field(call, deployment)] = call.max_output_tokens
-        return UpstreamRequest(
-            "POST", PATHS[call.operation], _headers(upstream.settings, upstream.credential), jsonx.dumps(body)
-        )
+        headers = _headers(upstream.settings, upstream.credential)
+        if call.dialect == DIALECT:
+            headers += call.forwarded
+        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body))
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow, Hold, LedgerEntry, UsageRecord, User
 from services import ledger
+from services.bookings import Booking, Settlement
 from services.books.base import BooksRefused, HoldRefused, HoldRow
-from services.types import Booking, BudgetRef, Price, Settlement, Take, Usage
+from services.types import BudgetRef, Price, Take, Usage
 from utils import jsonx
 
 PRICE = Price(150_000_000, 600_000_000, source="test")

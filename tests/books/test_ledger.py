@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 from models import ApiKey, Budget, Model, Team, User
 from services import balances, ledger
 from services.audit import Actor
+from services.bookings import Booking
 from services.errors import NotFound
-from services.types import Booking, BudgetRef, Take, Usage
+from services.types import BudgetRef, Take, Usage
 from tests.books.test_books import hold, settlement
 from tests.helpers import add_model, add_provider
 

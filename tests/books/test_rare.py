@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from models import Budget
 from services import ledger
 from services.admission import ROUNDS
+from services.bookings import Booking
 from services.books.base import Books, BooksRefused, HoldRefused
-from services.types import Booking
 from tests.books.test_accounting import DEMAND, Failing, accounting, books, budget, call  # noqa: F401 - fixtures
 from tests.books.test_books import hold, make_budget, settlement, user, window  # noqa: F401 - fixtures
 from tests.helpers import open_holds

@@ -9,11 +9,12 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from services import counting
+from services.bookings import Recount
 from services.books.base import HoldRefused, _recount
 from services.remote import Remote
 from services.remote_scripts import MOST, TAKE
 from services.settlement import _recounts
-from services.types import LimitRef, Recount
+from services.types import LimitRef
 from tests.fakes.valkey import Valkey, free_port
 
 NOW = 1_790_000_010.0  # half a minute into its minute, and at no end of a day

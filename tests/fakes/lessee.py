@@ -18,13 +18,14 @@ import sqlalchemy as sa
 
 from services import budgets, limits
 from services.accounting import Accounting
+from services.bookings import Settlement
 from services.books.postgres import PostgresBooks
 from services.errors import GatewayError
 from services.leases import Leases
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool
 from services.token_counter import estimate
-from services.types import Attempt, BudgetRef, Call, Caller, Demand, LimitRef, Settlement, Usage
+from services.types import Attempt, BudgetRef, Call, Caller, Demand, LimitRef, Usage
 from tests.calls import DEPLOYMENT, make_call
 from utils import clock, ids
 

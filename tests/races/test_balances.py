@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from models import Budget, LedgerEntry
 from services import balances
 from services.audit import Actor
+from services.bookings import Booking
 from services.books.base import BooksUnavailable, HoldRefused
 from services.errors import InvalidRequest
-from services.types import Booking, BudgetRef, Take, Usage
+from services.types import BudgetRef, Take, Usage
 from tests.books.test_books import hold, settlement
 from tests.conftest import PASSWORD
 from tests.helpers import chat, rows, with_upstream

@@ -2,10 +2,10 @@
 
 import pytest
 
+from services.bookings import Booking, Recount
 from services.books.base import HoldRow
 from services.books.leases import used_by, without
 from services.heat import Heat
-from services.types import Booking, Recount
 from tests.books.test_books import settlement
 
 
