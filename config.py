@@ -160,7 +160,7 @@ class Config(BaseModel):
     connect_timeout_s: Seconds = _("CONNECT_TIMEOUT", 5.0, "Longest wait for a connection to a provider.")
     llm_timeout_s: Seconds = _("LLM_TIMEOUT", 120.0, "Longest silence of a provider, before the first byte and between two.")
     proxy_timeout_s: Seconds = _("PROXY_TIMEOUT", 600.0, "Longest call in all.")
-    llm_max_retries: Annotated[int, Field(ge=0, le=10)] = _("LLM_MAX_RETRIES", 3, "Repeated attempts at one provider.", later="routing")
+    llm_max_retries: Annotated[int, Field(ge=0, le=10)] = _("LLM_MAX_RETRIES", 3, "Rounds over a model's deployments after the first, with growing pauses; a model can say otherwise.")
     discovery_interval_s: Annotated[Seconds, Field(ge=1)] = _("DISCOVERY_INTERVAL", 60.0, "How often providers are asked which models they have.")
 
     unpriced_policy: Literal["refuse", "free_flagged", ""] = _("UNPRICED_POLICY", "", "A model without a price: `refuse` (402) or `free_flagged` (booked at 0 and marked); unset = refuse in staging and production.", group="Money")

@@ -181,6 +181,8 @@ class Model(Base):
     context_window: Mapped[int | None] = mapped_column(BigInteger)
     max_output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     fallbacks: Mapped[list[str]] = mapped_column(JSON, default=list)  # public names, tried in order
+    aliases: Mapped[list[str] | None] = mapped_column(Names)  # other names that callers may use
+    routing: Mapped[dict[str, Any] | None] = mapped_column(Names)  # fields of services.types.Routing that are set
     managed_by: Mapped[str] = mapped_column(String(20), default="admin")
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()

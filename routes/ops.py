@@ -4,6 +4,10 @@ from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from routes import render
+from services import healthview
+from services.types import Caller
+from utils.decorators import require_api_key
+from utils.extensions import gateway
 
 bp = Blueprint("ops", __name__)
 
@@ -20,3 +24,11 @@ def index() -> AnyResponse:
 def health() -> Response:
     """Whether this process answers."""
     return render.answer({"status": "healthy"})
+
+
+@bp.get("/health/providers")
+@require_api_key
+def providers(_caller: Caller) -> Response:
+    """How the providers of every model fare, as the worker that answers sees it."""
+    here = gateway()
+    return render.answer(healthview.of_models(here.catalog.snapshot().models.values(), here.health.report()))

@@ -13,6 +13,7 @@ from services.dialects.base import Dialect
 from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
 from services.types import Call, Caller, PublicModel
+from utils import clock
 from utils.extensions import gateway
 
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -29,6 +30,7 @@ def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
     call = _call(operation, request.get_data(cache=False), caller, dialect)
     answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
+    headers |= _of_route(call)
     if call.dropped:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
@@ -38,6 +40,15 @@ def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
     response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type="text/event-stream; charset=utf-8")
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
+
+
+def _of_route(call: Call) -> dict[str, str]:
+    """Where the answer came from, and what the gateway itself took."""
+    served, own_s = call.deployment, clock.monotonic_s() - call.started_s - call.upstream_s
+    headers = {"x-gateway-attempts": str(len(call.attempts)), "x-gateway-overhead-ms": f"{max(0.0, own_s) * 1000:.1f}"}
+    if served is not None:
+        headers["x-gateway-deployment"] = quote(f"{served.upstream.name}/{served.model}", safe="/ :.@")
+    return headers
 
 
 def explain(caller: Caller) -> Response:

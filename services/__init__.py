@@ -21,6 +21,7 @@ from services.catalog import Catalog
 from services.credentials import Sealer
 from services.discovery import Discovery
 from services.exchange import Patience
+from services.health import Health
 from services.housekeeping import Housekeeper, Job
 from services.keymanagement import KeyManagement
 from services.keys import Keys
@@ -64,6 +65,7 @@ class Gateway:
     discovery: Discovery
     watch: Watch
     layers: Layers
+    health: Health
     pipeline: Pipeline
     housekeeper: Housekeeper
     admins: Admins
@@ -110,7 +112,14 @@ def build(config: Config, engine: Engine) -> Gateway:
     accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, leases=_leases(config, books, spool, hold_s))
     discovery = Discovery(engine, sealer, transport, WIRES)
     watch = Watch(config.proxy_timeout_s)
-    policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
+    health = Health()
+    policy = Policy(
+        config.refuses_unpriced,
+        config.default_max_output_tokens,
+        config.sse_keepalive_s,
+        patience,
+        config.llm_max_retries,
+    )
     accounts = Accounts(
         engine,
         catalog,
@@ -148,7 +157,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.rate_limit_window_s,
         ),
     )
-    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, layers, policy)
+    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, layers, health, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
     audit = Audit(engine)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
@@ -168,6 +177,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         discovery,
         watch,
         layers,
+        health,
         pipeline,
         housekeeper,
         admins,

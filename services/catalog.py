@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Budget, CatalogVersion, Limit, Model, Provider
-from services import budgets, limits, prices
+from services import budgets, limits, prices, routing
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
 from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
@@ -41,10 +41,15 @@ class Snapshot:
 
     version: int
     models: Mapping[str, PublicModel] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other names: the models'
     address_limits: tuple[LimitRef, ...] = ()
     ends_s: float = math.inf  # unix seconds: when another price comes into force
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
+
+    def model(self, name: str) -> PublicModel | None:
+        """The model of that name, or of that alias."""
+        return self.models.get(name) or self.models.get(self.aliases.get(name, ""))
 
 
 class Catalog:
@@ -129,7 +134,7 @@ class Catalog:
         with self._engine.connect() as connection:
             return connection.execute(select(CatalogVersion.version)).scalar_one()
 
-    def _load(self) -> tuple[dict[str, PublicModel], tuple[LimitRef, ...], float]:
+    def _load(self) -> tuple[dict[str, PublicModel], dict[str, str], tuple[LimitRef, ...], float]:
         now = prices.now()
         with Session(self._engine) as session:
             rules = _rules(session)
@@ -144,7 +149,9 @@ class Catalog:
             rows = session.scalars(query.order_by(Model.name)).all()
             until = prices.next_change((price for row in rows for price in row.prices), now)
             models = {row.name: _model(row, upstreams, now, rules) for row in rows}
-            return models, tuple(rules[1].get(0, ())), math.inf if until is None else until.timestamp()
+            ends_s = math.inf if until is None else until.timestamp()
+            aliases = {alias: model.name for model in models.values() for alias in model.aliases}
+            return models, aliases, tuple(rules[1].get(0, ())), ends_s
 
     def _upstream(self, row: Provider) -> Upstream | None:
         """The provider, or None when its credential cannot be opened: its models then answer nothing."""
@@ -194,4 +201,6 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, 
         id=row.id,
         budgets=tuple(budgets.ref_of(budget, row.name) for budget in rules[0].get(row.id, ())),
         limits=tuple(rules[1].get(row.id, ())),
+        aliases=tuple(row.aliases or ()),
+        routing=routing.of_record(row.routing),
     )

@@ -123,6 +123,7 @@ def _model(session: Session, row: Model | None, entry: ModelEntry, providers: Ma
         session.add(row)
     row.managed_by, row.is_enabled, row.fallbacks = SOURCE, entry.enabled, entry.fallbacks
     row.max_output_tokens = entry.max_output_tokens
+    row.aliases, row.routing = entry.aliases or None, entry.routing.model_dump(exclude_defaults=True) or None
     wanted = {(providers[d.provider].id, d.model): d for d in entry.deployments}
     pricebook.drop_deployments(
         session, row, [d for d in row.deployments if (d.provider_id, d.upstream_model) not in wanted]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -26,6 +26,7 @@ NOT_PLAIN: Final = (yaml.YAMLError, ValueError, KeyError, AttributeError)  # PyY
 EMPTY: Final = "it is empty. To switch off everything it ever made, write `providers: []`"
 VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Wait = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]  # seconds
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/][^\r\n]*$")]
 
 
@@ -141,12 +142,26 @@ class PriceEntry(RatesEntry):
             raise ValueError(str(exc)) from exc
 
 
+class RoutingEntry(_Strict):
+    """How calls of a model find their way; what is not said is as in the settings."""
+
+    strategy: Literal["weight", "latency"] = "weight"
+    retries: Annotated[int, Field(ge=0, le=10)] | None = None
+    first_byte_s: Wait | None = None
+    silence_s: Wait | None = None
+    total_s: Wait | None = None
+    context_fallbacks: list[str] = []
+    content_fallbacks: list[str] = []
+
+
 class ModelEntry(_Strict):
     """One public model of the file."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
     deployments: Annotated[list[DeploymentEntry], Field(min_length=1)]
     fallbacks: list[str] = []
+    aliases: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]] = []
+    routing: RoutingEntry = RoutingEntry()
     price: PriceEntry | None = None
     context_window: Annotated[int, Field(ge=1)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -23,6 +23,7 @@ GatewayError               500     server_error            internal_server_error
   CallerGone               499     invalid_request_error   client_closed_request     no
   UpstreamError            502     upstream_error          upstream_error            yes
     UpstreamUnreachable    502     upstream_error          upstream_unreachable      yes
+    CredentialRefused      502     upstream_error          upstream_credential       yes
     UpstreamTimeout        504     upstream_error          upstream_timeout          yes
     UpstreamRefused        as sent as sent                 as sent                   by status
 """
@@ -207,6 +208,12 @@ class UpstreamUnreachable(UpstreamError):
     """No connection, no such host, no valid certificate, or an address that must not be reached."""
 
     code = "upstream_unreachable"
+
+
+class CredentialRefused(UpstreamError):
+    """The provider does not take the gateway's own credential or account; another one may have a better one."""
+
+    code = "upstream_credential"
 
 
 class UpstreamTimeout(UpstreamError):

@@ -32,6 +32,7 @@ class Patience:
     connect_s: float
     silence_s: float
     total_s: float
+    first_byte_s: float | None = None  # until the body begins; None: as between two bytes
 
 
 class ConnectionLost(UpstreamUnreachable):
@@ -46,6 +47,7 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self._sock, self._give_back = sock, give_back
         self._silence_s, self._end_s = patience.silence_s, clock.monotonic_s() + patience.total_s
+        self._first_s = patience.first_byte_s or patience.silence_s
         self._parser = httptools.HttpResponseParser(self)
         self._received = self._head_bytes = 0
         self._has_head = self._is_whole = self._is_closed = self._is_dirty = False
@@ -81,11 +83,11 @@ class Exchange:
             left_s = self._end_s - clock.monotonic_s()
             if left_s <= 0:
                 raise UpstreamTimeout("the upstream took longer than allowed")
-            data = self._receive(min(self._silence_s, left_s))
+            data = self._receive(min(self._first_s, left_s))
             if data is None:
-                if left_s < self._silence_s:
+                if left_s < self._first_s:
                     continue
-                raise UpstreamTimeout(f"the upstream did not answer within {self._silence_s:g} s")
+                raise UpstreamTimeout(f"the upstream did not answer within {self._first_s:g} s")
             if not data:
                 if self._received:
                     raise UpstreamError("the upstream ended its answer within the headers")
@@ -104,21 +106,22 @@ class Exchange:
             UpstreamTimeout: silent or slow beyond its deadline.
             UpstreamError: ended before its end.
         """
-        heard_s = clock.monotonic_s()
+        heard_s, silence_s = clock.monotonic_s(), self._first_s
         while True:
             if self._body:
+                silence_s = self._silence_s
                 data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
                 self._body.clear()
                 yield data
             if self._is_whole:
                 return
             now_s = clock.monotonic_s()
-            left_s = min(heard_s + self._silence_s, self._end_s) - now_s
+            left_s = min(heard_s + silence_s, self._end_s) - now_s
             if left_s <= 0:
                 raise UpstreamTimeout(
                     "the upstream took longer than allowed"
                     if now_s >= self._end_s
-                    else f"the upstream was silent for {self._silence_s:g} s"
+                    else f"the upstream was silent for {silence_s:g} s"
                 )
             received = self._receive(min(left_s, beat_s) if beat_s else left_s)
             if received is None:

@@ -23,14 +23,16 @@ class LocalExchange:
     def chunks(self, beat_s: float = 0.0) -> Iterator[bytes | None]:
         """See Exchange.chunks."""
         end_s = clock.monotonic_s() + self._patience.total_s
+        silence_s = self._patience.first_byte_s or self._patience.silence_s
         for step in self._steps:
             if self._ended.is_set() or step is CUT:
                 raise UpstreamError("the upstream ended its answer early")
             if isinstance(step, float):
-                yield from self._pause(min(step, self._patience.silence_s), beat_s)
-                if step > self._patience.silence_s:
-                    raise UpstreamTimeout(f"the upstream was silent for {self._patience.silence_s:g} s")
+                yield from self._pause(min(step, silence_s), beat_s)
+                if step > silence_s:
+                    raise UpstreamTimeout(f"the upstream was silent for {silence_s:g} s")
             elif step is not None:
+                silence_s = self._patience.silence_s
                 yield step
             if clock.monotonic_s() > end_s:
                 raise UpstreamTimeout("the upstream took longer than allowed")

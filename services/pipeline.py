@@ -13,6 +13,7 @@ from typing import Final
 
 from services import token_counter
 from services.accounting import Accounting
+from services.attempts import Attempts
 from services.catalog import Catalog
 from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
@@ -24,18 +25,21 @@ from services.errors import (
     ModelNotPriced,
     Unsupported,
     UpstreamError,
+    UpstreamTimeout,
     UpstreamUnreachable,
 )
+from services.exchange import Patience
+from services.health import Health
 from services.layers import Layers
 from services.plans import Plan, State
 from services.pricing import UNPRICED
 from services.providers.base import Wire
-from services.routing import candidates
+from services.routing import candidates, detours
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.transport import Answer, Transport
-from services.types import Attempt, Call, Deployment, PublicModel
+from services.types import Attempt, Call, Caller, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
@@ -44,6 +48,7 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
 GOOD: Final = range(200, 300)
+BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
 SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
     "openai-processing-ms": "openai-processing-ms",
     "openai-version": "openai-version",
@@ -60,6 +65,8 @@ class Policy:
     refuses_unpriced: bool
     default_output_tokens: int
     beat_s: float
+    patience: Patience
+    retries: int
 
 
 class Pipeline:
@@ -75,10 +82,12 @@ class Pipeline:
         wires: Mapping[str, Wire],
         discovery: Discovery,
         layers: Layers,
+        health: Health,
         policy: Policy,
     ) -> None:
         self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
+        self._health = health
 
     def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
@@ -112,21 +121,31 @@ class Pipeline:
         return self._accounting.admission.explain(call, demand)
 
     def _resolve(self, call: Call) -> None:
-        """The model and its priced deployments that can do this, in the order in which they are tried."""
-        name, models = call.body["model"], self._catalog.snapshot().models
-        model = models.get(name)
+        """The model, its deployments in the order in which they are tried, and whose budgets and limits apply."""
+        name, snapshot = call.body["model"], self._catalog.snapshot()
+        model = snapshot.model(name)
         if model is None and self._discovery.ask_now():  # it may have been installed a moment ago
-            models = self._catalog.refresh().models
-            model = models.get(name)
+            snapshot = self._catalog.refresh()
+            model = snapshot.model(name)
         if model is None:
             raise ModelNotAvailable(f"Model '{name}' is not available.", param="model")
-        if not call.caller.may_use(name):
+        models = snapshot.models
+        if not (call.caller.may_use(name) or call.caller.may_use(model.name)):
             whose = (
                 f"key `{call.caller.key_hint}`" if call.caller.key_id is not None else f"user `{call.caller.username}`"
             )
             allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
             raise ModelNotAllowed(f"The {whose} may not use model `{name}`; allowed: {allowed}.", param="model")
-        found = [one for one in candidates(model, models, random.random) if call.caller.may_reach(one)]
+        priced = self._usable(call, model, models)
+        call.model, call.candidates = _widest(model, models, priced), tuple(priced)
+        used = {candidate.model_id for candidate in priced}
+        call.model_budgets = tuple(budget for one in models.values() if one.id in used for budget in one.budgets)
+        call.limits = self._layers.of(call.caller, call.address, model)
+
+    def _usable(self, call: Call, model: PublicModel, models: Mapping[str, PublicModel]) -> list[Deployment]:
+        """The priced deployments that can do this and that the caller may reach, in order; fills in `detours`."""
+        name = model.name
+        found, call.detours = self._reachable(call.caller, model, models)
         able = [candidate for candidate in found if call.operation in self._operations(candidate)]
         if found and not able:
             raise Unsupported(
@@ -144,44 +163,74 @@ class Pipeline:
                 f"Model '{name}' is not available: none of its providers is enabled, or none that this key may use.",
                 param="model",
             )
-        call.model, call.candidates = _widest(model, models, priced), tuple(priced)
-        used = {candidate.model_id for candidate in priced}
-        call.model_budgets = tuple(budget for one in models.values() if one.id in used for budget in one.budgets)
-        call.limits = self._layers.of(call.caller, call.address, model)
+        return priced
+
+    def _reachable(
+        self, caller: Caller, model: PublicModel, models: Mapping[str, PublicModel]
+    ) -> tuple[list[Deployment], dict[int, str]]:
+        """The deployments that the caller's calls may go to, and which of them wait for what reason."""
+        chosen = candidates(model, models, random.random, self._health.delay_s)
+        others = detours(model, models, chosen, random.random)
+        found = [one for one in (*chosen, *(one for one, _reason in others)) if caller.may_reach(one)]
+        return found, {one.id: reason for one, reason in others}
 
     def _operations(self, deployment: Deployment) -> frozenset[str]:
         wire = self._wires.get(deployment.upstream.kind)
         return wire.operations if wire is not None else frozenset()
 
     def _first_answer(self, call: Call, dialect: Dialect) -> "bytes | Stream":
-        failure: UpstreamError | None = None
-        for deployment in call.candidates:
-            if call.abort_reason is not None:
-                raise call.abort_reason
+        assert call.model is not None  # noqa: S101 - it was found
+        retries = call.model.routing.retries
+        attempts = Attempts(call, self._health, self._policy.retries if retries is None else retries)
+        unsupported: Unsupported | None = None
+        for deployment in attempts:
+            began_s = clock.monotonic_s()
             try:
-                return self._attempt(call, deployment, dialect)
+                answer = self._attempt(call, deployment, dialect)
+            except Unsupported as exc:  # by this provider; another one may take it
+                self._health.released(deployment)
+                unsupported = exc
             except UpstreamError as exc:
                 exc.hide(deployment.upstream.credential)
                 call.attempts[-1].happened = exc.code or "upstream_error"
-                failure = exc
-                if not exc.is_retryable:
-                    break
+                attempts.failed(deployment, exc)
+            except BaseException:
+                self._health.released(deployment)
+                raise
+            else:
+                self._health.succeeded(deployment, clock.monotonic_s() - began_s)
+                return answer
+            finally:
+                call.upstream_s += clock.monotonic_s() - began_s
+        failure = attempts.failure or unsupported
         assert failure is not None  # noqa: S101 - there is at least one candidate
         raise failure
+
+    def _patience(self, call: Call, model: PublicModel) -> Patience:
+        """How long an attempt that begins now may take.
+
+        Raises:
+            UpstreamTimeout: the call has had all its time.
+        """
+        usual, own = self._policy.patience, model.routing
+        left_s = (own.total_s or usual.total_s) - (clock.monotonic_s() - call.started_s)
+        if left_s <= 0:
+            raise UpstreamTimeout("the call took longer than allowed")
+        return replace(usual, total_s=left_s, silence_s=own.silence_s or usual.silence_s, first_byte_s=own.first_byte_s)
 
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
         request = wire.encode(call, deployment)
         call.dropped, call.is_native = list(request.dropped), request.is_native
-        translation = None if call.is_native else dialect.translation
         attempt = Attempt(deployment)
         call.attempts.append(attempt)
         try:
             self._spool.sent(call.id, sent_note(attempt))
         except SpoolUnavailable as exc:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
-        answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened))
+        patience = self._patience(call, call.model) if call.model else None
+        answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened), patience)
         is_handed_on = False
         try:
             call.upstream_headers = _shown(answer)
@@ -189,25 +238,39 @@ class Pipeline:
                 raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
             if call.is_stream:
                 _check_stream(answer, wire)
+                stream = self._stream(call, answer, wire, dialect)
                 call.is_answered = is_handed_on = True
-                decoder = wire.stream(call)
-                return Stream(
-                    call,
-                    answer,
-                    decoder if translation is None else Translated(decoder, translation.stream(call)),
-                    beat_s=self._policy.beat_s,
-                    progress=self._spool.progress,
-                    finish=self._finish,
-                    render_error=dialect.error_event,
-                )
+                return stream
             whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
             call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
             call.pieces.extend(whole.pieces)
             call.content_type = whole.content_type
+            translation = None if call.is_native else dialect.translation
             return whole.body if translation is None else translation.answer(call, whole.body)
         finally:
             if not is_handed_on:
                 answer.close()
+
+    def _stream(self, call: Call, answer: Answer, wire: Wire, dialect: Dialect) -> Stream:
+        """The stream, once it has something to say.
+
+        Raises:
+            GatewayError: see Stream.prime.
+        """
+        decoder = wire.stream(call)
+        if dialect.translation is not None and not call.is_native:
+            decoder = Translated(decoder, dialect.translation.stream(call))
+        stream = Stream(
+            call,
+            answer,
+            decoder,
+            beat_s=self._policy.beat_s,
+            progress=self._spool.progress,
+            finish=self._finish,
+            render_error=dialect.error_event,
+        )
+        stream.prime()
+        return stream
 
     def _fail(self, call: Call, exc: BaseException) -> None:
         reason = call.abort_reason or exc
@@ -226,13 +289,15 @@ class Pipeline:
             return
         call.is_finished = True
         self._watch.remove(call)
+        if call.is_stream and call.outcome in BROKEN and call.deployment is not None:
+            self._health.failed(call.deployment, UpstreamError(call.error or call.outcome))
         self._accounting.settle(settlement_of(call, token_counter.estimate))
 
 
 def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:
     """The model with the window that bounds the input wherever the call may go; None where one window is unknown."""
-    ids, used = {one.id for one in chosen}, [model, *(models[name] for name in model.fallbacks if name in models)]
-    windows = [one.context_window for one in used if any(deployment.id in ids for deployment in one.deployments)]
+    used = {deployment.model_id for deployment in chosen}
+    windows = [one.context_window for one in models.values() if one.id in used]
     known = [window for window in windows if window is not None]
     return replace(model, context_window=max(known) if known and len(known) == len(windows) else None)
 

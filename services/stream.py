@@ -1,11 +1,14 @@
 """A streamed answer on its way to the caller: forward, observe, keep alive, end once.
 
+`prime` reads until there is something to say; what fails before that can still be answered by another provider.
+
 The call is booked before the last bytes are handed over, so who has read the end of an answer finds it in the
 books. However reading ends, `close` books what was delivered; the server calls it even if nothing was read.
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from services.errors import CallerGone, Draining, GatewayError, UpstreamError, UpstreamTimeout
@@ -16,6 +19,8 @@ from services.types import Call
 from utils import clock, sse
 
 log = logging.getLogger(__name__)
+
+Step = tuple[bytes | None, UpstreamError | None, bool]
 
 PROGRESS_S: Final = 1.0  # what a dying worker may lose of a stream
 CHARS_PER_TOKEN: Final = 4  # for progress only
@@ -49,27 +54,42 @@ class Stream:
         self._progress, self._finish, self._render_error = progress, finish, render_error
         self._noted_s, self._noted_pieces, self._noted_chars = clock.monotonic_s(), 0, 0
         self._is_closed = False
+        self._coming = self._read()
+        self._early: list[Step] = []
+        self._tail: bytes | None = None
+
+    def prime(self) -> None:
+        """Read until some text was generated, the stream is over, or the upstream was silent for a beat.
+
+        Raises:
+            GatewayError: it failed, or was ended, before anything was generated.
+        """
+        call = self._call
+        for step in self._coming:
+            events, failure, is_done = step
+            if failure is not None and not call.pieces:
+                raise failure
+            self._early.append(step)
+            if call.pieces or is_done or failure is not None or events is None:
+                return
+        self._tail = b"".join(self._decoder.end())
 
     def __iter__(self) -> Iterator[bytes]:
         """The events, as they come; an error is the last event, without an end mark."""
         last = b""
         try:
-            for data in self._answer.chunks(self._beat_s):
-                if self._call.abort_reason is not None:
-                    raise self._call.abort_reason  # noqa: TRY301 - handled like what the upstream does
-                if data is None:
-                    yield sse.PING
-                    continue
-                events, failure = self._decode(data)
-                if self._decoder.is_done:
-                    last = events
+            for events, failure, is_done in chain(self._early, self._coming):
+                if is_done:
+                    last = events or b""
                     break
-                if events:
+                if events is None:
+                    yield sse.PING
+                elif events:
                     self._note_progress()
                     yield events
                 if failure is not None:
-                    raise failure  # noqa: TRY301 - likewise, once the events before it are out
-            last += b"".join(self._decoder.end())
+                    raise failure  # noqa: TRY301 - handled like any other, once the events before it are out
+            last += b"".join(self._decoder.end()) if self._tail is None else self._tail
         except GatewayError as exc:
             yield from self._failed(self._call.abort_reason or exc)
         except Exception as exc:
@@ -95,6 +115,17 @@ class Stream:
             if self._call.outcome == "ok":
                 self._answer.drain()
             self._answer.close()
+
+    def _read(self) -> Iterator[Step]:
+        """What came at once: events (None: silence), what went wrong after them, and whether that was the end mark."""
+        for data in self._answer.chunks(self._beat_s):
+            if self._call.abort_reason is not None:
+                raise self._call.abort_reason
+            if data is None:
+                yield None, None, False
+                continue
+            events, failure = self._decode(data)
+            yield events, failure, self._decoder.is_done
 
     def _decode(self, data: bytes) -> tuple[bytes, UpstreamError | None]:
         """The events in the bytes; those before a failure still go to the caller."""

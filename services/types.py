@@ -141,6 +141,19 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """How calls of a model find their way. None = as the settings say."""
+
+    strategy: str = "weight"  # or "latency": within a priority, the one that began to answer soonest lately
+    retries: int | None = None  # rounds over all deployments after the first
+    first_byte_s: float | None = None
+    silence_s: float | None = None  # between two bytes
+    total_s: float | None = None
+    context_fallbacks: tuple[str, ...] = ()  # models for what is too long for this one
+    content_fallbacks: tuple[str, ...] = ()  # … for what its provider's content policy refuses
+
+
+@dataclass(frozen=True, slots=True)
 class PublicModel:
     """A name callers use."""
 
@@ -154,6 +167,8 @@ class PublicModel:
     id: int = 0
     budgets: tuple[BudgetRef, ...] = ()
     limits: tuple[LimitRef, ...] = ()
+    aliases: tuple[str, ...] = ()
+    routing: Routing = Routing()
 
 
 @dataclass(slots=True)
@@ -284,6 +299,7 @@ class Call:
     is_native: bool = False  # the upstream was asked, and answers, in the caller's own dialect
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
+    detours: Mapping[int, str] = field(default_factory=dict)  # candidates that wait for a reason, by their number
     bound: Bound | None = None
     max_output_tokens: int | None = None  # put into the request because a budget applies and the caller gave none
     takes: tuple[Take, ...] = ()
@@ -309,6 +325,7 @@ class Call:
     upstream_headers: Mapping[str, str] = field(default_factory=dict)  # those of the upstream that its caller may see
     abort_reason: GatewayError | None = None
     exchange: Abortable | None = None
+    upstream_s: float = 0.0  # spent waiting for upstreams, until an answer began or was whole
 
     @property
     def deployment(self) -> Deployment | None:

@@ -30,6 +30,7 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempd
 
 SECRETS = {
     "SECRET_KEY": "test-secret-key-of-the-tests-0123456789",
+    "LLM_MAX_RETRIES": "0",  # an attempt at each deployment, unless a test wants more
     "KEY_PEPPER": "test-key-pepper-of-the-tests-0123456789",
     "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
     "API_AUTH_TOKENS": "test-token-of-the-tests",

@@ -3,15 +3,17 @@
 A wire opens no socket, reads no clock and keeps nothing between calls. The hub format is OpenAI's JSON as a dict.
 """
 
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
-from services.errors import RETRYABLE_STATUSES, UpstreamError, UpstreamRefused, UpstreamTimeout
+from services.errors import RETRYABLE_STATUSES, CredentialRefused, UpstreamError, UpstreamRefused, UpstreamTimeout
 from services.types import Call, Deployment, Usage
-from utils import jsonx
+from utils import clock, jsonx
 
 MAX_TOKENS: Final = 2**31 - 1  # a provider that reports more is not believed
 PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})  # the caller can act on these
@@ -179,9 +181,7 @@ def refused(
             retry_after_s=retry_after_s(headers),
         )
     if status in (401, 402, 403, 407):
-        error = UpstreamError(f"the provider `{name}` refused the gateway's own credential or account ({status})")
-        error.is_retryable = True  # another deployment has another account
-        return error
+        return CredentialRefused(f"the provider `{name}` refused the gateway's own credential or account ({status})")
     if status in (408, 504):
         return UpstreamTimeout(f"the provider `{name}` timed out ({status}): {message}")
     busy = UpstreamRefused(
@@ -195,9 +195,16 @@ def refused(
 
 
 def retry_after_s(headers: Mapping[str, str]) -> int | None:
-    """The Retry-After header in seconds, where it is a number; a date is left to the caller's own back-off."""
-    value = headers.get("retry-after", "").strip()
-    return min(int(value[:9]), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+    """The Retry-After header in seconds, which may be a date; `retry-after-ms` goes before it. None = neither helps."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name, "").strip()
+        if value.isascii() and value.isdigit():
+            return min(-(-int(value[:12]) // unit), MAX_RETRY_AFTER_S)
+    try:
+        left_s = parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - clock.now_s()
+    except (ValueError, OverflowError):
+        return None
+    return min(math.ceil(left_s), MAX_RETRY_AFTER_S) if left_s > 0 else None
 
 
 def _text(value: Any) -> str | None:

@@ -1,0 +1,43 @@
+"""What is told of the providers' health: a worker's circuits by model and deployment."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from services.health import ACCOUNT, DEPLOYMENT
+from services.types import Deployment, PublicModel
+
+UNTRIED: Final[dict[str, Any]] = {
+    "state": "untried",
+    "failures_in_a_row": 0,
+    "retry_in_s": 0.0,
+    "first_byte_ms": None,
+    "error": "",
+}
+WORST: Final = ("untried", "healthy", "half_open", "open")  # the later counts
+Report = Mapping[tuple[str, int], dict[str, Any]]
+
+
+def of_models(models: Iterable[PublicModel], report: Report) -> dict[str, Any]:
+    """Each model with its deployments; `status` is degraded where one of them is left alone for now.
+
+    Every worker has eyes of its own: `worker` says whose these are.
+    """
+    listed = [
+        {"model": model.name, "deployments": [_entry(deployment, report) for deployment in model.deployments]}
+        for model in models
+    ]
+    is_bad = any(one["state"] in WORST[2:] for entry in listed for one in entry["deployments"])
+    return {"status": "degraded" if is_bad else "healthy", "worker": os.getpid(), "models": listed}
+
+
+def _entry(deployment: Deployment, report: Report) -> dict[str, Any]:
+    own = report.get((DEPLOYMENT, deployment.id), UNTRIED)
+    account = report.get((ACCOUNT, deployment.upstream.id), UNTRIED)
+    worse = max((own, account), key=lambda one: WORST.index(one["state"]))
+    return {
+        "provider": deployment.upstream.name,
+        "model": deployment.model,
+        **worse,
+        "first_byte_ms": own["first_byte_ms"],
+    }
