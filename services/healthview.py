@@ -23,7 +23,7 @@ def of_models(models: Iterable[PublicModel], report: Report) -> dict[str, Any]:
 
     Every worker has eyes of its own: `worker` says whose these are.
     """
-    listed = [
+    listed: list[dict[str, Any]] = [
         {"model": model.name, "deployments": [_entry(deployment, report) for deployment in model.deployments]}
         for model in models
     ]
