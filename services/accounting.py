@@ -79,6 +79,7 @@ class Accounting:
         for request_id in list(self._unsure):
             try:
                 self._books.release(request_id)
+                self.admission.forget()
             except BooksUnavailable:
                 break
             self._unsure.discard(request_id)

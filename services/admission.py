@@ -106,6 +106,10 @@ class Admission:
             raise AccountingUnavailable("requests cannot be counted at the moment, so none are admitted") from exc
         return tuple(counting.room(count, *counters[count.limit.subject], now_s) for count in counts)
 
+    def forget(self) -> None:
+        """Something was given back: limits that had no room a moment ago may have some."""
+        self._full.clear()
+
     def look(self, takes: Sequence[Take], counts: Sequence[Count]) -> State:
         """Where these stand.
 

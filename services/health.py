@@ -29,6 +29,7 @@ PER_S: Final = 1.0  # … and for each second, so that a quiet gateway has some
 MOST: Final = 10.0  # saved up
 DEPLOYMENT, ACCOUNT = "deployment", "account"
 OF_ACCOUNT: Final = (UpstreamUnreachable, CredentialRefused)  # what befalls every model of a provider
+ALONE: Final = ("echo",)  # the models of one provider that have nothing to do with each other
 TOO_MANY, UNAVAILABLE = 429, 503
 
 
@@ -136,7 +137,8 @@ class Health:
             self.succeeded(deployment)
             return
         is_busy = isinstance(exc, UpstreamRefused) and exc.status == TOO_MANY
-        name = _account(deployment) if is_busy or isinstance(exc, OF_ACCOUNT) else _deployment(deployment)
+        is_of_all = (is_busy or isinstance(exc, OF_ACCOUNT)) and deployment.upstream.kind not in ALONE
+        name = _account(deployment) if is_of_all else _deployment(deployment)
         with self._guard:
             self._circuits.setdefault(name, Circuit()).failure(clock.monotonic_s(), exc, exc.retry_after_s)
 

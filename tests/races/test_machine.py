@@ -156,6 +156,8 @@ class Machine(RuleBasedStateMachine):
         taken = pick(self.living(is_sent=False), number)
         self.gateway.books.release(taken.id)
         self.gateway.books.release(taken.id)
+        for worker in self.workers:  # others go on refusing for up to a second, which is long over
+            worker.accounting.admission.forget()
         self.model.release(taken)
 
     @precondition(lambda self: self.model.booked)
