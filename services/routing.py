@@ -6,7 +6,7 @@ from typing import Any, Final
 from services.types import Deployment, PublicModel, Routing
 
 CONTEXT, CONTENT = "context", "content"  # why a call takes a detour
-LATENCY: Final = "latency"
+WEIGHT, LATENCY = "weight", "latency"  # strategies
 REASONS: Final = {  # the error codes of providers that give a reason
     "context_length_exceeded": CONTEXT,
     "model_max_prompt_tokens_exceeded": CONTEXT,

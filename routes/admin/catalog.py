@@ -9,7 +9,7 @@ from wtforms import BooleanField, FieldList, FormField, IntegerField, SelectFiel
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from models import Deployment, Model, Price, Provider
-from routes.admin import prices
+from routes.admin import prices, routed
 from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
 from routes.admin.guard import go
 from routes.admin.providers import source_of
@@ -40,7 +40,7 @@ class DeploymentForm(PanelForm):
     weight = IntegerField(_("Weight"), [Optional(), NumberRange(1, 1000)], default=1)
 
 
-class ModelForm(prices.PriceFields):
+class ModelForm(routed.RoutingFields):
     """A public model with everything that belongs to it."""
 
     name = TextField(
@@ -140,6 +140,7 @@ class Models(Table):
             given,
             data={name: getattr(obj, name) for name in OWN_FIELDS} | {"deployments": obj.deployments},
             fallbacks=", ".join(obj.fallbacks),
+            **routed.fields_of(obj),
             **prices.fields_of(prices.price_of(obj)),
         )
         if given is None and len(form.deployments) < MOST_DEPLOYMENTS:
@@ -167,6 +168,7 @@ class Models(Table):
             _check_names(row, form)
             row.name, row.is_enabled, row.fallbacks = form.name.data, form.is_enabled.data, form.fallback_names()
             row.context_window, row.max_output_tokens = form.context_window.data, form.max_output_tokens.data
+            routed.set_routing(row, form)
             _set_deployments(row, form)
             prices.set_price(row, form)
 
@@ -204,6 +206,8 @@ class Models(Table):
             "context_window": row.context_window,
             "max_output_tokens": row.max_output_tokens,
             "fallbacks": list(row.fallbacks),
+            "aliases": list(row.aliases or ()),
+            "routing": dict(row.routing or {}),
         }
 
 

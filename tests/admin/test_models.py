@@ -111,6 +111,14 @@ def test_a_price_from_the_catalogue(panel_admin: Browser) -> None:
         pytest.param({"price_kind": "later"}, id="a kind of price there is not"),
         pytest.param({"fallbacks": "no-such-model"}, id="a fallback there is not"),
         pytest.param({"fallbacks": "fast"}, id="itself as fallback"),
+        pytest.param({"context_fallbacks": "no-such-model"}, id="a detour there is not"),
+        pytest.param({"content_fallbacks": "fast"}, id="itself as detour"),
+        pytest.param({"aliases": "echo"}, id="an alias that is a model"),
+        pytest.param({"aliases": "fast"}, id="its own name as alias"),
+        pytest.param({"aliases": "two words"}, id="an alias with a space"),
+        pytest.param({"retries": "11"}, id="too many repeats"),
+        pytest.param({"first_byte_s": "0"}, id="no patience"),
+        pytest.param({"strategy": "luck"}, id="an unknown strategy"),
         pytest.param({"context_window": "0"}, id="no context"),
         pytest.param({"max_output_tokens": "9" * 20}, id="more tokens than there are"),
     ],
@@ -188,6 +196,32 @@ def test_rows_managed_elsewhere_are_refused_on_post_too(panel_admin: Browser, ma
     assert (row_of(panel_admin.app, Model, number).name, len(prices_of(panel_admin.app, number))) == ("fast", 1)
 
 
+def test_routing_is_kept_as_given_and_can_be_taken_back(panel_admin: Browser) -> None:
+    provider = add_provider(panel_admin.app)
+    number = add_model(panel_admin.app, [provider])
+    given = {
+        "aliases": "quick, gpt-5, quick",
+        "strategy": "latency",
+        "retries": "1",
+        "first_byte_s": "2.5",
+        "silence_s": "",
+        "total_s": "300",
+        "context_fallbacks": "echo",
+        "content_fallbacks": "",
+    }
+    assert edit(panel_admin, number, (provider, "up-fast"), **given).status_code == 303
+    row = row_of(panel_admin.app, Model, number)
+    assert row.aliases == ["quick", "gpt-5"]
+    kept = {"strategy": "latency", "retries": 1, "first_byte_s": 2.5, "total_s": 300, "context_fallbacks": ["echo"]}
+    assert row.routing == kept
+    page = panel_admin.get(f"/admin/models/edit/?id={number}").text
+    assert all(f'value="{value}"' in page for value in ("quick, gpt-5", "2.5", "300.0", "echo"))
+    assert "quick, gpt-5" in panel_admin.get(f"/admin/models/details/?id={number}").text
+    assert edit(panel_admin, number, (provider, "up-fast")).status_code == 303
+    row = row_of(panel_admin.app, Model, number)
+    assert (row.aliases, row.routing) == (None, None)
+
+
 def test_no_other_column_can_be_set(panel_admin: Browser) -> None:
     provider = add_provider(panel_admin.app)
     number = add_model(panel_admin.app, [provider])
@@ -197,7 +231,7 @@ def test_no_other_column_can_be_set(panel_admin: Browser) -> None:
     data |= {"deployments-0-id": "7", "deployments-0-model_id": "7", "deployments-0-is_enabled": "", "source": "mine"}
     assert edit(panel_admin, number, (provider, "up-fast"), **data).status_code == 303
     after = row_of(panel_admin.app, Model, number)
-    for column in columns_of(Model) - {"updated_at", "context_window", "max_output_tokens"}:
+    for column in columns_of(Model) - {"updated_at", "context_window", "max_output_tokens", "aliases"}:
         assert getattr(after, column) == getattr(before, column), column
     (deployment,) = [row for row in rows_of(panel_admin.app, Deployment) if row.model_id == number]
     assert deployment.is_enabled

@@ -1,0 +1,88 @@
+"""How calls of a model find their way, as the panel's form for models has it."""
+
+from typing import Any, Final
+
+from sqlalchemy import select
+from wtforms import FloatField, IntegerField, SelectField
+from wtforms.validators import Length, NumberRange, Optional
+
+from models import Model
+from routes.admin import prices
+from routes.admin.forms import TextField, options
+from routes.admin.texts import N_, lazy_gettext
+from services.errors import InvalidRequest
+from services.routing import LATENCY, WEIGHT
+from utils.extensions import db
+
+_ = lazy_gettext
+
+LONGEST_NAME: Final = 200
+LONGEST_S: Final = 86_400
+PLAIN: Final = ("retries", "first_byte_s", "silence_s", "total_s")  # fields of the form and of the row alike
+NAMES: Final = ("context_fallbacks", "content_fallbacks")
+WAIT: Final = [Optional(), NumberRange(0.1, LONGEST_S)]
+
+
+class RoutingFields(prices.PriceFields):
+    """What a model's form says about routing. Empty is as in the settings."""
+
+    aliases = TextField(
+        _("Aliases"), [Length(0, 1000)], description=_("Other names that callers may use, separated by commas.")
+    )
+    strategy = SelectField(
+        _("Among equal priorities"),
+        choices=options({WEIGHT: _("By weight"), LATENCY: _("The one that answered soonest lately")}),
+        default=WEIGHT,
+    )
+    retries = IntegerField(_("Repeats after the first round"), [Optional(), NumberRange(0, 10)])
+    first_byte_s = FloatField(_("Longest wait for the first byte, seconds"), WAIT)
+    silence_s = FloatField(_("Longest silence in an answer, seconds"), WAIT)
+    total_s = FloatField(_("Longest call in all, seconds"), WAIT)
+    context_fallbacks = TextField(
+        _("Fallbacks for what is too long"), [Length(0, 1000)], description=_("Models with a larger context window.")
+    )
+    content_fallbacks = TextField(
+        _("Fallbacks for what a content policy refuses"),
+        [Length(0, 1000)],
+        description=_("Models of another provider."),
+    )
+
+    def names_in(self, field: str) -> list[str]:
+        """The names in a field in order, each once."""
+        given = (self[field].data or "").split(",")
+        return list(dict.fromkeys(name.strip() for name in given if name.strip()))
+
+
+def fields_of(row: Model) -> dict[str, Any]:
+    """A stored model's routing as the form shows it."""
+    routing = row.routing or {}
+    shown = {name: routing.get(name) for name in PLAIN} | {"strategy": routing.get("strategy", WEIGHT)}
+    return shown | {"aliases": ", ".join(row.aliases or ()), **{n: ", ".join(routing.get(n, ())) for n in NAMES}}
+
+
+def set_routing(row: Model, form: RoutingFields) -> None:
+    """Put what the form says into the row.
+
+    Raises:
+        InvalidRequest: an alias is taken, or a fallback is no other model.
+    """
+    known = {name: set(aliases or ()) for name, aliases in db.session.execute(select(Model.name, Model.aliases))}
+    _check_aliases(row, form, known)
+    for field in NAMES:
+        if any(name not in known or name == row.name for name in form.names_in(field)):
+            raise InvalidRequest(N_("A fallback must be the name of another model."), param=field)
+    routing = {name: form[name].data for name in PLAIN if form[name].data is not None}
+    routing |= {name: found for name in NAMES if (found := form.names_in(name))}
+    if form.strategy.data != WEIGHT:
+        routing["strategy"] = form.strategy.data
+    row.aliases, row.routing = form.names_in("aliases") or None, routing or None
+
+
+def _check_aliases(row: Model, form: RoutingFields, known: dict[str, set[str]]) -> None:
+    others = {name: aliases for name, aliases in known.items() if name != row.name}
+    taken = {row.name, *others, *(alias for aliases in others.values() for alias in aliases)}
+    for alias in form.names_in("aliases"):
+        if len(alias) > LONGEST_NAME or any(char.isspace() for char in alias):
+            raise InvalidRequest(N_("An alias has at most 200 characters and no spaces."), param="aliases")
+        if alias in taken:
+            raise InvalidRequest(N_("There is a model of that name already."), param="aliases")
