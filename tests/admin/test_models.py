@@ -217,7 +217,8 @@ def test_routing_is_kept_as_given_and_can_be_taken_back(panel_admin: Browser) ->
     page = panel_admin.get(f"/admin/models/edit/?id={number}").text
     assert all(f'value="{value}"' in page for value in ("quick, gpt-5", "2.5", "300.0", "echo"))
     assert "quick, gpt-5" in panel_admin.get(f"/admin/models/details/?id={number}").text
-    assert edit(panel_admin, number, (provider, "up-fast")).status_code == 303
+    taken_back = dict.fromkeys(given, "") | {"strategy": "weight"}
+    assert edit(panel_admin, number, (provider, "up-fast"), **taken_back).status_code == 303
     row = row_of(panel_admin.app, Model, number)
     assert (row.aliases, row.routing) == (None, None)
 
