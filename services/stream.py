@@ -59,18 +59,20 @@ class Stream:
         self._tail: bytes | None = None
 
     def prime(self) -> None:
-        """Read until some text was generated, the stream is over, or the upstream was silent for a beat.
+        """Read until some text was generated, the stream is over, or a beat has passed with less than that.
 
         Raises:
             GatewayError: it failed, or was ended, before anything was generated.
         """
-        call = self._call
+        call, began_s = self._call, clock.monotonic_s()
         for step in self._coming:
             events, failure, is_done = step
             if failure is not None and not call.pieces:
                 raise failure
             self._early.append(step)
             if call.pieces or is_done or failure is not None or events is None:
+                return
+            if self._beat_s and clock.monotonic_s() - began_s >= self._beat_s:  # it only says that it is alive
                 return
         self._tail = b"".join(self._decoder.end())
 

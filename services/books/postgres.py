@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, cast
 
 import psycopg
 from psycopg import errors
+from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -61,7 +62,10 @@ class PostgresBooks(Books):
         limits = f"-c statement_timeout={statement_timeout_s * 1000:.0f} -c lock_timeout={lock_timeout_s * 1000:.0f}"
 
         def connect() -> Connection:
-            return psycopg.connect(*arguments, **{"connect_timeout": 2, "options": limits, **options}, autocommit=True)
+            made = psycopg.connect(*arguments, **{"connect_timeout": 2, "options": limits, **options}, autocommit=True)
+            # Else the size of each number would be part of a statement's name, and each combination be planned anew.
+            made.adapters.register_dumper(int, Int8Dumper)
+            return made
 
         return cls(connect, pool_size=pool_size)
 

@@ -10,10 +10,11 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from models import Budget
-from services import ledger
+from services import budgets, ledger
 from services.admission import ROUNDS
 from services.bookings import Booking
 from services.books.base import Books, BooksRefused, HoldRefused
+from services.types import Take
 from tests.books.test_accounting import DEMAND, Failing, accounting, books, budget, call  # noqa: F401 - fixtures
 from tests.books.test_books import hold, make_budget, settlement, user, window  # noqa: F401 - fixtures
 from tests.helpers import open_holds
@@ -90,3 +91,17 @@ def test_the_head_of_the_queue_is_waited_for(lite_books):
     assert done.wait(10)
     waiting.join()
     assert [row.owner for row in books.owned_by("place.1.x")] == ["place.1.x"]
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_numbers_of_any_size_share_a_prepared_statement(gateway, session, user, make_budget):  # noqa: F811
+    """Planning one of these statements costs Postgres more than running it."""
+    one = make_budget(10**15)
+    for number in range(40):
+        amount = 10 ** (number % 12)
+        take = Take(budgets.ref_of(one), 0, amount)
+        gateway.books.reserve(hold(f"r{number}", [take]), [take])
+        gateway.books.settle(settlement(f"r{number}", user, [Booking(one.id, 0, "usd", amount, amount)]))
+    with gateway.books._connected() as connection:
+        prepared = connection.execute(b"SELECT count(*) FROM pg_prepared_statements").fetchone()
+    assert prepared == (2,)
