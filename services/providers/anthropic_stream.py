@@ -6,6 +6,7 @@ content_block_stop; message_delta with the reason to stop and the usage so far; 
 (platform.claude.com/docs/en/build-with-claude/streaming, read 2026-11-21).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ DETAILS: Final = ("cache_creation", "output_tokens_details")
 DATA: Final = b"\ndata: {"
 
 
-class _Stream:
+class _Stream(ABC):
     """What both kinds of streams have in common: framing, usage, errors, the end."""
 
     def __init__(self, call: Call) -> None:
@@ -75,13 +76,15 @@ class _Stream:
         except SHAPE_ERRORS as exc:
             raise UpstreamError("the upstream sent a malformed event") from exc
 
+    @abstractmethod
     def _comment(self, event: bytes) -> bytes:
         """What is handed on of an event without data."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _take(self, event: bytes, data: dict[str, Any]) -> bytes:
         """What is handed on of an event with this data."""
-        raise NotImplementedError
+        ...
 
     def _count(self, raw: dict[str, Any] | None) -> None:
         """Counts are of the whole answer so far, so the largest is the last word; a server may leave some out."""

@@ -1,0 +1,70 @@
+"""Anthropic's own OpenAPI document accepts what is sent to it, and says that our recordings are what it would send."""
+
+import json
+
+import pytest
+
+from tests.published import problems
+from tests.test_golden import GOLDEN
+
+CASES = sorted(path for path in (GOLDEN / "anthropic").iterdir())
+NOT_ANTHROPICS = {"other-servers", "unknown-blocks"}  # members and blocks that its document does not have
+NEWER = {"native"}  # the caller's own members, which nobody checks
+
+
+def cases(name, besides=frozenset()):
+    return [pytest.param(case, id=case.name) for case in CASES if (case / name).exists() and case.name not in besides]
+
+
+def sent(case):
+    return json.loads((case / "request.out").read_bytes().split(b"\n", 1)[1])
+
+
+@pytest.mark.parametrize("case", cases("request.out", besides=NEWER))
+def test_anthropic_takes_what_is_sent(case):
+    assert problems("anthropic", "CreateMessageParams", sent(case)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"max_tokens": "9"}, "max_tokens"),
+        ({"temperature": 1.4}, "temperature"),
+        ({"seed": 7}, "seed"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "tool"),
+        ({"tools": [{"name": "f"}]}, "tools"),
+    ],
+)
+def test_anthropic_refuses_what_is_wrong(change, told):
+    (problem, *_more) = problems("anthropic", "CreateMessageParams", sent(GOLDEN / "anthropic/text") | change)
+    assert told in problem
+
+
+@pytest.mark.parametrize("case", cases("answer.in", besides=NOT_ANTHROPICS | NEWER))
+def test_a_recorded_answer_is_anthropics(case):
+    assert problems("anthropic", "Message", json.loads((case / "answer.in").read_bytes())) == []
+
+
+@pytest.mark.parametrize("case", cases("stream.in", besides=NOT_ANTHROPICS | NEWER))
+def test_recorded_events_are_anthropics(case):
+    for line in (case / "stream.in").read_text(encoding="utf-8").splitlines():
+        if line.startswith("data: ") and (event := json.loads(line[6:]))["type"] != "ping":
+            assert problems("anthropic", "MessageStreamEvent", event) == []
+
+
+@pytest.mark.parametrize("case", cases("error.in", besides={"error-of-a-proxy"}))
+def test_recorded_errors_are_anthropics(case):
+    assert problems("anthropic", "ErrorResponse", json.loads((case / "error.in").read_bytes())) == []
+
+
+@pytest.mark.parametrize("case", cases("answer.out", besides={"native"}))
+def test_what_is_said_to_callers_is_openais(case):
+    assert problems("openai", "CreateChatCompletionResponse", json.loads((case / "answer.out").read_bytes())) == []
+
+
+@pytest.mark.parametrize("case", cases("stream.out", besides={"native"}))
+def test_what_is_streamed_to_callers_is_openais(case):
+    events = (case / "stream.out").read_text(encoding="utf-8").split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    for event in events[:-2]:
+        assert problems("openai", "CreateChatCompletionStreamResponse", json.loads(event.removeprefix("data: "))) == []
