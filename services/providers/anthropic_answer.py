@@ -3,7 +3,8 @@
 Thinking becomes `reasoning_content`, as elsewhere. What must be sent back unchanged for a model to go on thinking after
 a tool has answered stands beside it in an extension of the hub, `thinking_blocks`: a list of
 `{"type": "thinking", "thinking": …, "signature": …}` and `{"type": "redacted_thinking", "data": …}`, on messages of
-the assistant in answers and requests; in a stream each block comes whole, in one delta, once it is complete.
+the assistant in answers and requests; in a stream each block comes whole, in one delta, once it is complete, with
+its `index` in the list.
 
 Blocks of other types, such as those of tools that run at Anthropic's, are left out.
 """

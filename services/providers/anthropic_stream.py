@@ -130,7 +130,7 @@ class AnthropicStream(_Stream):
         self._call = call
         self._reason: Any = None
         self._has_role = False
-        self._calls = 0
+        self._calls = self._blocks = 0
         self._tools: dict[int, list[int]] = {}  # by the index of their block: the call's own index, characters so far
         self._thoughts: dict[int, dict[str, Any]] = {}
         usage = b',"usage":null' if call.wants_usage else b""
@@ -181,7 +181,7 @@ class AnthropicStream(_Stream):
             self._thoughts[index] = {"texts": [text], "signature": signature}
             return self._say("reasoning_content", text)
         if kind == "redacted_thinking":
-            return self._send({"thinking_blocks": signed_block(block)})
+            return self._signed(block)
         return self._call_start(index, block) if kind == "tool_use" else b""
 
     def _call_start(self, index: int, block: dict[str, Any]) -> bytes:
@@ -208,9 +208,16 @@ class AnthropicStream(_Stream):
         thought = self._thoughts.pop(index, None)
         if thought is None:
             return b""
-        block = {"type": "thinking", "thinking": "".join(thought["texts"]), "signature": thought["signature"]}
-        signed = signed_block(block)
-        return self._send({"thinking_blocks": signed}) if signed else b""
+        thinking = "".join(thought["texts"])
+        return self._signed({"type": "thinking", "thinking": thinking, "signature": thought["signature"]})
+
+    def _signed(self, block: dict[str, Any]) -> bytes:
+        """A block that its server will want back. Clients add up lists of deltas by the `index` of their entries."""
+        out = b""
+        for signed in signed_block(block):
+            out += self._send({"thinking_blocks": [{"index": self._blocks, **signed}]})
+            self._blocks += 1
+        return out
 
     def _say(self, member: str, text: str) -> bytes:
         if not text:

@@ -1,8 +1,14 @@
-"""Anthropic's own OpenAPI document accepts what is sent to it, and says that our recordings are what it would send."""
+"""What others say of Anthropic's wire.
+
+Anthropic's own OpenAPI document accepts what is sent to it, and says that our recordings are what it would send;
+OpenAI's document and library accept what callers get.
+"""
 
 import json
 
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from tests.published import problems
 from tests.test_golden import GOLDEN
@@ -68,3 +74,28 @@ def test_what_is_streamed_to_callers_is_openais(case):
     assert events[-2:] == ["data: [DONE]", ""]
     for event in events[:-2]:
         assert problems("openai", "CreateChatCompletionStreamResponse", json.loads(event.removeprefix("data: "))) == []
+
+
+@pytest.mark.parametrize("case", cases("stream.out", besides={"native", "carriage-returns"}))
+def test_openais_library_adds_a_stream_up_to_what_the_whole_answer_says(case):
+    state = ChatCompletionStreamState()
+    for event in (case / "stream.out").read_text(encoding="utf-8").split("\n\n")[:-2]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(event.removeprefix("data: ")))
+    found = state.current_completion_snapshot.model_dump(exclude_none=True)
+    said = json.loads((case / "answer.out").read_bytes())
+    assert found.get("usage", said.get("usage")) == said.get("usage")
+    (choice,), (whole,) = found["choices"], said["choices"]
+    assert choice["finish_reason"] == whole["finish_reason"]
+    assert without_indices(choice["message"]) == without_indices(whole["message"])
+
+
+def without_indices(message):
+    """A message as whole answers have it: lists of it without the numbers, calls with the same JSON."""
+    for call in message.get("tool_calls", ()):
+        call["function"] = {"name": call["function"]["name"], "arguments": json.loads(call["function"]["arguments"])}
+    lists = {name: message.get(name, []) for name in ("tool_calls", "thinking_blocks")}
+    for entries in lists.values():
+        for entry in entries:
+            entry.pop("index", None)
+    texts = {name: message.get(name) or "" for name in ("role", "content", "reasoning_content")}
+    return texts | lists
