@@ -155,7 +155,9 @@ class AnthropicStream(_Stream):
         if kind == "message_delta":
             self._count(data.get("usage"))
             self._reason = data["delta"].get("stop_reason") or self._reason
-        return self._finish() if kind == "message_stop" else b""
+        if kind == "message_stop":
+            return self._finish()
+        return sse.PING if kind == "ping" else b""  # a model may think for minutes without a word
 
     def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
         kind = delta["type"]

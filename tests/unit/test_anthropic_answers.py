@@ -233,3 +233,9 @@ def test_a_list_of_models_that_is_none(body):
 
 def test_entries_of_the_list_that_are_none_are_left_out():
     assert Anthropic().model_names(b'{"data": [7, {}, {"id": 7}, {"id": "claude-opus-5"}]}') == ["claude-opus-5"]
+
+
+def test_a_sign_of_life_is_handed_on():
+    """A model may think for minutes without a word, and connections that say nothing are cut on the way."""
+    out, _call = streamed({"type": "ping"}, {"type": "message_stop"})
+    assert out.startswith(sse.PING)

@@ -70,23 +70,29 @@ def test_what_is_said_to_callers_is_openais(case):
 
 @pytest.mark.parametrize("case", cases("stream.out", besides={"native"}))
 def test_what_is_streamed_to_callers_is_openais(case):
-    events = (case / "stream.out").read_text(encoding="utf-8").split("\n\n")
-    assert events[-2:] == ["data: [DONE]", ""]
-    for event in events[:-2]:
-        assert problems("openai", "CreateChatCompletionStreamResponse", json.loads(event.removeprefix("data: "))) == []
+    *events, end = said_in(case)
+    assert end == "[DONE]"
+    for event in events:
+        assert problems("openai", "CreateChatCompletionStreamResponse", json.loads(event)) == []
 
 
 @pytest.mark.parametrize("case", cases("stream.out", besides={"native", "carriage-returns"}))
 def test_openais_library_adds_a_stream_up_to_what_the_whole_answer_says(case):
     state = ChatCompletionStreamState()
-    for event in (case / "stream.out").read_text(encoding="utf-8").split("\n\n")[:-2]:
-        state.handle_chunk(ChatCompletionChunk.model_validate_json(event.removeprefix("data: ")))
+    for event in said_in(case)[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(event))
     found = state.current_completion_snapshot.model_dump(exclude_none=True)
     said = json.loads((case / "answer.out").read_bytes())
     assert found.get("usage", said.get("usage")) == said.get("usage")
     (choice,), (whole,) = found["choices"], said["choices"]
     assert choice["finish_reason"] == whole["finish_reason"]
     assert without_indices(choice["message"]) == without_indices(whole["message"])
+
+
+def said_in(case):
+    """The data of the events that a caller gets; comments have none."""
+    lines = (case / "stream.out").read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
 def without_indices(message):
