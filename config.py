@@ -27,6 +27,7 @@ ENVIRONMENTS: Final = ("development", "test", "staging", "production")
 SECRETS_FILE: Final = "secrets.env"
 MIN_TOKEN: Final = 16
 MIN_PASSWORD: Final = 12
+ADDRESSES: Final = ("openai_base_url", "ollama_base_url", "anthropic_base_url")
 REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
 
 Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
@@ -151,8 +152,8 @@ class Config(BaseModel):
     openai_base_url: str = _("OPENAI_BASE_URL", "https://api.openai.com/v1", "Its address, or that of any compatible server.")
     openai_org_id: str = _("OPENAI_ORG_ID", "", "Sent as `OpenAI-Organization`.")
     ollama_base_url: str = _("OLLAMA_BASE_URL", "", "Adds the provider `ollama` (for example http://localhost:11434) with everything it has pulled.")
-    anthropic_api_key: str = _("ANTHROPIC_API_KEY", "", "Credential for Anthropic.", secret=True, later="the Anthropic wire")
-    anthropic_base_url: str = _("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "Its address.", later="the Anthropic wire")
+    anthropic_api_key: str = _("ANTHROPIC_API_KEY", "", "Adds the provider `anthropic` with everything it lists.", secret=True)
+    anthropic_base_url: str = _("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "Its address, without `/v1`.")
     gigachat_auth_key: str = _("GIGACHAT_AUTH_KEY", "", "Authorization data for GigaChat, base64.", secret=True, later="the GigaChat wire")
     gigachat_scope: str = _("GIGACHAT_SCOPE", "GIGACHAT_API_PERS", "Its scope.", later="the GigaChat wire")
     echo_provider: bool | None = _("ECHO_PROVIDER", None, "The built-in `echo` provider; unset = on in development and test only.")
@@ -365,7 +366,7 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += settings.url_problems(OPENAI_BASE_URL=config.openai_base_url, OLLAMA_BASE_URL=config.ollama_base_url)
+    problems += settings.url_problems(**{name.upper(): getattr(config, name) for name in ADDRESSES})
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:

@@ -87,6 +87,8 @@ def _ensure_providers(session: Session, config: Config, sealer: Sealer) -> None:
     if config.openai_api_key:
         settings_: Mapping[str, Any] = {"organization": config.openai_org_id} if config.openai_org_id else {}
         wanted["openai"] = ("openai", config.openai_base_url, config.openai_api_key, dict(settings_))
+    if config.anthropic_api_key:
+        wanted["anthropic"] = ("anthropic", config.anthropic_base_url, config.anthropic_api_key, {})
     if config.ollama_base_url:
         wanted["ollama"] = ("ollama", config.ollama_base_url, "", {})
     for name, (kind, base_url, credential, extra) in wanted.items():

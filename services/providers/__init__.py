@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from services.providers.anthropic import Anthropic
 from services.providers.base import Wire
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
 
 _OPENAI: Final = OpenAI()
-WIRES: Final[dict[str, Wire]] = {"openai": _OPENAI, "ollama": Ollama(), "echo": _OPENAI}
+WIRES: Final[dict[str, Wire]] = {"openai": _OPENAI, "anthropic": Anthropic(), "ollama": Ollama(), "echo": _OPENAI}

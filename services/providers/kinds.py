@@ -37,6 +37,19 @@ KINDS: Final = {
         "https://api.openai.com/v1",
         (Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),),
     ),
+    "anthropic": Kind(
+        "Anthropic, or anything that speaks its Messages API",
+        "https://platform.claude.com/docs/en/api/messages",
+        "https://api.anthropic.com",
+        (
+            Setting("auth", "Authentication", "`bearer`: the key is sent as Authorization; otherwise as x-api-key."),
+            Setting(
+                "thinking",
+                "Thinking",
+                "`adaptive`: for models that are Claude 4.6 or later under another name; usually empty.",
+            ),
+        ),
+    ),
     "ollama": Kind(
         "Ollama",
         "https://github.com/ollama/ollama/blob/main/docs/api.md",

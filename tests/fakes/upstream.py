@@ -1,4 +1,4 @@
-"""A provider on loopback that can fail in every way: OpenAI's and Ollama's dialects with fault switches.
+"""A provider on loopback that can fail in every way: OpenAI's, Ollama's and Anthropic's dialects with switches.
 
 What it does with a request is a Plan: the one in the request's text (`{{"chunks": 3, "cut_after": 2}}` in double
 braces), else the next one given to `will`, else the default. It notes what it served and when its peer left.
@@ -14,6 +14,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from tests.fakes import anthropic
 
 TAG = re.compile(r"\{\{(.*?)\}\}")
 
@@ -151,7 +153,7 @@ class _Answer:
                 {"error": {"message": f"status {self.plan.status}", "type": "fake", "param": None, "code": "fake"}}
             )
             return self._whole(self.plan.body if self.plan.body is not None else default)
-        if path.endswith("/models"):
+        if path.partition("?")[0].endswith("/models"):
             return self._whole(
                 json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
             )
@@ -161,6 +163,8 @@ class _Answer:
             return self._whole(json.dumps(self._embeddings(path)))
         if path.startswith("/api/") or "/api/chat" in path or "/api/generate" in path:
             return self._ollama(path)
+        if path.endswith("/v1/messages"):
+            return self._anthropic()
         if self.body.get("stream"):
             return self._stream([self._sse(event) for event in self._events()], "text/event-stream")
         return self._whole(json.dumps(self._completion()))
@@ -275,6 +279,19 @@ class _Answer:
         return self._stream(
             [(json.dumps(value).encode() + b"\n", is_word) for value, is_word in lines], "application/x-ndjson"
         )
+
+    def _anthropic(self) -> bool:
+        words, usage = [f"word{number} " for number in range(self.plan.words)], self.plan.usage
+        if usage == "right":
+            usage = {"input_tokens": len(_text(self.body).split()), "output_tokens": self.plan.words}
+        if not self.body.get("stream"):
+            return self._whole(json.dumps(anthropic.message(self.body["model"], words, usage)))
+        events: list[tuple[Any, bool]] = []
+        for value, is_word in anthropic.events(self.body["model"], words, usage, done=self.plan.done):
+            events.append((f"event: {value['type']}\ndata: {json.dumps(value)}\n\n", is_word))
+            if is_word and len(events) == 4 and self.plan.raw_event is not None:
+                events.append((self.plan.raw_event, False))
+        return self._stream([self._sse(event) for event in events], "text/event-stream")
 
     def _write(self, data: bytes) -> None:
         if not self.plan.piece:

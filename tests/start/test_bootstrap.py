@@ -146,6 +146,17 @@ def test_providers_of_the_environment_follow_it(start, session, upstream):
     assert find(session, Provider, name="openai").is_enabled
 
 
+def test_a_key_of_anthropic_is_all_it_needs(start, session, upstream):
+    upstream.models = ["claude-opus-5"]
+    app, report = start(ANTHROPIC_API_KEY="sk-ant", ANTHROPIC_BASE_URL=f"http://127.0.0.1:{upstream.port}")
+    row = find(session, Provider, name="anthropic")
+    assert (row.kind, row.discover, row.managed_by, report.discovery) == ("anthropic", True, "environment", ())
+    assert upstream.served[-1].headers["x-api-key"] == "sk-ant"
+    app.extensions["gateway"].catalog.refresh()
+    answer = app.test_client().get("/v1/models", headers=AUTH)
+    assert "claude-opus-5" in {model["id"] for model in answer.json["data"]}
+
+
 def test_a_provider_that_does_not_answer_is_named_and_holds_nothing_up(start):
     app, report = start(OLLAMA_BASE_URL="http://127.0.0.1:1")
     (problem,) = report.discovery
