@@ -12,7 +12,7 @@ Blocks of other types, such as those of tools that run at Anthropic's, are left 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from services.errors import UpstreamError, UpstreamRefused
+from services.errors import CredentialRefused, UpstreamError, UpstreamRefused
 from services.providers.base import PASSED_ON, WholeAnswer, tokens
 from services.types import Call, Usage
 from utils import jsonx
@@ -198,7 +198,5 @@ def error_event(error: Any) -> UpstreamError:
         code = detail.get("code")
         return UpstreamRefused(message, status=status, type_=kind, code=code if isinstance(code, str) else None)
     if status in (401, 402, 403):
-        failed = UpstreamError(f"the provider refused the gateway's own credential or account ({status})")
-        failed.is_retryable = True  # another deployment has another account
-        return failed
+        return CredentialRefused(f"the provider refused the gateway's own credential or account ({status})")
     return UpstreamRefused(message, status=SHOWN_AS.get(status, 502), code="upstream_error")
