@@ -7,7 +7,7 @@
 - `answer.in`, `answer.out`: whole answers, from the provider to the hub, or from the hub to the dialect's client;
 - `stream.in`, `stream.out`: the same, streamed;
 - `error.in`, `error.out`: a provider's error body, and what is made of it;
-- `case.json`: fields of the call, the provider's settings, the usage and what of the request is dropped.
+- `case.json`: fields of the call, the provider's model and settings, the usage and what of the request is dropped.
 
 `make golden-update` rewrites what is expected; the difference is then the review.
 """
@@ -67,12 +67,12 @@ def call_of(case: Path, **more: Any) -> Call:
         return found
     if path.exists():
         more["body"] = json.loads(path.read_bytes())
-    return make_call(**fields, **more)
+    return make_call(**(fields | more))
 
 
 def deployment_of(case: Path) -> Any:
     settings = {"kind": case.parent.name, "settings": told(case).get("settings", {})}
-    return replace(DEPLOYMENT, upstream=replace(UPSTREAM, **settings))
+    return replace(DEPLOYMENT, model=told(case).get("model", DEPLOYMENT.model), upstream=replace(UPSTREAM, **settings))
 
 
 def compare(path: Path, found: bytes) -> None:

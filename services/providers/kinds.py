@@ -44,5 +44,11 @@ KINDS: Final = {
         is_free=True,
         discovers=True,
     ),
+    "gemini": Kind(
+        "Google Gemini",
+        "https://ai.google.dev/api",
+        "https://generativelanguage.googleapis.com",
+        (Setting("api_version", "API version", "Usually v1beta."),),
+    ),
     "echo": Kind("Echo: answers by itself, for trying things out", "", "echo:", is_free=True, is_local=True),
 }
