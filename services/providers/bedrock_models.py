@@ -104,9 +104,5 @@ def _thinking(
 
 def _lost_its_thoughts(messages: list[Mapping[str, Any]]) -> bool:
     """Whether tools that were called have answered, and what the model thought before it called them is not there."""
-    for message in reversed(messages):
-        if message["role"] == "assistant":
-            return bool(message.get("tool_calls")) and not message.get("thinking_blocks")
-        if message["role"] != "tool":
-            return False
-    return False
+    last: Mapping[str, Any] = next((message for message in reversed(messages) if message["role"] != "tool"), {})
+    return bool(last.get("tool_calls")) and not last.get("thinking_blocks")
