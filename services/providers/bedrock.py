@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
-from services.errors import UpstreamError
+from services.errors import GatewayError, UpstreamError
 from services.providers.base import UpstreamRequest, WholeAnswer, expecting, parse_object, refused
 from services.providers.bedrock_answer import BedrockStream, finish_of, read_message, usage_of
 from services.providers.bedrock_request import chat_request
@@ -99,7 +99,7 @@ def _authorization(upstream: Upstream, path: str, body: bytes) -> Headers:
     """What proves who we are.
 
     Raises:
-        UpstreamError: nobody says in which region the host is.
+        GatewayError: nobody says in which region the host is, which no other try would change.
     """
     keys = _SIGNING.fullmatch(upstream.credential)
     if keys is None:
@@ -107,7 +107,7 @@ def _authorization(upstream: Upstream, path: str, body: bytes) -> Headers:
     found = _REGION.search(upstream.base_url)
     region = str(upstream.settings.get("region") or (found.group(1) if found else ""))
     if not region:
-        raise UpstreamError(f"set `region` for the provider `{upstream.name}`: its host does not name one")
+        raise GatewayError(f"set `region` for the provider `{upstream.name}`: its host does not name one")
     return signature(
         Keys(keys[1], keys[2], keys[3]),
         SERVICE,

@@ -118,6 +118,7 @@ class BedrockStream:
         self._mute: set[int] = set()  # blocks of tool calls that have no arguments yet
         self._thoughts: dict[int, list[str]] = {}
         self._proofs: dict[int, dict[str, Any]] = {}  # block: signature, redacted
+        self._proven = 0  # thoughts that were told with their signature
         self._handlers = {
             "messageStart": self._start,
             "contentBlockStart": self._block_start,
@@ -204,8 +205,9 @@ class BedrockStream:
             yield from self._chunks.delta({"tool_calls": [{"index": self._tools[block], "function": function}]})
         if proof := self._proofs.pop(block, None):
             text = "".join(self._thoughts.pop(block, ()))
-            if made := thinking_block(text, proof.get("signature"), proof.get("redactedContent")):
-                yield from self._chunks.delta({"thinking_blocks": made})
+            for made in thinking_block(text, proof.get("signature"), proof.get("redactedContent")):
+                yield from self._chunks.delta({"thinking_blocks": [{"index": self._proven, **made}]})
+                self._proven += 1
 
     def _stop(self, event: dict[str, Any]) -> Iterator[bytes]:
         reason = event["stopReason"]

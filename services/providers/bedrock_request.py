@@ -160,7 +160,7 @@ class _Blocks:
                 raise Unsupported("a tool's result for Bedrock cannot hold sounds", param="messages")
         # An empty list is refused by some models, an empty text by none (stdapi-ai/stdapi.ai issue 226).
         result = {"toolUseId": _tool_id(message.get("tool_call_id")), "content": content or [{"text": ""}]}
-        points = [block for block in said if "cachePoint" in block] or self.cache_point(message)
+        points = [block for block in said if "cachePoint" in block]
         return [{"toolResult": result}, *points[-1:]]
 
 

@@ -33,6 +33,7 @@ API_VERSION: Final = "v1beta"
 LISTED: Final = 1000  # models on a page, the most there may be
 SERVES: Final = frozenset({"generateContent", "embedContent", "batchEmbedContents"})
 EMBEDDING_UNDERSTOOD: Final = frozenset({"model", "input", "dimensions", "encoding_format", "task_type", "title"})
+LISTS: Final = ("tool_calls", "images")  # of a message
 TOO_LONG: Final = ("input token count", "exceeds the maximum")  # no status of theirs says it
 
 
@@ -145,8 +146,7 @@ def _completion(call: Call, answer: Mapping[str, Any]) -> WholeAnswer:
     for candidate in answer.get("candidates") or ():
         said = read_candidate(call, candidate, 0, pieces)
         finish = finish_of(candidate["finishReason"], has_tools="tool_calls" in said)
-        if "tool_calls" in said:
-            said["tool_calls"] = [unstreamed(made) for made in said["tool_calls"]]
+        said |= {name: [unstreamed(made) for made in said[name]] for name in LISTS if name in said}
         message = {"role": "assistant", "content": None, "refusal": None} | said
         choice = {"index": index_of(candidate), "message": message, "logprobs": logprobs_of(candidate)}
         choices.append({**choice, "finish_reason": finish})

@@ -1,7 +1,8 @@
 """What Gemini answers, whole or streamed, in the hub format.
 
 It has no end mark: a stream is whole when every candidate has a finish reason and the body ends. Text may come with or
-after a finish reason, and usage with every event, so both are kept until then.
+after a finish reason, and usage with every event, so both are kept until then; so is the signature of a text, because
+clients join texts of the same name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,7 +66,8 @@ def read_candidate(call: Call, candidate: Mapping[str, Any], first_tool: int, pi
             pieces.append(text)
         elif (inline := part.get("inlineData")) and inline["mimeType"].startswith("image/"):
             url = f"data:{inline['mimeType']};base64,{inline['data']}"
-            delta.setdefault("images", []).append({"type": "image_url", "image_url": {"url": url}})
+            images = delta.setdefault("images", [])
+            images.append({"index": len(images), "type": "image_url", "image_url": {"url": url}})
         delta |= extra
     return delta
 
@@ -161,6 +163,8 @@ class GeminiStream:
         self._call, self._chunks, self._split = call, Chunks(call), sse.EventSplitter()
         self._counts: Any = None
         self._tools: dict[int, int] = {}
+        self._images: dict[int, int] = {}
+        self._extra: dict[int, Any] = {}
         self._finish: dict[int, str | None] = {}
 
     @property
@@ -188,6 +192,8 @@ class GeminiStream:
         if not self._finish or None in self._finish.values():
             raise UpstreamError("the upstream ended its answer early")
         for index, reason in sorted(self._finish.items()):
+            if index in self._extra:
+                yield from self._chunks.delta({"extra_content": self._extra[index]}, index)
             yield self._chunks.finish(finish_of(reason or "", has_tools=self._tools.get(index, 0) > 0), index)
         yield from self._chunks.usage(self.usage)
         yield sse.DONE
@@ -218,5 +224,11 @@ class GeminiStream:
         delta = read_candidate(self._call, candidate, first_tool, self._call.pieces)
         if "tool_calls" in delta:
             self._tools[index] = first_tool + len(delta["tool_calls"])
+        if "images" in delta:
+            first_image = self._images.get(index, 0)
+            self._images[index] = first_image + len(delta["images"])
+            delta["images"] = [{**image, "index": number} for number, image in enumerate(delta["images"], first_image)]
+        if "extra_content" in delta:
+            self._extra[index] = delta.pop("extra_content")
         self._finish[index] = reason or self._finish.get(index)
         yield from self._chunks.delta(delta, index, logprobs_of(candidate))

@@ -137,7 +137,7 @@ class _Blocks:
             raise Unsupported("`function_call` cannot be sent to Gemini; `tool_calls` can", param="messages")
         parts = content_of(message, self)
         if (signature := signature_of(message)) is not None:
-            parts = parts or [{"text": ""}]
+            parts = parts or [{"text": ""}]  # the signature of a text may come with none
             parts[-1]["thoughtSignature"] = signature
         parts += [self.media(media_of(image, VENDOR)) for image in message.get("images") or ()]
         for index, call in enumerate(message.get("tool_calls") or ()):

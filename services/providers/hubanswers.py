@@ -28,9 +28,9 @@ def tool_call(
     }
 
 
-def unstreamed(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool call as it stands in a whole message."""
-    return {name: value for name, value in call.items() if name != "index"}
+def unstreamed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of a list as it stands in a whole message; in streams it has the `index` by which clients add it up."""
+    return {name: value for name, value in entry.items() if name != "index"}
 
 
 def packed(vector: list[float]) -> str:

