@@ -68,7 +68,7 @@ def call_of(case: Path, **more: Any) -> Call:
         return found
     if path.exists():
         more["body"] = json.loads(path.read_bytes())
-    return make_call(**fields, **more)
+    return make_call(**(fields | more))
 
 
 def deployment_of(case: Path) -> Any:

@@ -74,8 +74,10 @@ def _boundary(data: bytes, start: int) -> int:
 
 def data_of(event: bytes) -> bytes | None:
     """The joined `data` lines of an event, or None when it has none (comments, blank lines)."""
-    if event.startswith(b"data: {") and event.endswith(b"}\n\n") and b"\n" not in event[:-2]:
-        return event[6:-2]
+    if event.startswith(b"data: {"):  # one line, as nearly all are
+        end = -2 if event.endswith(b"}\n\n") else -4 if event.endswith(b"}\r\n\r\n") else 0
+        if end and b"\n" not in event[:end]:
+            return event[6:end]
     lines = [line[5:].removeprefix(b" ") for line in _LINE.split(event) if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
 

@@ -57,5 +57,16 @@ KINDS: Final = {
         is_free=True,
         discovers=True,
     ),
+    "gemini": Kind(
+        "Google Gemini",
+        "https://ai.google.dev/api",
+        "https://generativelanguage.googleapis.com",
+        (Setting("api_version", "API version", "Usually v1beta."),),
+    ),
+    "bedrock": Kind(
+        "Amazon Bedrock",
+        "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
+        settings=(Setting("region", "AWS region", "Only where the host does not name it, such as us-east-1."),),
+    ),
     "echo": Kind("Echo: answers by itself, for trying things out", "", "echo:", is_free=True, is_local=True),
 }

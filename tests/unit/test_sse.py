@@ -50,6 +50,8 @@ def test_not_a_byte_is_lost(stream):
         pytest.param(b"\n\n", None, id="a blank line has no data"),
         pytest.param(b"data:\n\n", b"", id="empty data"),
         pytest.param(b'data: {"a":1}\ndata: }\n\n', b'{"a":1}\n}', id="braces at both ends of two lines"),
+        pytest.param(b'data: {"a":1}\r\n\r\n', b'{"a":1}', id="carriage returns"),
+        pytest.param(b'data: {"a":1}\r\ndata: }\r\n\r\n', b'{"a":1}\n}', id="carriage returns and two lines"),
     ],
 )
 def test_data_of_an_event(event, data):
