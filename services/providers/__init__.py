@@ -5,6 +5,13 @@ from typing import Final
 from services.providers.base import Wire
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
+from services.types import CHAT, COMPLETION, EMBEDDING
 
-_OPENAI: Final = OpenAI()
-WIRES: Final[dict[str, Wire]] = {"openai": _OPENAI, "ollama": Ollama(), "echo": _OPENAI}
+
+class Echo(OpenAI):
+    """Towards the built-in provider, which has no other endpoints."""
+
+    operations = frozenset({CHAT, COMPLETION, EMBEDDING})
+
+
+WIRES: Final[dict[str, Wire]] = {"openai": OpenAI(), "ollama": Ollama(), "echo": Echo()}

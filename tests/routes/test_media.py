@@ -1,0 +1,468 @@
+"""The other endpoints of `/v1`: what goes up, what comes back, and the row that each call leaves."""
+
+import io
+import json
+
+import pytest
+from sqlalchemy.orm import Session
+
+from models import Provider
+from tests.fakes.media import SOUND
+from tests.helpers import AUTH, RATES, add_model, add_provider, assert_books_agree, last, rows, with_upstream
+
+WAV = b"RIFF" + bytes(32_000)  # a second, as estimates go
+JSON = {
+    "moderations": {"model": "fast", "input": ["one two", "three"]},
+    "images/generations": {"model": "fast", "prompt": "a cat", "n": 2},
+    "images/edits": {"model": "fast", "prompt": "a dog", "images": [{"file_id": "f"}]},
+    "audio/speech": {"model": "fast", "input": "one two three", "voice": "alloy"},
+    "rerank": {"model": "fast", "query": "one", "documents": ["one two", {"text": "three"}], "top_n": 1},
+}
+FORMS = {
+    "images/edits": {"model": "fast", "prompt": "a dog", "image": (b"png", "a.png")},
+    "images/variations": {"model": "fast", "n": "2", "image": (b"png", "a.png")},
+    "audio/transcriptions": {"model": "fast", "file": (WAV, "a.wav")},
+    "audio/translations": {"model": "fast", "file": (WAV, "a.wav")},
+}
+CALLS = [*((path, body, False) for path, body in JSON.items()), *((path, body, True) for path, body in FORMS.items())]
+IDS = [f"{path}{' as a form' if is_form else ''}" for path, _, is_form in CALLS]
+
+
+def post(app, path, body, *, is_form=False, root="/v1/"):
+    client = app.test_client()
+    if not is_form:
+        return client.post(root + path, json=body, headers=AUTH)
+    data = {
+        name: [(io.BytesIO(one[0]), *one[1:]) if isinstance(one, tuple) else one for one in _listed(value)]
+        for name, value in body.items()
+    }
+    return client.post(root + path, data=data, headers=AUTH, content_type="multipart/form-data")
+
+
+def _listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def engine(app):
+    return app.extensions["gateway"].engine
+
+
+def booked(app, operation, state, given, output, **more):
+    row = last(engine(app))
+    found = {name: getattr(row, name) for name in more}
+    assert (row.operation, row.state, row.input_tokens, row.output_tokens, found) == (
+        operation,
+        state,
+        given,
+        output,
+        more,
+    )
+    assert len(rows(engine(app))) == 1
+    assert_books_agree(engine(app))
+
+
+# What each endpoint does
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "is_form", "expected"),
+    [
+        (*CALLS[0], ("moderation", "estimated", 3, 0, {"cost_nanousd": 450})),
+        (*CALLS[1], ("image", "measured", 9, 544, {"images": 2, "cost_nanousd": 9 * 150 + 544 * 600})),
+        (*CALLS[2], ("image_edit", "measured", 9, 272, {"images": 1})),
+        (*CALLS[3], ("speech", "estimated", 3, 7, {"output_audio_tokens": 7, "is_stream": True})),
+        (*CALLS[4], ("rerank", "measured", 12, 0, {"cost_nanousd": 1800})),
+        (*CALLS[5], ("image_edit", "measured", 9, 272, {"images": 1})),
+        (*CALLS[6], ("image_variation", "measured", 9, 544, {"images": 2})),
+        (*CALLS[7], ("transcription", "measured", 32, 5, {"input_audio_tokens": 30, "is_stream": False})),
+        (*CALLS[8], ("translation", "measured", 32, 5, {"input_audio_tokens": 30})),
+    ],
+    ids=IDS,
+)
+def test_a_call_is_passed_on_answered_and_booked_once(lite, upstream, path, body, is_form, expected):
+    with_upstream(lite, upstream)
+    response = post(lite, path, body, is_form=is_form)
+    assert response.status_code == 200, response.text
+    assert response.get_data()
+    sent = upstream.served[0]
+    assert (sent.path, sent.body["model"]) == (f"/v1/{path}", "gpt-4o-mini")
+    assert sent.headers["authorization"] == "Bearer sk-upstream-secret"
+    operation, state, given, output, more = expected
+    booked(lite, operation, state, given, output, **more)
+    assert response.headers["x-request-id"] == last(engine(lite)).request_id
+
+
+@pytest.mark.parametrize("path", JSON)
+def test_what_nobody_knows_here_goes_upstream(lite, upstream, path):
+    with_upstream(lite, upstream)
+    assert post(lite, path, JSON[path] | {"new": {"a": [1]}, "response_format": "x"}).status_code == 200
+    assert upstream.served[0].body == JSON[path] | {"model": "gpt-4o-mini", "new": {"a": [1]}, "response_format": "x"}
+
+
+def test_a_form_goes_upstream_field_by_field(lite, upstream):
+    with_upstream(lite, upstream)
+    body = {
+        "model": "fast",
+        "file": (WAV, 'quo"te\r\n.wav', "audio/x-wav"),
+        "timestamp_granularities[]": ["word", "segment"],
+        "prompt": "çé 😀",
+        "new": "field",
+        "temperature": "0.2",
+    }
+    assert post(lite, "audio/transcriptions", body, is_form=True).status_code == 200
+    sent = upstream.served[0].body
+    name, kind, content = sent.pop("file")
+    assert (kind, content) == ("audio/x-wav", WAV)
+    assert "quo" in name
+    assert "\n" not in name
+    assert sent == {
+        "model": "gpt-4o-mini",
+        "timestamp_granularities[]": ["word", "segment"],
+        "prompt": "çé 😀",
+        "new": "field",
+        "temperature": "0.2",
+    }
+
+
+def test_several_pictures_and_a_mask(lite, upstream):
+    with_upstream(lite, upstream)
+    body = {
+        "model": "fast",
+        "prompt": "x",
+        "image[]": [(b"one", "1.png", "image/png"), (b"two", "2.png", "no type")],
+        "mask": (b"three", "m.png", "image/png"),
+    }
+    assert post(lite, "images/edits", body, is_form=True).status_code == 200
+    sent = upstream.served[0].body
+    assert sent["image[]"] == [("1.png", "image/png", b"one"), ("2.png", "application/octet-stream", b"two")]
+    assert sent["mask"] == ("m.png", "image/png", b"three")
+
+
+def test_moderation_has_openais_default_model(lite, upstream):
+    add_model(lite, add_provider(lite, upstream), "omni-moderation-latest")
+    assert post(lite, "moderations", {"input": "one"}).json["results"][0]["flagged"] is False
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [("text", "text/plain; charset=utf-8"), ("srt", "text/plain; charset=utf-8"), ("vtt", "text/vtt; charset=utf-8")],
+)
+def test_a_transcription_that_is_no_json(lite, upstream, form, kind):
+    with_upstream(lite, upstream)
+    body = FORMS["audio/transcriptions"] | {"response_format": form, "prompt": "one two"}
+    response = post(lite, "audio/transcriptions", body, is_form=True)
+    assert (response.content_type, response.text) == (kind, "word0 word1 word2 word3 word4 \n")
+    # 32,004 bytes of a wave come to 11 tokens of sound
+    row = last(engine(lite))
+    booked(lite, "transcription", "estimated", 2 + 11, row.output_tokens, input_audio_tokens=11)
+    assert row.output_tokens > 5
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [(None, "audio/mpeg"), ("wav", "audio/wav"), ("pcm", "audio/pcm; rate=24000")]
+)
+def test_a_sound_keeps_its_type(lite, upstream, form, kind):
+    with_upstream(lite, upstream)
+    response = post(lite, "audio/speech", JSON["audio/speech"] | ({"response_format": form} if form else {}))
+    assert (response.content_type, response.get_data()) == (kind, SOUND * 5)
+
+
+def test_a_type_that_is_no_sound_is_not_believed(lite, upstream):
+    with_upstream(lite, upstream)
+    upstream.will(headers={"content-type": "image/svg+xml"})
+    assert post(lite, "audio/speech", JSON["audio/speech"]).content_type == "application/octet-stream"
+
+
+# Streams
+
+
+def stream_of(response):
+    return [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "expected"),
+    [
+        ("audio/speech", {"stream_format": "sse"}, ("speech", "measured", 4, 40, {"output_audio_tokens": 40})),
+        ("audio/transcriptions", {"stream": "true"}, ("transcription", "measured", 32, 5, {"input_audio_tokens": 30})),
+        ("images/generations", {"stream": True, "n": 1}, ("image", "measured", 9, 272, {"images": 1})),
+    ],
+)
+def test_a_stream_of_events(lite, upstream, path, more, expected):
+    with_upstream(lite, upstream)
+    response = post(lite, path, (JSON | FORMS)[path] | more, is_form=path in FORMS)
+    assert response.content_type == "text/event-stream; charset=utf-8"
+    events = stream_of(response)
+    assert len(events) == 6
+    assert events[-1]["type"].endswith((".done", ".completed"))
+    operation, state, given, output, more = expected
+    booked(lite, operation, state, given, output, is_stream=True, **more)
+
+
+def test_the_last_event_and_the_last_byte_wait_for_the_books(lite, upstream):
+    with_upstream(lite, upstream)
+    for more in ({}, {"stream_format": "sse"}):
+        response = post(lite, "audio/speech", JSON["audio/speech"] | more)
+        pieces = iter(response.response)
+        before, got = len(rows(engine(lite))), []
+        for piece in pieces:
+            if len(rows(engine(lite))) > before:
+                got.append(piece)
+        assert len(got) == 1
+        assert got[0] == SOUND[-1:] or b"speech.audio.done" in got[0]
+        response.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "given", "output"),
+    [
+        ("audio/speech", {"stream_format": "sse"}, 3, 4),
+        ("audio/transcriptions", {"stream": "true"}, 11, 4),
+        ("images/generations", {"stream": True, "n": 1, "quality": "low"}, 2, 272 + 200),
+    ],
+)
+def test_a_stream_of_events_that_breaks(lite, upstream, path, more, given, output):
+    with_upstream(lite, upstream)
+    upstream.will(cut_after=2)
+    response = post(lite, path, (JSON | FORMS)[path] | more, is_form=path in FORMS)
+    assert "early" in stream_of(response)[-1]["error"]["message"]
+    row = last(engine(lite))
+    assert (row.state, row.outcome, row.input_tokens, row.output_tokens) == ("estimated", "upstream_cut", given, output)
+    assert_books_agree(engine(lite))
+
+
+def test_a_sound_that_breaks_breaks_the_connection(lite, upstream):
+    """An error in words would be a part of the sound."""
+    with_upstream(lite, upstream)
+    upstream.will(cut_after=2)
+    response = post(lite, "audio/speech", JSON["audio/speech"])
+    got = b""
+    with pytest.raises(Exception, match="early"):
+        for piece in response.response:
+            got += piece
+    assert got == (SOUND * 2)[:-1]
+    row = last(engine(lite))
+    assert (row.state, row.outcome, row.output_tokens) == ("estimated", "upstream_cut", 3)
+    assert_books_agree(engine(lite))
+
+
+def test_a_sound_is_not_filled_with_comments(make_app, sqlite_database, upstream):
+    app = with_upstream(make_app(sqlite_database, SSE_KEEPALIVE="50ms"), upstream)
+    upstream.will(every_s=0.2, words=3)
+    assert post(app, "audio/speech", JSON["audio/speech"]).get_data() == SOUND * 3
+
+
+def test_a_caller_who_leaves_a_sound(lite, upstream):
+    with_upstream(lite, upstream)
+    response = post(lite, "audio/speech", JSON["audio/speech"])
+    next(iter(response.response))
+    response.close()
+    row = last(engine(lite))
+    assert (row.state, row.outcome) == ("estimated", "client_gone")
+    assert row.output_tokens >= 1
+    assert_books_agree(engine(lite))
+
+
+# Money
+
+
+def test_pictures_have_a_price_each(lite, upstream):
+    price = {"input_rate": 0, "output_rate": 0, "image_nanousd": 40_000_000, "request_nanousd": 5}
+    add_model(lite, add_provider(lite, upstream), price=RATES | price)
+    upstream.will(usage=None)
+    assert post(lite, "images/generations", JSON["images/generations"]).status_code == 200
+    booked(lite, "image", "estimated", 2, 0, images=2, cost_nanousd=80_000_005)
+
+
+@pytest.mark.parametrize(("limit", "status"), [(80_000_000, 200), (79_999_999, 402)])
+def test_a_budget_holds_for_every_picture(lite, upstream, limit, status):
+    from models import Budget
+    from tests.callers import bearer, issue
+
+    add_model(
+        lite,
+        add_provider(lite, upstream),
+        price=RATES | {"input_rate": 0, "output_rate": 0, "image_nanousd": 40_000_000, "is_free": False},
+    )
+    key = issue(lite)
+    with Session(engine(lite)) as session, session.begin():
+        session.add(Budget(key_id=key.id, unit="usd", period="total", limit_amount=limit))
+    lite.extensions["gateway"].catalog.refresh()
+    response = lite.test_client().post(
+        "/v1/images/generations", json=JSON["images/generations"], headers=bearer(key.secret)
+    )
+    assert response.status_code == status, response.text
+    assert_books_agree(engine(lite))
+
+
+# Refusals and faults
+
+
+@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
+def test_a_provider_without_the_endpoint(lite, upstream, path, body, is_form):
+    add_model(lite, add_provider(lite, upstream, kind="ollama"))
+    for model in ("fast", "echo"):
+        response = post(lite, path, body | {"model": model}, is_form=is_form)
+        assert (response.status_code, response.json["error"]["code"]) == (400, "unsupported_content")
+        assert "its provider has no " in response.json["error"]["message"]
+    assert rows(engine(lite)) == []
+    assert upstream.served == []
+
+
+def test_settings_may_narrow_what_a_provider_offers(lite, upstream):
+    provider = add_provider(lite, upstream)
+    with Session(engine(lite)) as session, session.begin():
+        session.get(Provider, provider).settings = {"operations": ["image", "no such"]}
+    add_model(lite, provider)
+    response = post(lite, "audio/transcriptions", FORMS["audio/transcriptions"], is_form=True)
+    assert "has no transcription endpoint" in response.json["error"]["message"]
+    response = post(lite, "images/edits", FORMS["images/edits"], is_form=True)
+    assert "has no image edit endpoint" in response.json["error"]["message"]
+    assert post(lite, "images/generations", JSON["images/generations"]).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
+def test_faults_of_the_provider(lite, upstream, path, body, is_form):
+    with_upstream(lite, upstream)
+    faults = [
+        ({"status": 400}, 400),
+        ({"status": 404}, 404),
+        ({"status": 500}, 502),
+        ({"status": 401}, 502),
+        ({"body": "<html>", "headers": {"content-type": "text/html"}}, 502),
+        ({"body": "{}"}, 502),
+        ({"body": "[]"}, 502),
+        ({"body": '{"error": {"message": "no"}}'}, 502),
+        ({"body": "", "headers": {"content-type": "audio/mpeg"}}, 502),
+    ]
+    for plan, status in faults:
+        upstream.will(**plan)
+        response = post(lite, path, body, is_form=is_form)
+        assert (response.status_code, set(response.json["error"])) == (status, {"message", "type", "param", "code"})
+        assert last(engine(lite)).state == "void"
+    assert len(rows(engine(lite))) == len(faults)
+    assert_books_agree(engine(lite))
+
+
+def test_another_deployment_takes_over(lite, upstream):
+    with_upstream(lite, upstream)
+    add_model(lite, add_provider(lite, upstream, "other"), "second")
+    add_model(lite, add_provider(lite, "http://127.0.0.1:9/v1", "away"), "first", fallbacks=["second"])
+    body = FORMS["audio/transcriptions"] | {"model": "first"}
+    assert post(lite, "audio/transcriptions", body, is_form=True).json["text"].startswith("word0")
+    assert upstream.served[0].body["file"][2] == WAV
+    assert len(rows(engine(lite))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param"),
+    [
+        ("moderations", {"input": None}, "input"),
+        ("moderations", {"input": []}, "input"),
+        ("moderations", {"input": ["a", 1]}, "input"),
+        ("moderations", {"input": {"a": 1}}, "input"),
+        ("moderations", {"model": 7}, "model"),
+        ("images/generations", {"model": None}, "model"),
+        ("images/generations", {"prompt": None}, "prompt"),
+        ("images/generations", {"prompt": ["a"]}, "prompt"),
+        ("images/generations", {"n": 11}, "n"),
+        ("images/generations", {"n": 0}, "n"),
+        ("images/generations", {"n": True}, "n"),
+        ("images/generations", {"size": 1024}, "size"),
+        ("images/generations", {"stream": "true"}, "stream"),
+        ("images/generations", {"partial_images": -1}, "partial_images"),
+        ("images/generations", {"frame_count": 17}, "frame_count"),
+        ("images/generations", {"output_compression": 101}, "output_compression"),
+        ("images/edits", {"images": "a"}, "images"),
+        ("images/edits", {"images": ["a"]}, "images"),
+        ("images/edits", {"mask": "a"}, "mask"),
+        ("audio/speech", {"input": None}, "input"),
+        ("audio/speech", {"input": ["a"]}, "input"),
+        ("audio/speech", {"voice": 1}, "voice"),
+        ("audio/speech", {"speed": "fast"}, "speed"),
+        ("audio/speech", {"response_format": ["mp3"]}, "response_format"),
+        ("audio/speech", {"stream_format": 1}, "stream_format"),
+        ("rerank", {"query": None}, "query"),
+        ("rerank", {"query": {"a": 1}}, "query"),
+        ("rerank", {"documents": []}, "documents"),
+        ("rerank", {"documents": [1]}, "documents"),
+        ("rerank", {"documents": ["a"] * 10_001}, "documents"),
+        ("rerank", {"top_n": 0}, "top_n"),
+        ("rerank", {"return_documents": 1}, "return_documents"),
+    ],
+)
+def test_a_malformed_member(lite, upstream, path, more, param):
+    with_upstream(lite, upstream)
+    response = post(lite, path, JSON[path] | more)
+    assert (response.status_code, response.json["error"]["param"]) == (400, param)
+    assert rows(engine(lite)) == []
+    assert upstream.served == []
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param"),
+    [
+        ("audio/transcriptions", {"model": []}, "model"),
+        ("audio/transcriptions", {"model": ["fast", "fast"]}, "model"),
+        ("audio/transcriptions", {"model": (b"fast", "model.txt")}, "model"),
+        ("audio/transcriptions", {"file": []}, "file"),
+        ("audio/transcriptions", {"file": "text"}, "file"),
+        ("audio/transcriptions", {"file": (b"", "a.wav")}, "file"),
+        ("audio/transcriptions", {"temperature": "warm"}, "temperature"),
+        ("audio/transcriptions", {"temperature": "nan"}, "temperature"),
+        ("audio/transcriptions", {"temperature": ["0", "1"]}, "temperature"),
+        ("audio/transcriptions", {"stream": "yes"}, "stream"),
+        ("audio/transcriptions", {"response_format": ["json", "text"]}, "response_format"),
+        ("audio/translations", {"language": ["en", "de"]}, "language"),
+        ("images/edits", {"prompt": []}, "prompt"),
+        ("images/edits", {"image": []}, "image"),
+        ("images/edits", {"mask": (b"", "m.png")}, "mask"),
+        ("images/edits", {"n": "eleven"}, "n"),
+        ("images/edits", {"partial_images": "000000000999"}, "partial_images"),
+        ("images/edits", {"stream": "1"}, "stream"),
+        ("images/variations", {"n": "11"}, "n"),
+        ("images/variations", {"image": []}, "image"),
+    ],
+)
+def test_a_malformed_field(lite, upstream, path, more, param):
+    with_upstream(lite, upstream)
+    response = post(lite, path, FORMS[path] | more, is_form=True)
+    assert (response.status_code, response.json["error"]["param"]) == (400, param)
+    assert rows(engine(lite)) == []
+    assert upstream.served == []
+
+
+@pytest.mark.parametrize("path", [*JSON, *FORMS])
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("application/json", b"{"),
+        ("application/json", b"[]"),
+        ("application/json", b""),
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=a", b"--a\r\nbroken"),
+        ("multipart/form-data; boundary=\xff", b"--a--"),
+        ("text/plain", b"\xff"),
+    ],
+)
+def test_a_body_that_is_none(lite, upstream, path, kind, data):
+    with_upstream(lite, upstream)
+    response = lite.test_client().post(f"/v1/{path}", data=data, headers=AUTH, content_type=kind)
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert rows(engine(lite)) == []
+
+
+def test_a_body_that_is_too_large(make_app, sqlite_database, upstream):
+    app = with_upstream(make_app(sqlite_database, MAX_BODY_BYTES="10000"), upstream)
+    response = post(app, "audio/transcriptions", FORMS["audio/transcriptions"], is_form=True)
+    assert (response.status_code, response.json["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("root", ["/api/providers/openai/v1/", "/api/providers/openai/"])
+@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
+def test_the_proxy_surface_has_them_too(lite, upstream, root, path, body, is_form):
+    with_upstream(lite, upstream)
+    assert post(lite, path, body, is_form=is_form, root=root).status_code == 200
+    refused = post(lite, path, body | {"model": "none"}, is_form=is_form, root=root)
+    assert refused.json["error"]["code"] == 400
+    assert "not available" in refused.json["error"]["detail"]
