@@ -6,9 +6,11 @@ import json
 import pytest
 from sqlalchemy.orm import Session
 
-from models import Provider
+from models import Budget
+from services.errors import UpstreamError
+from tests.callers import bearer, issue
 from tests.fakes.media import SOUND
-from tests.helpers import AUTH, RATES, add_model, add_provider, assert_books_agree, last, rows, with_upstream
+from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, last, rows, with_upstream
 
 WAV = b"RIFF" + bytes(32_000)  # a second, as estimates go
 JSON = {
@@ -28,15 +30,15 @@ CALLS = [*((path, body, False) for path, body in JSON.items()), *((path, body, T
 IDS = [f"{path}{' as a form' if is_form else ''}" for path, _, is_form in CALLS]
 
 
-def post(app, path, body, *, is_form=False, root="/v1/"):
+def post(app, path, body, *, is_form=False, root="/v1/", buffered=True):
     client = app.test_client()
     if not is_form:
-        return client.post(root + path, json=body, headers=AUTH)
+        return client.post(root + path, json=body, headers=AUTH, buffered=buffered)
     data = {
         name: [(io.BytesIO(one[0]), *one[1:]) if isinstance(one, tuple) else one for one in _listed(value)]
         for name, value in body.items()
     }
-    return client.post(root + path, data=data, headers=AUTH, content_type="multipart/form-data")
+    return client.post(root + path, data=data, headers=AUTH, content_type="multipart/form-data", buffered=buffered)
 
 
 def _listed(value):
@@ -202,12 +204,9 @@ def test_a_stream_of_events(lite, upstream, path, more, expected):
 def test_the_last_event_and_the_last_byte_wait_for_the_books(lite, upstream):
     with_upstream(lite, upstream)
     for more in ({}, {"stream_format": "sse"}):
-        response = post(lite, "audio/speech", JSON["audio/speech"] | more)
-        pieces = iter(response.response)
-        before, got = len(rows(engine(lite))), []
-        for piece in pieces:
-            if len(rows(engine(lite))) > before:
-                got.append(piece)
+        response = post(lite, "audio/speech", JSON["audio/speech"] | more, buffered=False)
+        before = len(rows(engine(lite)))
+        got = [piece for piece in response.response if len(rows(engine(lite))) > before]
         assert len(got) == 1
         assert got[0] == SOUND[-1:] or b"speech.audio.done" in got[0]
         response.close()
@@ -217,7 +216,7 @@ def test_the_last_event_and_the_last_byte_wait_for_the_books(lite, upstream):
     ("path", "more", "given", "output"),
     [
         ("audio/speech", {"stream_format": "sse"}, 3, 4),
-        ("audio/transcriptions", {"stream": "true"}, 11, 4),
+        ("audio/transcriptions", {"stream": "true"}, 11, 5),
         ("images/generations", {"stream": True, "n": 1, "quality": "low"}, 2, 272 + 200),
     ],
 )
@@ -231,16 +230,20 @@ def test_a_stream_of_events_that_breaks(lite, upstream, path, more, given, outpu
     assert_books_agree(engine(lite))
 
 
+def read(pieces, got):
+    for piece in pieces:
+        got += piece
+
+
 def test_a_sound_that_breaks_breaks_the_connection(lite, upstream):
     """An error in words would be a part of the sound."""
     with_upstream(lite, upstream)
     upstream.will(cut_after=2)
-    response = post(lite, "audio/speech", JSON["audio/speech"])
-    got = b""
-    with pytest.raises(Exception, match="early"):
-        for piece in response.response:
-            got += piece
-    assert got == (SOUND * 2)[:-1]
+    response, got = post(lite, "audio/speech", JSON["audio/speech"], buffered=False), bytearray()
+    with pytest.raises(UpstreamError, match="early"):
+        read(response.response, got)
+    response.close()
+    assert bytes(got) == (SOUND * 2)[:-1]
     row = last(engine(lite))
     assert (row.state, row.outcome, row.output_tokens) == ("estimated", "upstream_cut", 3)
     assert_books_agree(engine(lite))
@@ -254,7 +257,7 @@ def test_a_sound_is_not_filled_with_comments(make_app, sqlite_database, upstream
 
 def test_a_caller_who_leaves_a_sound(lite, upstream):
     with_upstream(lite, upstream)
-    response = post(lite, "audio/speech", JSON["audio/speech"])
+    response = post(lite, "audio/speech", JSON["audio/speech"], buffered=False)
     next(iter(response.response))
     response.close()
     row = last(engine(lite))
@@ -265,204 +268,25 @@ def test_a_caller_who_leaves_a_sound(lite, upstream):
 
 # Money
 
+PICTURE = {"input_rate": 1, "output_rate": 0, "image_nanousd": 40_000_000}  # beside which tokens are nothing
+
 
 def test_pictures_have_a_price_each(lite, upstream):
-    price = {"input_rate": 0, "output_rate": 0, "image_nanousd": 40_000_000, "request_nanousd": 5}
-    add_model(lite, add_provider(lite, upstream), price=RATES | price)
+    add_model(lite, add_provider(lite, upstream), price=PICTURE | {"request_nanousd": 5})
     upstream.will(usage=None)
     assert post(lite, "images/generations", JSON["images/generations"]).status_code == 200
     booked(lite, "image", "estimated", 2, 0, images=2, cost_nanousd=80_000_005)
 
 
-@pytest.mark.parametrize(("limit", "status"), [(80_000_000, 200), (79_999_999, 402)])
+@pytest.mark.parametrize(("limit", "status"), [(80_000_001, 200), (80_000_000, 402)])
 def test_a_budget_holds_for_every_picture(lite, upstream, limit, status):
-    from models import Budget
-    from tests.callers import bearer, issue
-
-    add_model(
-        lite,
-        add_provider(lite, upstream),
-        price=RATES | {"input_rate": 0, "output_rate": 0, "image_nanousd": 40_000_000, "is_free": False},
-    )
+    add_model(lite, add_provider(lite, upstream), price=PICTURE)
     key = issue(lite)
     with Session(engine(lite)) as session, session.begin():
-        session.add(Budget(key_id=key.id, unit="usd", period="total", limit_amount=limit))
+        session.add(Budget(scope="key", scope_id=key.id, unit="usd", period="total", limit_amount=limit))
     lite.extensions["gateway"].catalog.refresh()
     response = lite.test_client().post(
         "/v1/images/generations", json=JSON["images/generations"], headers=bearer(key.secret)
     )
     assert response.status_code == status, response.text
     assert_books_agree(engine(lite))
-
-
-# Refusals and faults
-
-
-@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
-def test_a_provider_without_the_endpoint(lite, upstream, path, body, is_form):
-    add_model(lite, add_provider(lite, upstream, kind="ollama"))
-    for model in ("fast", "echo"):
-        response = post(lite, path, body | {"model": model}, is_form=is_form)
-        assert (response.status_code, response.json["error"]["code"]) == (400, "unsupported_content")
-        assert "its provider has no " in response.json["error"]["message"]
-    assert rows(engine(lite)) == []
-    assert upstream.served == []
-
-
-def test_settings_may_narrow_what_a_provider_offers(lite, upstream):
-    provider = add_provider(lite, upstream)
-    with Session(engine(lite)) as session, session.begin():
-        session.get(Provider, provider).settings = {"operations": ["image", "no such"]}
-    add_model(lite, provider)
-    response = post(lite, "audio/transcriptions", FORMS["audio/transcriptions"], is_form=True)
-    assert "has no transcription endpoint" in response.json["error"]["message"]
-    response = post(lite, "images/edits", FORMS["images/edits"], is_form=True)
-    assert "has no image edit endpoint" in response.json["error"]["message"]
-    assert post(lite, "images/generations", JSON["images/generations"]).status_code == 200
-
-
-@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
-def test_faults_of_the_provider(lite, upstream, path, body, is_form):
-    with_upstream(lite, upstream)
-    faults = [
-        ({"status": 400}, 400),
-        ({"status": 404}, 404),
-        ({"status": 500}, 502),
-        ({"status": 401}, 502),
-        ({"body": "<html>", "headers": {"content-type": "text/html"}}, 502),
-        ({"body": "{}"}, 502),
-        ({"body": "[]"}, 502),
-        ({"body": '{"error": {"message": "no"}}'}, 502),
-        ({"body": "", "headers": {"content-type": "audio/mpeg"}}, 502),
-    ]
-    for plan, status in faults:
-        upstream.will(**plan)
-        response = post(lite, path, body, is_form=is_form)
-        assert (response.status_code, set(response.json["error"])) == (status, {"message", "type", "param", "code"})
-        assert last(engine(lite)).state == "void"
-    assert len(rows(engine(lite))) == len(faults)
-    assert_books_agree(engine(lite))
-
-
-def test_another_deployment_takes_over(lite, upstream):
-    with_upstream(lite, upstream)
-    add_model(lite, add_provider(lite, upstream, "other"), "second")
-    add_model(lite, add_provider(lite, "http://127.0.0.1:9/v1", "away"), "first", fallbacks=["second"])
-    body = FORMS["audio/transcriptions"] | {"model": "first"}
-    assert post(lite, "audio/transcriptions", body, is_form=True).json["text"].startswith("word0")
-    assert upstream.served[0].body["file"][2] == WAV
-    assert len(rows(engine(lite))) == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "more", "param"),
-    [
-        ("moderations", {"input": None}, "input"),
-        ("moderations", {"input": []}, "input"),
-        ("moderations", {"input": ["a", 1]}, "input"),
-        ("moderations", {"input": {"a": 1}}, "input"),
-        ("moderations", {"model": 7}, "model"),
-        ("images/generations", {"model": None}, "model"),
-        ("images/generations", {"prompt": None}, "prompt"),
-        ("images/generations", {"prompt": ["a"]}, "prompt"),
-        ("images/generations", {"n": 11}, "n"),
-        ("images/generations", {"n": 0}, "n"),
-        ("images/generations", {"n": True}, "n"),
-        ("images/generations", {"size": 1024}, "size"),
-        ("images/generations", {"stream": "true"}, "stream"),
-        ("images/generations", {"partial_images": -1}, "partial_images"),
-        ("images/generations", {"frame_count": 17}, "frame_count"),
-        ("images/generations", {"output_compression": 101}, "output_compression"),
-        ("images/edits", {"images": "a"}, "images"),
-        ("images/edits", {"images": ["a"]}, "images"),
-        ("images/edits", {"mask": "a"}, "mask"),
-        ("audio/speech", {"input": None}, "input"),
-        ("audio/speech", {"input": ["a"]}, "input"),
-        ("audio/speech", {"voice": 1}, "voice"),
-        ("audio/speech", {"speed": "fast"}, "speed"),
-        ("audio/speech", {"response_format": ["mp3"]}, "response_format"),
-        ("audio/speech", {"stream_format": 1}, "stream_format"),
-        ("rerank", {"query": None}, "query"),
-        ("rerank", {"query": {"a": 1}}, "query"),
-        ("rerank", {"documents": []}, "documents"),
-        ("rerank", {"documents": [1]}, "documents"),
-        ("rerank", {"documents": ["a"] * 10_001}, "documents"),
-        ("rerank", {"top_n": 0}, "top_n"),
-        ("rerank", {"return_documents": 1}, "return_documents"),
-    ],
-)
-def test_a_malformed_member(lite, upstream, path, more, param):
-    with_upstream(lite, upstream)
-    response = post(lite, path, JSON[path] | more)
-    assert (response.status_code, response.json["error"]["param"]) == (400, param)
-    assert rows(engine(lite)) == []
-    assert upstream.served == []
-
-
-@pytest.mark.parametrize(
-    ("path", "more", "param"),
-    [
-        ("audio/transcriptions", {"model": []}, "model"),
-        ("audio/transcriptions", {"model": ["fast", "fast"]}, "model"),
-        ("audio/transcriptions", {"model": (b"fast", "model.txt")}, "model"),
-        ("audio/transcriptions", {"file": []}, "file"),
-        ("audio/transcriptions", {"file": "text"}, "file"),
-        ("audio/transcriptions", {"file": (b"", "a.wav")}, "file"),
-        ("audio/transcriptions", {"temperature": "warm"}, "temperature"),
-        ("audio/transcriptions", {"temperature": "nan"}, "temperature"),
-        ("audio/transcriptions", {"temperature": ["0", "1"]}, "temperature"),
-        ("audio/transcriptions", {"stream": "yes"}, "stream"),
-        ("audio/transcriptions", {"response_format": ["json", "text"]}, "response_format"),
-        ("audio/translations", {"language": ["en", "de"]}, "language"),
-        ("images/edits", {"prompt": []}, "prompt"),
-        ("images/edits", {"image": []}, "image"),
-        ("images/edits", {"mask": (b"", "m.png")}, "mask"),
-        ("images/edits", {"n": "eleven"}, "n"),
-        ("images/edits", {"partial_images": "000000000999"}, "partial_images"),
-        ("images/edits", {"stream": "1"}, "stream"),
-        ("images/variations", {"n": "11"}, "n"),
-        ("images/variations", {"image": []}, "image"),
-    ],
-)
-def test_a_malformed_field(lite, upstream, path, more, param):
-    with_upstream(lite, upstream)
-    response = post(lite, path, FORMS[path] | more, is_form=True)
-    assert (response.status_code, response.json["error"]["param"]) == (400, param)
-    assert rows(engine(lite)) == []
-    assert upstream.served == []
-
-
-@pytest.mark.parametrize("path", [*JSON, *FORMS])
-@pytest.mark.parametrize(
-    ("kind", "data"),
-    [
-        ("application/json", b"{"),
-        ("application/json", b"[]"),
-        ("application/json", b""),
-        ("multipart/form-data", b"x"),
-        ("multipart/form-data; boundary=a", b"--a\r\nbroken"),
-        ("multipart/form-data; boundary=\xff", b"--a--"),
-        ("text/plain", b"\xff"),
-    ],
-)
-def test_a_body_that_is_none(lite, upstream, path, kind, data):
-    with_upstream(lite, upstream)
-    response = lite.test_client().post(f"/v1/{path}", data=data, headers=AUTH, content_type=kind)
-    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
-    assert rows(engine(lite)) == []
-
-
-def test_a_body_that_is_too_large(make_app, sqlite_database, upstream):
-    app = with_upstream(make_app(sqlite_database, MAX_BODY_BYTES="10000"), upstream)
-    response = post(app, "audio/transcriptions", FORMS["audio/transcriptions"], is_form=True)
-    assert (response.status_code, response.json["error"]["code"]) == (413, "request_too_large")
-
-
-@pytest.mark.parametrize("root", ["/api/providers/openai/v1/", "/api/providers/openai/"])
-@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
-def test_the_proxy_surface_has_them_too(lite, upstream, root, path, body, is_form):
-    with_upstream(lite, upstream)
-    assert post(lite, path, body, is_form=is_form, root=root).status_code == 200
-    refused = post(lite, path, body | {"model": "none"}, is_form=is_form, root=root)
-    assert refused.json["error"]["code"] == 400
-    assert "not available" in refused.json["error"]["detail"]
