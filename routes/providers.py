@@ -8,9 +8,9 @@ import logging
 
 from flask import Blueprint, Response
 
-from routes import serving
+from routes import media, serving
 from services import totals
-from services.dialects import PROXY
+from services.dialects import PROXY, PROXY_OTHER, openai_other
 from services.errors import AuthenticationFailed, BudgetExceeded
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
@@ -63,6 +63,8 @@ def model(caller: Caller, name: str) -> Response:
 
 def _serve(caller: Caller, operation: str) -> Response:
     try:
+        if operation in openai_other.REQUIRED:
+            return media.answer(caller, operation, PROXY_OTHER)
         return serving.serve(caller, operation, PROXY)
     except BudgetExceeded as exc:
         if not totals.is_reached(exc):
@@ -80,3 +82,6 @@ def _revoke(key_id: int) -> None:
         here.catalog.refresh()
     except DATABASE_DOWN as exc:
         log.warning("key %s has spent its cost limit and could not be revoked: %s", key_id, type(exc).__name__)
+
+
+media.add_routes(bp, ("/v1", ""), _serve)

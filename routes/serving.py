@@ -16,6 +16,7 @@ from services.types import Call, Caller, PublicModel
 from utils import clock
 from utils.extensions import gateway
 
+EVENTS: Final = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the usage of a call
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
@@ -27,7 +28,15 @@ def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
     Raises:
         GatewayError: the call was refused or failed, and is booked if it cost anything.
     """
-    call = _call(operation, request.get_data(cache=False), caller, dialect)
+    return answer(_call(operation, request.get_data(cache=False), caller, dialect), dialect)
+
+
+def answer(call: Call, dialect: Dialect) -> Response:
+    """The answer to a call that `noted` has seen.
+
+    Raises:
+        GatewayError: see `serve`.
+    """
     answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     headers |= _of_route(call)
@@ -37,7 +46,8 @@ def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
         headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
     if not isinstance(answered, Stream):
         return Response(answered, 200, headers, content_type=call.content_type)
-    response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type="text/event-stream; charset=utf-8")
+    kind = call.content_type if call.is_binary else EVENTS
+    response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type=kind)
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
 
@@ -106,7 +116,15 @@ def _call(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Call:
     Raises:
         InvalidRequest: its body, or one of the headers that name it.
     """
-    call = dialect.call(operation, raw, caller, render.request_id())
+    return noted(dialect.call(operation, raw, caller, render.request_id()), dialect)
+
+
+def noted(call: Call, dialect: Dialect) -> Call:
+    """The call with what the headers and the address of its request say.
+
+    Raises:
+        InvalidRequest: one of the headers that name it.
+    """
     given = request.headers
     call.forwarded = tuple((name, given[name]) for name in dialect.forwards if name in given)
     call.address = request.remote_addr or ""

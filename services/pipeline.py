@@ -149,7 +149,8 @@ class Pipeline:
         able = [candidate for candidate in found if call.operation in self._operations(candidate)]
         if found and not able:
             raise Unsupported(
-                f"Model `{name}` cannot do this: its provider has no {call.operation} endpoint.", param="model"
+                f"Model `{name}` cannot do this: its provider has no {call.operation.replace('_', ' ')} endpoint.",
+                param="model",
             )
         priced = [candidate for candidate in able if candidate.price is not None]
         if not self._policy.refuses_unpriced:
@@ -175,8 +176,11 @@ class Pipeline:
         return found, {one.id: reason for one, reason in others}
 
     def _operations(self, deployment: Deployment) -> frozenset[str]:
-        wire = self._wires.get(deployment.upstream.kind)
-        return wire.operations if wire is not None else frozenset()
+        """What the deployment's wire can carry, less what its provider's settings leave out."""
+        wire, offered = self._wires.get(deployment.upstream.kind), deployment.upstream.settings.get("operations")
+        if wire is None:
+            return frozenset()
+        return wire.operations.intersection(map(str, offered)) if isinstance(offered, list) else wire.operations
 
     def _first_answer(self, call: Call, dialect: Dialect) -> "bytes | Stream":
         assert call.model is not None  # noqa: S101 - it was found
@@ -233,7 +237,7 @@ class Pipeline:
         answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened), patience)
         is_handed_on = False
         try:
-            call.upstream_headers = _shown(answer)
+            call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")
             if answer.status not in GOOD:
                 raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
             if call.is_stream:
@@ -264,10 +268,10 @@ class Pipeline:
             call,
             answer,
             decoder,
-            beat_s=self._policy.beat_s,
+            beat_s=0.0 if call.is_binary else self._policy.beat_s,  # neither comments nor errors fit into bytes
             progress=self._spool.progress,
             finish=self._finish,
-            render_error=dialect.error_event,
+            render_error=None if call.is_binary else dialect.error_event,
         )
         stream.prime()
         return stream

@@ -34,7 +34,7 @@ class Plan:
     @property
     def bound(self) -> Bound:
         """The most the call can use."""
-        return Bound(self.demand.input_tokens, self.output * self.demand.choices)
+        return Bound(self.demand.input_tokens, self.output * self.demand.choices, self.demand.images)
 
     def budgets(self) -> list[BudgetRef]:
         """Every budget that applies, in the order in which they are taken."""
@@ -71,8 +71,9 @@ class Plan:
         return in_order(found)
 
     def least(self, budget: BudgetRef) -> int:
-        """What the budget must still have for a small call to these candidates: a short prompt, one output token."""
-        bound = Bound(min(self.bound.input_tokens, SMALL_INPUT), min(self.bound.output_tokens, 1))
+        """What the budget must still have for a small call to them: a short prompt, one output token or image."""
+        images = min(self.bound.images, 1)
+        bound = Bound(min(self.bound.input_tokens, SMALL_INPUT), min(self.bound.output_tokens, 1), images)
         return self._amount(budget, bound)
 
     def _amount(self, budget: BudgetRef, bound: Bound) -> int:
@@ -221,7 +222,7 @@ def _affordable(plan: Plan, budget: BudgetRef, left: int) -> int:
     """The output per choice that still fits this budget; 0 or less = none."""
     if budget.unit == "tokens":
         return (left - plan.demand.input_tokens) // plan.demand.choices
-    bound = Bound(plan.demand.input_tokens, MAX_OUTPUT * plan.demand.choices)
+    bound = Bound(plan.demand.input_tokens, MAX_OUTPUT * plan.demand.choices, plan.demand.images)
     return pricing.affordable_output(bound, plan.prices(budget), left) // plan.demand.choices
 
 

@@ -18,7 +18,7 @@ from services.bookings import Booking, Recount, Settlement
 from services.books.base import RECOVERED, HoldRow
 from services.pricing import amount_nanousd, charge_lines, tokens_of
 from services.spool import Notes
-from services.types import EMBEDDING, Attempt, Call, Count, Price, Take, Tier, Usage
+from services.types import WITHOUT_OUTPUT, Attempt, Call, Count, Price, Take, Tier, Usage
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
@@ -73,7 +73,7 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
 def hold_note(call: Call, most_input: int) -> dict[str, Any]:
     """What must be known of a call should its worker die; stored with the hold. `most_input`: its bound, in tokens."""
     assert call.model is not None  # noqa: S101 - a call is held after its model was found
-    rough = max(1, call.body_bytes // BYTES_PER_TOKEN)
+    rough = max(1, call.body_bytes // BYTES_PER_TOKEN) + call.upload_tokens
     return {
         "user": call.caller.user_id,
         "key": call.caller.key_id,
@@ -104,7 +104,7 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
     counts: list[CountRecord] = [tuple(count) for count in jsonx.loads(hold.counts)]
     usage, price = Usage(), None
     if sent is not None:
-        output = 0 if call["op"] == EMBEDDING else notes.progress.get(hold.request_id, 0)
+        output = 0 if call["op"] in WITHOUT_OUTPUT else notes.progress.get(hold.request_id, 0)
         usage, price = Usage(call["in"], output), price_from(sent["price"])
     lines = charge_lines(usage, price) if price else ()
     cost = amount_nanousd(lines)
@@ -189,10 +189,10 @@ def clean(text: str) -> str:
 
 def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
     reported = call.usage or Usage()
-    if call.operation == EMBEDDING and reported.input_tokens is not None:
+    if call.operation in WITHOUT_OUTPUT and reported.input_tokens is not None:
         reported.output_tokens = 0
     if reported.input_tokens is not None and reported.output_tokens is not None:
-        if not (call.is_stream and call.outcome != "ok" and call.pieces):
+        if not (call.is_stream and call.outcome != "ok" and call.has_output):
             return reported, "measured"
         delivered = estimate(call).output_tokens or 0  # the stream broke off: the report may be one from on the way
         if delivered <= reported.output_tokens:
@@ -204,9 +204,10 @@ def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
         return Usage(), "void"
     counted = estimate(call)
     if reported.input_tokens is None:
-        reported.input_tokens = counted.input_tokens
+        reported.input_tokens, reported.input_audio_tokens = counted.input_tokens, counted.input_audio_tokens
     if reported.output_tokens is None:
-        reported.output_tokens = 0 if call.operation == EMBEDDING else counted.output_tokens
+        reported.output_tokens = 0 if call.operation in WITHOUT_OUTPUT else counted.output_tokens
+        reported.output_audio_tokens = counted.output_audio_tokens
     return reported, "estimated"
 
 

@@ -48,7 +48,7 @@ class Stream:
         beat_s: float,
         progress: Callable[[str, int], None],
         finish: Callable[[Call], None],
-        render_error: Callable[[GatewayError], bytes],
+        render_error: Callable[[GatewayError], bytes] | None,  # None: there is no place for it in the answer
     ) -> None:
         self._call, self._answer, self._decoder, self._beat_s = call, answer, decoder, beat_s
         self._progress, self._finish, self._render_error = progress, finish, render_error
@@ -67,10 +67,10 @@ class Stream:
         call, began_s = self._call, clock.monotonic_s()
         for step in self._coming:
             events, failure, is_done = step
-            if failure is not None and not call.pieces:
+            if failure is not None and not call.has_output:
                 raise failure
             self._early.append(step)
-            if call.pieces or is_done or failure is not None or events is None:
+            if call.has_output or is_done or failure is not None or events is None:
                 return
             if self._beat_s and clock.monotonic_s() - began_s >= self._beat_s:  # it only says that it is alive
                 return
@@ -147,6 +147,8 @@ class Stream:
         self._book()
         if not isinstance(exc, CallerGone):
             log.log(exc.level, "stream ended early request_id=%s outcome=%s", self._call.id, self._call.outcome)
+            if self._render_error is None:  # a connection that breaks is the only way to say it
+                raise exc
             yield self._render_error(exc)
 
     def _book(self) -> None:
@@ -163,4 +165,4 @@ class Stream:
         pieces = call.pieces
         self._noted_chars += sum(map(len, pieces[self._noted_pieces :]))
         self._noted_s, self._noted_pieces = now_s, len(pieces)
-        self._progress(call.id, max(len(pieces), self._noted_chars // CHARS_PER_TOKEN))
+        self._progress(call.id, max(len(pieces), self._noted_chars // CHARS_PER_TOKEN) + call.media_tokens)

@@ -17,7 +17,7 @@ import tiktoken.load
 import tiktoken_ext.openai_public
 
 from services.accounting import Accounting
-from services.types import CHAT, COMPLETION, Call, Chat, Usage
+from services.types import CHAT, EMBEDDING, MODERATION, RERANK, SPEECH, TRANSCRIPTION, TRANSLATION, Call, Chat, Usage
 from utils import native
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ PER_PICTURE: Final = 1000  # roughly, by the rules of the large vendors for a pi
 CHARS_PER_SOUND_TOKEN: Final = 16  # base64; also roughly what a page of a PDF has
 BYTES_PER_TOKEN: Final = 4
 PER_REPLY: Final = 3  # … and the priming of the answer (OpenAI's rule for current chat models)
+COUNTED: Final = {EMBEDDING: ("input",), SPEECH: ("input", "instructions")}  # others: `prompt`
 DATA: Final = Path(__file__).resolve().parent / "data"
 SHA256: Final = {
     "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
@@ -56,10 +57,15 @@ def count_tokens(text: str, model_name: str) -> int:
 
 
 def count_request(operation: str, body: Chat, model_name: str) -> int:
-    """Tokens of a chat, completion or embedding request: an estimate, tools and pictures roughly."""
+    """Tokens of a request without its files: an estimate, tools and pictures roughly."""
+    if operation == RERANK:
+        texts = sum(count_tokens(text, model_name) for text in _texts(body["documents"]))
+        return texts + len(body["documents"]) * count_tokens(body["query"], model_name)
+    if operation == MODERATION:
+        return _count_content(body["input"], model_name)
     if operation != CHAT:
-        given = body.get("prompt" if operation == COMPLETION else "input", "")
-        return sum(_count_input(part, model_name) for part in _as_list(given))
+        given = [part for name in COUNTED.get(operation, ("prompt",)) for part in _as_list(body.get(name) or "")]
+        return sum(_count_input(part, model_name) for part in given)
     total = PER_REPLY
     for message in body["messages"]:
         total += PER_MESSAGE + (PER_NAME if message.get("name") else 0)
@@ -78,7 +84,8 @@ def estimate(call: Call) -> Usage:
         return native.run(_estimate, call, model)
     except Exception:  # a call must be booked whatever its text does to the tokenizer
         log.exception("tokens could not be counted request_id=%s", call.id)
-        return Usage(max(1, call.body_bytes // BYTES_PER_TOKEN), sum(map(len, call.pieces)) // BYTES_PER_TOKEN)
+        text = sum(map(len, call.pieces)) // BYTES_PER_TOKEN
+        return _usage(call, max(1, call.body_bytes // BYTES_PER_TOKEN), text)
 
 
 def update_token_usage(accounting: Accounting, user_id: int, token_count: int) -> None:
@@ -92,7 +99,17 @@ def update_token_usage(accounting: Accounting, user_id: int, token_count: int) -
 
 def _estimate(call: Call, model: str) -> Usage:
     request = count_request(call.operation, call.body, model)
-    return Usage(request, count_tokens("".join(call.pieces), model) if call.pieces else 0)
+    return _usage(call, request, count_tokens("".join(call.pieces), model) if call.pieces else 0)
+
+
+def _usage(call: Call, request: int, text: int) -> Usage:
+    """With what came or went besides text: sounds have prices of their own."""
+    usage = Usage(request + call.upload_tokens, text + call.media_tokens)
+    if call.operation in (TRANSCRIPTION, TRANSLATION):
+        usage.input_audio_tokens = call.upload_tokens
+    if call.operation == SPEECH:
+        usage.output_audio_tokens = call.media_tokens
+    return usage
 
 
 def _count_input(part: Any, model_name: str) -> int:

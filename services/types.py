@@ -14,6 +14,15 @@ Chat = dict[str, Any]  # a request or answer body in OpenAI's format: the hub al
 CHAT: Final = "chat"
 COMPLETION: Final = "completion"
 EMBEDDING: Final = "embedding"
+MODERATION: Final = "moderation"
+IMAGE: Final = "image"
+IMAGE_EDIT: Final = "image_edit"
+IMAGE_VARIATION: Final = "image_variation"
+SPEECH: Final = "speech"
+TRANSCRIPTION: Final = "transcription"
+TRANSLATION: Final = "translation"
+RERANK: Final = "rerank"
+WITHOUT_OUTPUT: Final = frozenset({EMBEDDING, MODERATION, RERANK})  # their answers generate no tokens
 
 ChargeLine = tuple[str, int, int]  # what, units, rate: see services/pricing.py
 
@@ -238,6 +247,7 @@ class Demand:
     output_tokens: int | None  # the caller's limit; None = none given
     most_output_tokens: int  # the model's own limit
     is_bounded: bool = True  # false: nobody can say how much input there is
+    images: int = 0  # to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +271,24 @@ class Room:
     def share(self) -> float:
         """How much of the limit is left, 0 to 1."""
         return self.left / self.limit.amount if self.limit.amount else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file in a form."""
+
+    name: str  # of its field
+    filename: str
+    content_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A multipart body: its fields in order, which may come several times, and its files."""
+
+    fields: tuple[tuple[str, str], ...]
+    uploads: tuple[Upload, ...] = ()
 
 
 class Abortable(Protocol):
@@ -292,7 +320,10 @@ class Call:
     body_bytes: int = 0
     address: str = ""  # of the client
     is_stream: bool = False
+    is_binary: bool = False  # its stream is bytes of `content_type`, not events
     wants_usage: bool = False  # the hub's stream shall have a usage event
+    uploads: tuple[Upload, ...] = ()
+    upload_tokens: int = 0  # what they come to, roughly: for an estimate
     dialect: str = "openai"  # what the caller speaks
     native: Chat | None = None  # the caller's own body, where `body` is its translation into the hub format
     forwarded: tuple[tuple[str, str], ...] = ()  # headers of the caller for an upstream of the same dialect
@@ -314,6 +345,7 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate
+    media_tokens: int = 0  # what was handed on besides text, roughly, for the same
     is_finished: bool = False  # booked, or being booked
     is_answered: bool = False  # an upstream began a good answer
     first_byte_s: float | None = None
@@ -321,7 +353,8 @@ class Call:
     outcome: str = "pending"
     error: str | None = None
     dropped: list[str] = field(default_factory=list)
-    content_type: str = "application/json"  # of a whole answer
+    content_type: str = "application/json"  # of a whole answer, or a binary stream
+    upstream_type: str = ""  # the content type that the upstream gave its answer
     upstream_headers: Mapping[str, str] = field(default_factory=dict)  # those of the upstream that its caller may see
     abort_reason: GatewayError | None = None
     exchange: Abortable | None = None
@@ -331,6 +364,11 @@ class Call:
     def deployment(self) -> Deployment | None:
         """The deployment tried last."""
         return self.attempts[-1].deployment if self.attempts else None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether anything was generated that its caller has or is about to get."""
+        return bool(self.pieces or self.media_tokens)
 
     def abort(self, reason: GatewayError) -> None:
         """End the call from another thread; its reader finds `abort_reason`."""

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from typing import Final
 
-from services.dialects import openai, proxy
+from services.dialects import openai, openai_other, proxy
 from services.dialects.base import Dialect
 
 OPENAI: Final = Dialect(
     openai.NAME, openai.call, openai.demand, openai.error_body, openai.error_event, forwards=("openai-beta",)
 )
 PROXY: Final = replace(OPENAI, error_body=proxy.error_body, error_event=proxy.error_event)
+OTHER: Final = replace(OPENAI, call=openai_other.call, demand=openai_other.demand)  # its other endpoints
+PROXY_OTHER: Final = replace(OTHER, error_body=proxy.error_body, error_event=proxy.error_event)
 DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI,)}

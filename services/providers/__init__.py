@@ -8,13 +8,20 @@ from services.providers.bedrock import Bedrock
 from services.providers.gemini import Gemini
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
+from services.types import CHAT, COMPLETION, EMBEDDING
 
-_OPENAI: Final = OpenAI()
+
+class Echo(OpenAI):
+    """Towards the built-in provider, which has no other endpoints."""
+
+    operations = frozenset({CHAT, COMPLETION, EMBEDDING})
+
+
 WIRES: Final[dict[str, Wire]] = {
-    "openai": _OPENAI,
+    "openai": OpenAI(),
     "anthropic": Anthropic(),
     "ollama": Ollama(),
     "gemini": Gemini(),
     "bedrock": Bedrock(),
-    "echo": _OPENAI,
+    "echo": Echo(),
 }

@@ -82,7 +82,7 @@ class Wire(Protocol):
 
     @property
     def operations(self) -> frozenset[str]:
-        """What it can carry: chat, completion, embedding."""
+        """What it can carry: names of operations, see services/types.py."""
         ...
 
     @property
@@ -160,6 +160,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UpstreamError("the upstream answered with JSON that is no object")
     return value
+
+
+def error_event(error: Any) -> UpstreamRefused:
+    """An error object that came with status 200."""
+    detail = error if isinstance(error, dict) else {"message": str(error)}
+    code = detail.get("code")
+    return UpstreamRefused(
+        str(detail.get("message") or "the upstream reported an error"),
+        status=502,
+        type_=str(detail.get("type") or "upstream_error"),
+        code=None if code is None else str(code),
+    )
 
 
 def refused(

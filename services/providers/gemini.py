@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from services.errors import Unsupported, UpstreamError
-from services.providers.base import UpstreamRequest, WholeAnswer, expecting, parse_object, refused
+from services.providers.base import UpstreamRequest, WholeAnswer, error_event, expecting, parse_object, refused
 from services.providers.gemini_answer import (
     GeminiStream,
     finish_of,
@@ -22,7 +22,6 @@ from services.providers.gemini_answer import (
 )
 from services.providers.gemini_request import VENDOR, chat_request
 from services.providers.hubanswers import frame, hub_usage, packed, unstreamed
-from services.providers.openai import error_event
 from services.types import CHAT, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError
-from services.providers.base import SHAPE_ERRORS, tokens
+from services.providers.base import SHAPE_ERRORS, error_event, tokens
 from services.providers.hubanswers import Chunks, tool_call
-from services.providers.openai import error_event
 from services.types import Call, Usage
 from utils import jsonx, sse
 

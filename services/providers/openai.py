@@ -7,12 +7,23 @@ Settings of such a provider: `organization` (header), `max_tokens_field` (name o
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from services.errors import UpstreamError, UpstreamRefused
-from services.providers.base import SHAPE_ERRORS, UpstreamRequest, WholeAnswer, expecting, parse_object, refused, tokens
+from services.errors import UpstreamError
+from services.providers import openai_other
+from services.providers.base import (
+    SHAPE_ERRORS,
+    StreamDecoder,
+    UpstreamRequest,
+    WholeAnswer,
+    error_event,
+    expecting,
+    parse_object,
+    refused,
+    tokens,
+)
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
-PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
+PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings", **openai_other.PATHS}
 DIALECT: Final = "openai"
 OFFICIAL: Final = "api.openai.com"  # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
 
@@ -26,6 +37,9 @@ class OpenAI:
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
         upstream = deployment.upstream
+        if call.operation in openai_other.PATHS:
+            own = _headers(upstream.settings, upstream.credential)
+            return openai_other.encode(call, deployment, own + call.forwarded)
         body = {**call.body, "model": deployment.model}
         if call.is_stream and upstream.settings.get("stream_usage", True):
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
@@ -38,6 +52,8 @@ class OpenAI:
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""
+        if call.operation in openai_other.PATHS:
+            return openai_other.decode(call, body)
         answer = parse_object(body)
         if answer.get("error"):
             raise error_event(answer["error"])
@@ -49,8 +65,10 @@ class OpenAI:
                 collect(choice, "message", pieces)
         return WholeAnswer(body, usage_of(answer.get("usage")), tuple(pieces))
 
-    def stream(self, call: Call) -> "OpenAIStream":
+    def stream(self, call: Call) -> StreamDecoder:
         """See Wire.stream."""
+        if call.operation in openai_other.PATHS:
+            return openai_other.stream(call)
         return OpenAIStream(call.pieces, wants_usage=call.wants_usage)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment) -> UpstreamError:
@@ -185,18 +203,6 @@ def collect(choice: Any, member: str, pieces: list[str]) -> None:
             pieces.extend(
                 text for call in value for text in (call.get("function") or {}).values() if isinstance(text, str)
             )
-
-
-def error_event(error: Any) -> UpstreamRefused:
-    """An error object that came with status 200."""
-    detail = error if isinstance(error, dict) else {"message": str(error)}
-    code = detail.get("code")
-    return UpstreamRefused(
-        str(detail.get("message") or "the upstream reported an error"),
-        status=502,
-        type_=str(detail.get("type") or "upstream_error"),
-        code=None if code is None else str(code),
-    )
 
 
 def error_detail(body: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tests.fakes import anthropic
+from tests.fakes import anthropic, media
 
 TAG = re.compile(r"\{\{(.*?)\}\}")
 
@@ -165,13 +165,16 @@ class _Answer:
             return self._ollama(path)
         if path.endswith("/v1/messages"):
             return self._anthropic()
+        if (made := media.answer(path, self.body, self.plan)) is not None:
+            kind, content = made
+            return self._stream(content, kind) if isinstance(content, list) else self._whole(content, kind)
         if self.body.get("stream"):
             return self._stream([self._sse(event) for event in self._events()], "text/event-stream")
         return self._whole(json.dumps(self._completion()))
 
-    def _whole(self, text: str) -> bool:
+    def _whole(self, text: str, kind: str = "application/json") -> bool:
         data = text.encode()
-        head = {"content-type": "application/json", "content-length": str(len(data)), **self.plan.headers}
+        head = {"content-type": kind, "content-length": str(len(data)), **self.plan.headers}
         self._write(_head(self.plan.status, head))
         self._write(data)
         self.served.finished = True
@@ -327,7 +330,10 @@ def _read(reader: Any) -> tuple[str, dict[str, str], dict[str, Any]] | None:
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
     body = reader.read(int(headers.get("content-length", 0)))
-    return start.split()[1].decode(), headers, json.loads(body) if body else {}
+    path, kind = start.split()[1].decode(), headers.get("content-type", "")
+    if kind.startswith("multipart/form-data"):
+        return path, headers, media.form_of(kind, body)
+    return path, headers, json.loads(body) if body else {}
 
 
 def _head(status: int, headers: dict[str, str]) -> bytes:
