@@ -18,6 +18,7 @@ BOTH: Final = ADMIN | PROXY
 SURFACES: Final = {  # of a path and all below it; the longest beginning counts, and what has none is on neither port
     "/admin": ADMIN,
     "/api": ADMIN,
+    "/api/call": PROXY,
     "/api/providers": PROXY,
     "/api/v1/users/me": BOTH,
     "/bootstrap": ADMIN,

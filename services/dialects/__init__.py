@@ -3,11 +3,14 @@
 from dataclasses import replace
 from typing import Final
 
-from services.dialects import openai, proxy
+from services.dialects import openai, prompts, proxy
 from services.dialects.base import Dialect
 
 OPENAI: Final = Dialect(
     openai.NAME, openai.call, openai.demand, openai.error_body, openai.error_event, forwards=("openai-beta",)
 )
 PROXY: Final = replace(OPENAI, error_body=proxy.error_body, error_event=proxy.error_event)
-DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI,)}
+PROMPTS: Final = Dialect(
+    prompts.NAME, prompts.call, openai.demand, prompts.error_body, prompts.error_event, prompts.ToText()
+)
+DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, PROMPTS)}

@@ -29,6 +29,7 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("GET", "/user/usage", None),
     ("GET", "/api/v1/users/me/tokens", None),
     ("POST", "/v1/explain", chat(model="echo")),
+    ("POST", "/api/call", {"model_name": "echo", "prompt": "one"}),
 ]
 LOGIN = {"username": "maria", "password": "senha-da-maria"}
 

@@ -35,6 +35,7 @@ def ask(app, port, path, method="GET", **more):
         ("/api/v2/key-management/keys", ADMIN),
         ("/api/users", ADMIN),
         ("/api/provider-settings", ADMIN),
+        ("/api/call", PROXY),
         ("/api/providers", PROXY),
         ("/api/providers/openai/v1/models", PROXY),
         ("/v1", PROXY),
