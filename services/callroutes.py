@@ -223,8 +223,9 @@ def _object(parsers: Mapping[str, Parse], value: Any, at: str, required: tuple[s
     """An object within a body, as it is stored; what is empty is left out."""
     if not isinstance(value, dict):
         raise Unfit("must be an object", at)
+    members: dict[str, Any] = value
     found: dict[str, Any] = {}
-    for name, given in value.items():
+    for name, given in members.items():
         if name not in parsers:
             raise Unfit(f"is none of {', '.join(parsers)}", f"{at}.{name}")
         if given in (None, "", {}):

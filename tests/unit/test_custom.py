@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 
+from services import configfile
 from services.errors import InvalidRequest, Unsupported, UpstreamError, UpstreamRefused
 from services.providers import WIRES, recipes
 from services.providers.custom import MAX_BYTES, Custom
@@ -46,6 +48,41 @@ def test_the_kind_is_there_with_a_check():
     assert isinstance(WIRES["custom"], Custom)
     KINDS["custom"].check(SETTINGS)
     assert {setting.name for setting in KINDS["custom"].settings} == recipes.DEFAULTS.keys()
+
+
+def test_the_example_of_the_page_is_called_as_it_says(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/adding-a-provider.md").read_text(encoding="utf-8")
+    file = tmp_path / "house.yaml"
+    file.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    (entry,) = configfile.read(file, {"HOUSE_KEY": "k-1"}).providers
+    upstream = replace(UPSTREAM, kind="custom", credential=entry.api_key, settings=entry.settings)
+    house = replace(DEPLOYMENT, upstream=upstream, model="large-2")
+    asked = chat(("system", "Be brief."), ("user", "hi"), ("assistant", "hello"), ("user", "bye"), temperature=0.5)
+    request = Custom().encode(make_call(asked), house)
+    assert (request.path, dict(request.headers)["x-house-key"]) == ("/v2/models/large-2/generate", "k-1")
+    assert json.loads(request.body) == {
+        "turns": [{"who": "user", "said": "hi"}, {"who": "bot", "said": "hello"}, {"who": "user", "said": "bye"}],
+        "instructions": "Be brief.",
+        "stream": False,
+        "options": {"max_tokens": 1024, "heat": 0.5},
+    }
+    call = attempted(make_call(asked), house)
+    answer = {"results": [{"text": "Bye.", "why": "cut"}], "usage": {"in": 9, "out": 2}}
+    (choice,) = json.loads(Custom().decode(call, json.dumps(answer).encode()).body)["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Bye.", "length")
+    assert str(Custom().error(400, {}, b'{"problem": {"text": "no turns"}}', house)) == "no turns"
+    assert recipes.DEFAULTS.keys() - entry.settings.keys() == {"stream_path", "models_path"}, "it shows nearly all"
+
+
+def test_a_file_with_a_bad_location_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "providers:\n  - name: a\n    kind: custom\n    base_url: https://x.test\n"
+        '    settings: {request: {q: "{last}"}, answer_text: "a..b"}\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(configfile.ConfigFileError, match=r"line 2: .*`answer_text` must be a location such as"):
+        configfile.read(file, {})
 
 
 @pytest.mark.parametrize(
