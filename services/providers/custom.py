@@ -81,7 +81,7 @@ class Custom:
         """See Wire.error."""
         try:
             said = _said(recipes.find(jsonx.loads(body), _recipe(deployment).error))
-        except (jsonx.BadJson, UpstreamError):
+        except (jsonx.BadJson, Unsupported):
             said = ""
         detail = error_detail(body)
         return refused(status, headers, detail | ({"message": said} if said else {}), deployment)
@@ -233,12 +233,13 @@ def _recipe(deployment: Deployment) -> Recipe:
     """How the deployment's provider is called.
 
     Raises:
-        UpstreamError: nobody can say, since its settings were stored without being checked.
+        Unsupported: nobody can say, since its settings were stored without being checked; another provider may do.
     """
     try:
         return recipes.read(deployment.upstream.settings)
     except InvalidRequest as exc:
-        raise UpstreamError(f"the settings of the provider `{deployment.upstream.name}` cannot be used: {exc}") from exc
+        why = f"the settings of the provider `{deployment.upstream.name}` cannot be used: {exc}"
+        raise Unsupported(why, param="model") from exc
 
 
 def _tried(call: Call) -> Deployment:

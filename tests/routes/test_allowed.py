@@ -32,6 +32,7 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("POST", "/v1/explain", chat(model="echo")),
     ("POST", "/api/call", {"model_name": "echo", "prompt": "one"}),
     ("POST", "/api/routes/any/path", chat()),
+    ("GET", "/health/providers", None),
 ]
 LOGIN = {"username": "maria", "password": "senha-da-maria"}
 

@@ -132,7 +132,7 @@ def test_settings_that_cannot_be_are_told_apart(settings, why):
         recipes.check(SETTINGS | settings)
     assert why in str(caught.value)
     assert str(caught.value.param).startswith("settings")
-    with pytest.raises(UpstreamError):
+    with pytest.raises(Unsupported, match="settings of the provider `fake` cannot be used"):
         sent(**settings)
 
 
