@@ -33,6 +33,7 @@ class Attempts:
     def __init__(self, call: Call, health: Health, retries: int) -> None:
         self._call, self._health, self._retries = call, health, retries
         self.failure: UpstreamError | None = None
+        self._failures = 0
 
     def __iter__(self) -> Iterator[Deployment]:
         """The next deployment, as long as there is one.
@@ -70,13 +71,13 @@ class Attempts:
             self._call.step = step
             mine = [one for one in self._call.candidates if one.id in step.ids]
             for number in range(step.retries + 1):
-                before = self.failure
+                failures = self._failures
                 for deployment in self._health.usable(mine):
                     if self.failure is not None and not self._health.may_repeat():
                         return
                     is_tried = True
                     yield from self._one(deployment)
-                if self.failure is before or number == step.retries or not self._pause(number, step):
+                if self._failures == failures or number == step.retries or not self._pause(number, step):
                     break
         if not is_tried:
             self.failure = self._health.refusal(self._call.candidates)
@@ -85,6 +86,7 @@ class Attempts:
         """The deployment did not answer."""
         self._health.failed(deployment, exc)
         self.failure = exc
+        self._failures += 1
 
     def _one(self, deployment: Deployment) -> Iterator[Deployment]:
         if self._call.abort_reason is not None:
