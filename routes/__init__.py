@@ -3,18 +3,37 @@
 from flask import Flask
 
 from config import Config
-from routes import admin, auth, balances, cors, keymanagement, llm, media, ops, providers, render, user
+from routes import (
+    admin,
+    auth,
+    balances,
+    callroutes,
+    cors,
+    keymanagement,
+    legacy,
+    llm,
+    media,
+    ops,
+    providers,
+    render,
+    user,
+)
 from routes.early import EarlyRefusal
 from routes.ports import PortGuard
 from utils.extensions import csrf
 
+BLUEPRINTS = (
+    *(llm.bp, media.bp, providers.bp, callroutes.calls, legacy.bp),
+    *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
+)
+
 
 def register(app: Flask, config: Config) -> None:
     """Put every surface on the app."""
-    for blueprint in (llm.bp, media.bp, providers.bp, auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp):
+    for blueprint in BLUEPRINTS:
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
-    cors.register(app, (llm.bp.name, media.bp.name, providers.bp.name), config.cors_origins)
+    cors.register(app, (llm.bp.name, media.bp.name, providers.bp.name, callroutes.calls.name), config.cors_origins)
     admin.register(app)
     render.register(app)
     identify = app.extensions["gateway"].callers.identify

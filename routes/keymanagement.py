@@ -60,14 +60,14 @@ def no_key(actor: Actor) -> Response:
 @require_admin
 def key(actor: Actor, key_id: str) -> Response:
     """One key."""
-    return _answer(gateway().key_management.get(key_id))
+    return answer(gateway().key_management.get(key_id))
 
 
 @bp.patch(f"{KEYS}/<key_id>")
 @require_admin
 def update_key(actor: Actor, key_id: str) -> Response:
     """Change what the body names."""
-    return _answer(gateway().key_management.update(actor, key_id, bodies.members()))
+    return answer(gateway().key_management.update(actor, key_id, bodies.members()))
 
 
 @bp.delete(f"{KEYS}/<key_id>")
@@ -75,7 +75,7 @@ def update_key(actor: Actor, key_id: str) -> Response:
 def delete_key(actor: Actor, key_id: str) -> Response:
     """Remove a key."""
     gateway().key_management.delete(actor, key_id)
-    return _nothing()
+    return nothing()
 
 
 @bp.post(f"{KEYS}/<key_id>/rotate")
@@ -105,7 +105,7 @@ def users(actor: Actor) -> Response:
 @require_admin
 def create_user(actor: Actor) -> Response:
     """A new user, who cannot sign in."""
-    return _answer(gateway().user_management.create(actor, bodies.members()))
+    return answer(gateway().user_management.create(actor, bodies.members()))
 
 
 @bp.patch("/users")
@@ -113,21 +113,21 @@ def create_user(actor: Actor) -> Response:
 def update_named_user(actor: Actor) -> Response:
     """Change the user with the id that clients chose."""
     user_id = request.args.get("userId", "")
-    return _answer(gateway().user_management.update_named(actor, user_id, _tags("tag"), bodies.members()))
+    return answer(gateway().user_management.update_named(actor, user_id, _tags("tag"), bodies.members()))
 
 
 @bp.get("/users/<user_id>")
 @require_admin
 def user(actor: Actor, user_id: str) -> Response:
     """One user by its `id`."""
-    return _answer(gateway().user_management.get(user_id))
+    return answer(gateway().user_management.get(user_id))
 
 
 @bp.patch("/users/<user_id>")
 @require_admin
 def update_user(actor: Actor, user_id: str) -> Response:
     """Change what the body names of the user with that `id`."""
-    return _answer(gateway().user_management.update(actor, user_id, bodies.members()))
+    return answer(gateway().user_management.update(actor, user_id, bodies.members()))
 
 
 @bp.delete("/users/<user_id>")
@@ -135,7 +135,7 @@ def update_user(actor: Actor, user_id: str) -> Response:
 def delete_user(actor: Actor, user_id: str) -> Response:
     """Remove a user with its keys."""
     gateway().user_management.delete(actor, user_id)
-    return _nothing()
+    return nothing()
 
 
 @bp.get("/provider-settings")
@@ -181,17 +181,19 @@ def _page(found: Listed) -> Response:
     return render.answer(found.views, headers={"x-total-count": str(found.count or 0)})
 
 
-def _made(answer: Answer) -> Response:
+def _made(made: Answer) -> Response:
     """With a secret in it."""
-    return _answer(answer, NO_STORE)
+    return answer(made, NO_STORE)
 
 
-def _answer(answer: Answer, headers: dict[str, str] | None = None) -> Response:
+def answer(made: Answer, headers: dict[str, str] | None = None) -> Response:
+    """What was made or changed; members that mean nothing are named in a header."""
     more = dict(headers or {})
-    if answer.ignored:
-        more["x-gateway-ignored-members"] = quote(",".join(answer.ignored), safe=",")[:MAX_HEADER]
-    return render.answer(answer.view, headers=more)
+    if made.ignored:
+        more["x-gateway-ignored-members"] = quote(",".join(made.ignored), safe=",")[:MAX_HEADER]
+    return render.answer(made.view, headers=more)
 
 
-def _nothing() -> Response:
+def nothing() -> Response:
+    """An answer without a body."""
     return Response(status=200, headers={"x-request-id": render.request_id()}, mimetype="text/plain")

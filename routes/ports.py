@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 ADMIN: Final = frozenset({"admin"})
 PROXY: Final = frozenset({"proxy"})
 BOTH: Final = ADMIN | PROXY
+ROUTES: Final = "/api/routes/"
+CALLS: Final = ("POST", "OPTIONS")  # a browser asks first
 SURFACES: Final = {  # of a path and all below it; the longest beginning counts, and what has none is on neither port
     "/admin": ADMIN,
     "/api": ADMIN,
+    "/api/call": PROXY,
     "/api/providers": PROXY,
     "/api/v1/users/me": BOTH,
     "/bootstrap": ADMIN,
@@ -41,16 +44,18 @@ class PortGuard:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """See PEP 3333. gunicorn says in SERVER_PORT on which of its ports the connection came in."""
         surface = self._served.get(environ["SERVER_PORT"])
-        if surface is None or surface in surfaces_of(environ["PATH_INFO"]):
+        if surface is None or surface in surfaces_of(environ["PATH_INFO"], environ["REQUEST_METHOD"]):
             return self._inner(environ, start_response)
         with self._app.request_context(environ):  # the error reads as if there were no such route
             response = self._app.make_response(render.http_error(NotFound()))
         return response(environ, start_response)
 
 
-def surfaces_of(path: str) -> frozenset[str]:
-    """The names of the surfaces that a path belongs to."""
+def surfaces_of(path: str, method: str = "GET") -> frozenset[str]:
+    """The names of the surfaces that a path belongs to; those below ROUTES are called with POST."""
     if path == "/":  # leads people to the panel
         return ADMIN
+    if path.startswith(ROUTES) and method in CALLS:
+        return PROXY
     found = [start for start in SURFACES if path == start or path.startswith(f"{start}/")]
     return SURFACES[max(found, key=len)] if found else frozenset()

@@ -39,7 +39,14 @@ _SETTINGS: Final = {
     "PATCH": Attempt("/errors/provider-settings-manager", "update provider setting error", "setting validation failed"),
     "": Attempt("/errors/provider-settings-manager", "provider setting creation error", "setting validation failed"),
 }
+_ROUTES: Final = {
+    "GET": Attempt("/errors/route-manager", "getting a route error", "route validation failed"),
+    "PATCH": Attempt("/errors/route-manager", "updating a route error", "route validation failed"),
+    "DELETE": Attempt("/errors/route-manager", "deleting a route error", "route validation failed"),
+    "": Attempt("/errors/route-manager", "creating a route error", "route validation failed"),
+}
 SETTINGS: Final = "/api/provider-settings"
+ROUTES: Final = "/api/routes"
 SEARCHES: Final = "/api/v2/key-management"
 USERS: Final = "/api/users"
 NAMED: Final = {  # by the code of an error; others are named after their code and their status
@@ -51,6 +58,8 @@ NAMED: Final = {  # by the code of an error; others are named after their code a
     "bad_filters": ("/errors/bad-filters", "bad query param"),
     "setting_not_found": ("/errors/provider-setting-not-found", "provider setting is not found"),
     "key_not_found": ("/errors/key-not-found", "key is not found"),
+    "route_not_found": ("/errors/route-not-found", "route is not found"),
+    "duplicate_route": ("/errors/duplicate-route", "route is a duplicate"),
     "user_not_found": ("/errors/user-not-found", "user is not found"),
     "duplicate_key": ("/errors/duplicate-key", "key is a duplicate"),
     "duplicate_user": ("/errors/duplicate-user", "user is a duplicate"),
@@ -70,6 +79,11 @@ def body(exc: GatewayError) -> dict[str, Any]:
     return found | {"errors": exc.details} if isinstance(exc, FieldsInvalid) else found
 
 
+def is_call() -> bool:
+    """Whether the request is a call by a route's path, and not about routes."""
+    return request.method == "POST" and request.path.startswith(f"{ROUTES}/")
+
+
 def _name(exc: GatewayError) -> tuple[str, str]:
     code, attempt = exc.code or "", _attempt()
     if exc.status >= SERVER_ERROR:
@@ -81,6 +95,6 @@ def _name(exc: GatewayError) -> tuple[str, str]:
 
 def _attempt() -> Attempt:
     method = "GET" if request.path.startswith(SEARCHES) or request.method == "HEAD" else request.method
-    tables = {USERS: _USERS, SETTINGS: _SETTINGS}
+    tables = {USERS: _USERS, SETTINGS: _SETTINGS, ROUTES: _ROUTES}
     table = next((table for start, table in tables.items() if request.path.startswith(start)), _KEYS)
     return table.get(method, table[""])

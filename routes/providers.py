@@ -11,6 +11,7 @@ from flask import Blueprint, Response
 from routes import media, serving
 from services import totals
 from services.dialects import PROXY, PROXY_OTHER, openai_other
+from services.dialects.base import Dialect
 from services.errors import AuthenticationFailed, BudgetExceeded
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
@@ -26,7 +27,7 @@ bp = Blueprint("proxy", __name__, url_prefix="/api/providers/openai")
 @require_api_key
 def chat_completions(caller: Caller) -> Response:
     """A chat answer, whole or streamed."""
-    return _serve(caller, CHAT)
+    return serve(caller, CHAT)
 
 
 @bp.post("/v1/completions")
@@ -34,7 +35,7 @@ def chat_completions(caller: Caller) -> Response:
 @require_api_key
 def completions(caller: Caller) -> Response:
     """The continuation of a text, whole or streamed."""
-    return _serve(caller, COMPLETION)
+    return serve(caller, COMPLETION)
 
 
 @bp.post("/v1/embeddings")
@@ -42,7 +43,7 @@ def completions(caller: Caller) -> Response:
 @require_api_key
 def embeddings(caller: Caller) -> Response:
     """Vectors of texts."""
-    return _serve(caller, EMBEDDING)
+    return serve(caller, EMBEDDING)
 
 
 @bp.get("/v1/models")
@@ -61,11 +62,16 @@ def model(caller: Caller, name: str) -> Response:
     return serving.show_model(caller, name)
 
 
-def _serve(caller: Caller, operation: str) -> Response:
+def serve(caller: Caller, operation: str, dialect: Dialect = PROXY) -> Response:
+    """See serving.serve.
+
+    Raises:
+        AuthenticationFailed: the key has spent its total limit.
+    """
     try:
         if operation in openai_other.REQUIRED:
             return media.answer(caller, operation, PROXY_OTHER)
-        return serving.serve(caller, operation, PROXY)
+        return serving.serve(caller, operation, dialect)
     except BudgetExceeded as exc:
         if not totals.is_reached(exc):
             raise
@@ -84,4 +90,4 @@ def _revoke(key_id: int) -> None:
         log.warning("key %s has spent its cost limit and could not be revoked: %s", key_id, type(exc).__name__)
 
 
-media.add_routes(bp, ("/v1", ""), _serve)
+media.add_routes(bp, ("/v1", ""), serve)

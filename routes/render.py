@@ -33,6 +33,7 @@ BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginni
     "/api/v2/key-management": problems.body,
     "/api/users": problems.body,
     problems.SETTINGS: problems.body,
+    problems.ROUTES: lambda exc: proxy.error_body(exc) if problems.is_call() else problems.body(exc),
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
 }
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."

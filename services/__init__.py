@@ -17,6 +17,7 @@ from services.audit import Audit
 from services.books.base import Books
 from services.books.sqlite import SqliteBooks
 from services.callers import Callers
+from services.callroutes import CallRoutes
 from services.catalog import Catalog
 from services.credentials import Sealer
 from services.discovery import Discovery
@@ -72,6 +73,7 @@ class Gateway:
     key_management: KeyManagement
     user_management: UserManagement
     provider_settings: ProviderSettings
+    call_routes: CallRoutes
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -184,6 +186,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
+        CallRoutes(engine, catalog),
         remote,
     )
 

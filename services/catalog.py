@@ -18,8 +18,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
-from models import Budget, CatalogVersion, Limit, Model, Provider
-from services import budgets, limits, prices, routing
+from models import Budget, CatalogVersion, Limit, Model, Provider, Route
+from services import budgets, limits, prices, routing, steps
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
 from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
@@ -44,6 +44,7 @@ class Snapshot:
     aliases: Mapping[str, str] = field(default_factory=dict)  # other names: the models'
     address_limits: tuple[LimitRef, ...] = ()
     ends_s: float = math.inf  # unix seconds: when another price comes into force
+    routes: Mapping[str, steps.Route] = field(default_factory=dict)  # by path
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
 
@@ -134,13 +135,14 @@ class Catalog:
         with self._engine.connect() as connection:
             return connection.execute(select(CatalogVersion.version)).scalar_one()
 
-    def _load(self) -> tuple[dict[str, PublicModel], dict[str, str], tuple[LimitRef, ...], float]:
+    def _load(
+        self,
+    ) -> tuple[dict[str, PublicModel], dict[str, str], tuple[LimitRef, ...], float, dict[str, steps.Route]]:
         now = prices.now()
         with Session(self._engine) as session:
             rules = _rules(session)
-            upstreams = {
-                row.id: self._upstream(row) for row in session.scalars(select(Provider).where(Provider.is_enabled))
-            }
+            accounts = session.scalars(select(Provider).where(Provider.is_enabled)).all()
+            upstreams = {row.id: self._upstream(row) for row in accounts}
             query = (
                 select(Model)
                 .where(Model.is_enabled)
@@ -151,7 +153,8 @@ class Catalog:
             models = {row.name: _model(row, upstreams, now, rules) for row in rows}
             ends_s = math.inf if until is None else until.timestamp()
             aliases = {alias: model.name for model in models.values() for alias in model.aliases}
-            return models, aliases, tuple(rules[1].get(0, ())), ends_s
+            paths = steps.routes(session.scalars(select(Route)), models, accounts)
+            return models, aliases, tuple(rules[1].get(0, ())), ends_s, paths
 
     def _upstream(self, row: Provider) -> Upstream | None:
         """The provider, or None when its credential cannot be opened: its models then answer nothing."""

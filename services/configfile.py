@@ -68,6 +68,11 @@ class ProviderEntry(_Strict):
                 origin_of(self.base_url)
             except UpstreamError as exc:
                 raise ValueError(f"base_url: {exc}") from exc
+        if (check := KINDS[self.kind].check) is not None:
+            try:
+                check(self.settings)
+            except InvalidRequest as exc:
+                raise ValueError(f"settings: {exc}") from exc
         return self
 
 

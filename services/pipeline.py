@@ -145,7 +145,10 @@ class Pipeline:
     def _usable(self, call: Call, model: PublicModel, models: Mapping[str, PublicModel]) -> list[Deployment]:
         """The priced deployments that can do this and that the caller may reach, in order; fills in `detours`."""
         name = model.name
-        found, call.detours = self._reachable(call.caller, model, models)
+        if call.route is not None:
+            found = call.route.candidates(call.caller)
+        else:
+            found, call.detours = self._reachable(call.caller, model, models)
         able = [candidate for candidate in found if call.operation in self._operations(candidate)]
         if found and not able:
             raise Unsupported(
@@ -187,8 +190,11 @@ class Pipeline:
         retries = call.model.routing.retries
         attempts = Attempts(call, self._health, self._policy.retries if retries is None else retries)
         unsupported: Unsupported | None = None
+        asked = call.body
         for deployment in attempts:
             began_s = clock.monotonic_s()
+            if call.step is not None:
+                call.body = {**asked, **call.step.params}
             try:
                 answer = self._attempt(call, deployment, dialect)
             except Unsupported as exc:  # by this provider; another one may take it
@@ -220,7 +226,12 @@ class Pipeline:
         left_s = (own.total_s or usual.total_s) - (clock.monotonic_s() - call.started_s)
         if left_s <= 0:
             raise UpstreamTimeout("the call took longer than allowed")
-        return replace(usual, total_s=left_s, silence_s=own.silence_s or usual.silence_s, first_byte_s=own.first_byte_s)
+        silence_s, first_byte_s = own.silence_s or usual.silence_s, own.first_byte_s
+        if call.step is not None and (timeout_s := call.step.timeout_s) is not None:
+            first_byte_s = timeout_s
+            if not call.is_stream:
+                left_s, silence_s = min(left_s, timeout_s), timeout_s
+        return replace(usual, total_s=left_s, silence_s=silence_s, first_byte_s=first_byte_s)
 
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""

@@ -3,9 +3,12 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from services.errors import CallerGone, Draining, GatewayError
+
+if TYPE_CHECKING:
+    from services.steps import Route, Step
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -331,6 +334,8 @@ class Call:
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     detours: Mapping[int, str] = field(default_factory=dict)  # candidates that wait for a reason, by their number
+    route: "Route | None" = None  # it was called by
+    step: "Step | None" = None  # of the route, which it is at
     bound: Bound | None = None
     max_output_tokens: int | None = None  # put into the request because a budget applies and the caller gave none
     takes: tuple[Take, ...] = ()

@@ -27,7 +27,7 @@ from services.errors import UpstreamError
 from services.providers import WIRES
 from services.providers.openai import OpenAIStream
 from services.types import CHAT, Call, Usage
-from tests.calls import CALLER, DEPLOYMENT, UPSTREAM, make_call
+from tests.calls import CALLER, DEPLOYMENT, UPSTREAM, attempted, make_call
 
 GOLDEN = Path(__file__).parent / "golden"
 DIALECT = "dialect-"
@@ -83,9 +83,13 @@ def compare(path: Path, found: bytes) -> None:
     assert found == path.read_bytes()
 
 
+def tried(case: Path, **more: Any) -> Call:
+    """The call once it has been sent to the case's provider."""
+    return attempted(call_of(case, **more), deployment_of(case))
+
+
 def decode(case: Path, pieces: list[bytes]) -> tuple[bytes, Usage | None, list[str]]:
-    call = call_of(case, is_stream=True)
-    dialect = dialect_of(case)
+    call, dialect = tried(case, is_stream=True), dialect_of(case)
     if dialect is None:
         decoder = WIRES[case.parent.name].stream(call)
     else:
@@ -120,7 +124,7 @@ def test_a_request_is_translated(case):
 
 @pytest.mark.parametrize("case", cases("answer.in"), ids=name_of)
 def test_an_answer_is_translated(case):
-    call, raw = call_of(case), (case / "answer.in").read_bytes()
+    call, raw = tried(case), (case / "answer.in").read_bytes()
     if (dialect := dialect_of(case)) is not None:
         translation = DIALECTS[dialect].translation
         assert translation is not None

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from services.dialects import openai, openai_other, proxy
+from services.dialects import openai, openai_other, prompts, proxy
 from services.dialects.base import Dialect
 
 OPENAI: Final = Dialect(
@@ -12,4 +12,7 @@ OPENAI: Final = Dialect(
 PROXY: Final = replace(OPENAI, error_body=proxy.error_body, error_event=proxy.error_event)
 OTHER: Final = replace(OPENAI, call=openai_other.call, demand=openai_other.demand)  # its other endpoints
 PROXY_OTHER: Final = replace(OTHER, error_body=proxy.error_body, error_event=proxy.error_event)
-DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI,)}
+PROMPTS: Final = Dialect(
+    prompts.NAME, prompts.call, openai.demand, prompts.error_body, prompts.error_event, prompts.ToText()
+)
+DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, PROMPTS)}

@@ -5,6 +5,7 @@ from typing import Final
 from services.providers.anthropic import Anthropic
 from services.providers.base import Wire
 from services.providers.bedrock import Bedrock
+from services.providers.custom import Custom
 from services.providers.gemini import Gemini
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
@@ -23,5 +24,6 @@ WIRES: Final[dict[str, Wire]] = {
     "ollama": Ollama(),
     "gemini": Gemini(),
     "bedrock": Bedrock(),
+    "custom": Custom(),
     "echo": Echo(),
 }

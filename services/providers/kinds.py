@@ -3,8 +3,11 @@
 A row here and a wire in `WIRES` make a kind. Labels are shown to people; `docs` is where the facts were read.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from services.providers import recipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Kind:
     is_free: bool = False  # one's own machine: tokens are counted and cost nothing
     discovers: bool = False  # unless told otherwise, every model that it lists is offered
     is_local: bool = False  # answers in this process, and has no address
+    check: Callable[[Mapping[str, Any]], None] | None = None  # of settings, before they are stored; InvalidRequest
 
 
 KINDS: Final = {
@@ -67,6 +71,34 @@ KINDS: Final = {
         "Amazon Bedrock",
         "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
         settings=(Setting("region", "AWS region", "Only where the host does not name it, such as us-east-1."),),
+    ),
+    "custom": Kind(
+        "Custom: any HTTP API of JSON, described by its settings",
+        "docs/adding-a-provider.md",
+        settings=(
+            Setting("path", "Path", "Below the base URL, such as /v1/models/{model}/generate."),
+            Setting("request", "Request", 'JSON with placeholders: {"model": "{model}", "prompt": "{prompt}"}.'),
+            Setting("answer_text", "Text of an answer", "Where it stands, such as choices.0.text."),
+            Setting("answer_finish_reason", "Finish reason of an answer"),
+            Setting("answer_input_tokens", "Input tokens of an answer"),
+            Setting("answer_output_tokens", "Output tokens of an answer"),
+            Setting("stream_text", "Text of an event", "Empty: it does not stream."),
+            Setting("stream_finish_reason", "Finish reason of an event"),
+            Setting("stream_input_tokens", "Input tokens of an event"),
+            Setting("stream_output_tokens", "Output tokens of an event"),
+            Setting("stream_format", "Form of a stream", "sse or lines."),
+            Setting("stream_end", "End mark of a stream", "Usually [DONE]."),
+            Setting("stream_path", "Path of streams", "Empty: as above."),
+            Setting("error", "Error message", "Where it stands; usually error."),
+            Setting("finish_reasons", "Finish reasons", 'JSON: theirs to stop or length, such as {"eos": "stop"}.'),
+            Setting("message", "Message", "JSON with {role} and {content}: what each of {messages} looks like."),
+            Setting("roles", "Roles", 'JSON: ours to theirs, such as {"assistant": "bot"}.'),
+            Setting("auth_header", "Header of the key", "Usually authorization."),
+            Setting("auth_prefix", "Before the key", "Usually `Bearer `, in another header nothing."),
+            Setting("headers", "Further headers", "JSON."),
+            Setting("models_path", "Path of the list of models"),
+        ),
+        check=recipes.check,
     ),
     "echo": Kind("Echo: answers by itself, for trying things out", "", "echo:", is_free=True, is_local=True),
 }

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy.orm import Session
 
-from models import ApiKey, Team, User
+from models import ApiKey, Route, Team, User
 from tests.callers import add_user, bearer, change, find, issue
 from tests.helpers import chat, rows, with_upstream
 
@@ -17,7 +18,6 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("POST", "/v1/embeddings", {"model": "echo-embedding", "input": "one"}),
     ("GET", "/v1/models", None),
     ("GET", "/v1/models/echo", None),
-    ("GET", "/health/providers", None),
     *(
         (method, f"/api/providers/openai{version}{path}", body)
         for version in ("/v1", "")
@@ -37,6 +37,9 @@ ROUTES = [  # every route that takes an API key, with a body that works
         for root in ("/v1", "/api/providers/openai/v1", "/api/providers/openai")
         for path in OTHER
     ),
+    ("POST", "/api/call", {"model_name": "echo", "prompt": "one"}),
+    ("POST", "/api/routes/any/path", chat()),
+    ("GET", "/health/providers", None),
 ]
 LOGIN = {"username": "maria", "password": "senha-da-maria"}
 
@@ -58,6 +61,13 @@ def said(response):
     return response.status_code, text
 
 
+def add_route(app, key, path):
+    here = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        session.add(Route(name="any", path=path, key_ids=[key.id], steps=[{"provider": "echo", "model": "echo"}]))
+    here.catalog.refresh()
+
+
 def test_the_routes_named_here_are_all_that_take_a_key(lite):
     guarded = {
         endpoint
@@ -71,6 +81,7 @@ def test_the_routes_named_here_are_all_that_take_a_key(lite):
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES, ids=[path for _, path, _ in ROUTES])
 def test_every_route_asks_the_lists(lite, method, path, body):
     key = issue(lite, allowed_paths=EVERYTHING, allowed_ips=["127.0.0.1/32"])
+    add_route(lite, key, "/any/path")
     good = 200 if body or method == "GET" else 400
     assert ask(lite, key, method, path, body).status_code == good
     change(lite, ApiKey, key.id, allowed_ips=["10.0.0.0/8"])

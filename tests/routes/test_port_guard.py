@@ -35,6 +35,9 @@ def ask(app, port, path, method="GET", **more):
         ("/api/v2/key-management/keys", ADMIN),
         ("/api/users", ADMIN),
         ("/api/provider-settings", ADMIN),
+        ("/api/call", PROXY),
+        ("/api/routes", ADMIN),
+        ("/api/routes/x", ADMIN),
         ("/api/providers", PROXY),
         ("/api/providers/openai/v1/models", PROXY),
         ("/v1", PROXY),
@@ -52,6 +55,13 @@ def ask(app, port, path, method="GET", **more):
 )
 def test_a_path_belongs_to_a_surface(path, surfaces):
     assert surfaces_of(path) == surfaces
+
+
+def test_routes_are_called_on_one_port_and_managed_on_the_other():
+    assert surfaces_of("/api/routes", "POST") == ADMIN
+    assert surfaces_of("/api/routes/x/y", "POST") == PROXY
+    assert surfaces_of("/api/routes/x/y", "OPTIONS") == PROXY
+    assert surfaces_of("/api/routes/x", "DELETE") == ADMIN
 
 
 def test_every_route_is_on_one_of_the_ports(lite):

@@ -1,12 +1,15 @@
 """Which deployment comes next: the corners that no route shows."""
 
+from dataclasses import replace
+
 import pytest
 
 from services import attempts as under_test
 from services.attempts import Attempts
 from services.errors import CallerGone, UpstreamRefused
 from services.health import Health
-from tests.calls import DEPLOYMENT, make_call
+from services.steps import Route, Step
+from tests.calls import DEPLOYMENT, UPSTREAM, make_call
 
 FAILED = UpstreamRefused("failed", status=500)
 
@@ -59,3 +62,39 @@ def test_repeats_end_with_their_budget(monkeypatch):
     while health.may_repeat():
         pass
     assert failing(Attempts(make_call(), health, 3)) == 1
+
+
+def along(*steps):
+    return make_call(route=Route("/p", frozenset(), steps))
+
+
+def test_a_step_is_repeated_with_its_own_pauses(monkeypatch):
+    slept = []
+    monkeypatch.setattr(under_test.clock, "sleep", slept.append)
+    monkeypatch.setattr(under_test.clock, "monotonic_s", lambda: 100.0 + sum(slept))
+    monkeypatch.setattr(under_test.random, "random", lambda: 1.0)
+    for is_constant, waited_s in ((True, 0.3), (False, 0.7)):
+        slept.clear()
+        step = Step((("fast", DEPLOYMENT),), retries=3, pause_s=0.1, is_constant=is_constant)
+        assert failing(Attempts(along(step), Health(), 0)) == 4
+        assert sum(slept) == pytest.approx(waited_s)
+
+
+def test_steps_end_with_the_budget_for_repeats():
+    health = Health()
+    while health.may_repeat():
+        pass
+    step = Step((("fast", DEPLOYMENT),))
+    assert failing(Attempts(along(step, step), health, 0)) == 1
+
+
+def test_a_step_that_is_shut_out_is_passed_over():
+    health, other = Health(), replace(DEPLOYMENT, id=2, upstream=replace(UPSTREAM, id=2))
+    health.failed(DEPLOYMENT, UpstreamRefused("busy", status=429, retry_after_s=60))
+    call = along(Step((("fast", DEPLOYMENT),), retries=2), Step((("slow", other),)))
+    call.candidates = (DEPLOYMENT, other)
+    assert [one.id for one in Attempts(call, health, 0)] == [2]
+    call.candidates = (DEPLOYMENT,)
+    tries = Attempts(call, health, 0)
+    assert list(tries) == []
+    assert (tries.failure.status, tries.failure.retry_after_s) == (429, 60)
