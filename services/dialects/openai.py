@@ -118,18 +118,25 @@ def demand(call: Call, model: PublicModel, default_output: int) -> Demand:
     media, is_bounded = _media_tokens(body) if call.operation == CHAT else (0, True)
     bound = call.body_bytes + media
     if model.context_window is not None:
-        bound = min(bound, model.context_window) if is_bounded else model.context_window
+        most = model.context_window * _inputs(call)  # each text has a window of its own
+        bound = min(bound, most) if is_bounded else most
         is_bounded = True
     if call.operation == EMBEDDING:
         return Demand(bound, 1, 0, 0)
     limit = body.get("max_tokens")
     choices = int(body.get("n") or 1)
     if call.operation == COMPLETION:
-        prompts = body["prompt"] if isinstance(body["prompt"], list) and not isinstance(body["prompt"][0], int) else [0]
-        return Demand(bound, max(choices, int(body.get("best_of") or 1)) * len(prompts), limit, COMPLETION_TOKENS)
+        each = max(choices, int(body.get("best_of") or 1))
+        return Demand(bound, each * _inputs(call), limit, COMPLETION_TOKENS)
     # Of two limits, nobody knows which one the upstream heeds.
     limit = max(limit or 0, body.get("max_completion_tokens") or 0) or None
     return Demand(bound, choices, limit, model.max_output_tokens or default_output, is_bounded)
+
+
+def _inputs(call: Call) -> int:
+    """How many texts are to be answered or embedded."""
+    given = call.body.get({COMPLETION: "prompt", EMBEDDING: "input"}.get(call.operation, ""))
+    return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
 
 
 def _text(value: Any) -> str | None:

@@ -43,6 +43,17 @@ def test_a_prompt_of_a_million_characters_is_counted_and_booked(lite, upstream, 
     assert_books_agree(engine(lite))
 
 
+def test_each_text_of_an_embedding_has_a_window_of_its_own(lite, upstream):
+    add_model(lite, add_provider(lite, upstream), context_window=100, price={**DEAR, "output_rate": 0})
+    limit(lite, 250, "tokens")
+    upstream.will(usage={"prompt_tokens": 200, "total_tokens": 200})
+    texts = {"model": "fast", "input": ["a" * 300, "b" * 300]}
+    assert post(lite, texts, "/v1/embeddings").status_code == 200
+    (row,) = rows(engine(lite))
+    assert (row.input_tokens, row.is_overrun) == (200, False)
+    assert post(lite, texts, "/v1/embeddings").status_code == 402
+
+
 @pytest.mark.parametrize("upstream_model", ["gpt2", "davinci", "code-davinci-002"])
 def test_a_model_with_a_vocabulary_that_is_not_shipped_is_counted_all_the_same(lite, upstream, upstream_model):
     add_model(lite, add_provider(lite, upstream), upstream_model=upstream_model)
