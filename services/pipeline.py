@@ -174,6 +174,10 @@ class Pipeline:
         wire = self._wires[deployment.upstream.kind]
         request = wire.encode(call, deployment)
         call.dropped, call.is_native = list(request.dropped), request.is_native
+        if not call.is_native:
+            if call.native_only is not None:
+                raise call.native_only
+            call.dropped += call.untranslated
         translation = None if call.is_native else dialect.translation
         attempt = Attempt(deployment)
         call.attempts.append(attempt)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError, UpstreamRefused
+from services.providers import translated
 from services.providers.base import SHAPE_ERRORS, UpstreamRequest, WholeAnswer, expecting, parse_object, refused, tokens
-from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
@@ -26,7 +27,10 @@ class OpenAI:
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
         upstream = deployment.upstream
-        body = {**call.body, "model": deployment.model}
+        body, dropped = _asked(call, deployment), tuple[str, ...]()
+        if call.native is not None and OFFICIAL in upstream.base_url:
+            dropped = translated.refused_by_openai(body, deployment.model)
+            body = {name: value for name, value in body.items() if name not in dropped}
         if call.is_stream and upstream.settings.get("stream_usage", True):
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_output_tokens is not None:
@@ -34,7 +38,7 @@ class OpenAI:
         headers = _headers(upstream.settings, upstream.credential)
         if call.dialect == DIALECT:
             headers += call.forwarded
-        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body))
+        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body), dropped)
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""
@@ -227,6 +231,15 @@ def _faults(listed: list[Any]) -> dict[str, Any]:
             texts.append(f"{where}: {text}" if where else text)
             param = param or where or None
     return {"message": "; ".join(texts), "param": param}
+
+
+def _asked(call: Call, deployment: Deployment) -> Chat:
+    """The caller's body with the model's name there, in OpenAI's own words where it was translated."""
+    if call.native is None:
+        return {**call.body, "model": deployment.model}
+    marks_cache = bool(deployment.upstream.settings.get("cache_control"))
+    body = translated.plain(call.body, limit_field=_limit_field(call, deployment), marks_cache=marks_cache)
+    return body | {"model": deployment.model}
 
 
 def _limit_field(call: Call, deployment: Deployment) -> str:
