@@ -28,6 +28,7 @@ ERROR_TYPES: Final = {
     529: "overloaded_error",
 }
 SERVER_ERROR: Final = 500
+ID_HEADER: Final = "request-id"  # where its clients look for the id of a request
 
 
 def call(operation: str, raw: bytes, caller: Caller, request_id: str) -> Call:
