@@ -103,7 +103,7 @@ def _call(operation: str, raw: bytes, caller: Caller, request_id: str, *, needs_
         is_stream=bool(native.get("stream")),
         wants_usage=True,
         dialect=NAME,
-        native=native,
+        native=anthropic_request.own_thinking_removed(native),
         native_only=notes.native_only,
         untranslated=tuple(notes.left_out),
     )

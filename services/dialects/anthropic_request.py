@@ -49,6 +49,32 @@ def hub(native: Chat, *, needs_limit: bool) -> tuple[Chat, Notes]:
     return body, notes
 
 
+def own_thinking_removed(native: Chat) -> Chat:
+    """The request without thinking that nobody signed.
+
+    Providers other than Anthropic sign nothing, and Anthropic refuses what is not signed; so a conversation that went
+    to both would end there.
+    """
+    messages = native["messages"]
+    if not any(_is_unsigned(block) for message in messages for block in _blocks(message)):
+        return native
+    return {**native, "messages": [_signed_only(message) for message in messages]}
+
+
+def _signed_only(message: Chat) -> Chat:
+    kept = [block for block in _blocks(message) if not _is_unsigned(block)]
+    return {**message, "content": kept} if kept else message
+
+
+def _blocks(message: Chat) -> list[Chat]:
+    content = message["content"]
+    return content if isinstance(content, list) and message["role"] == "assistant" else []
+
+
+def _is_unsigned(block: Chat) -> bool:
+    return bool(block["type"] == "thinking" and not block.get("signature"))
+
+
 def _system(given: Any, notes: Notes) -> list[Chat]:
     """The message that stands for the system prompt, if there is one."""
     parts = blocks.texts(given or [], "system", notes)
@@ -74,7 +100,8 @@ def _message(message: Chat, place: str, notes: Notes) -> list[Chat]:
 
 def _tools(native: Chat, notes: Notes) -> Chat:
     tools = [_tool(tool, f"tools.{index}", notes) for index, tool in enumerate(native.get("tools") or ())]
-    choice = native.get("tool_choice") or {"type": "auto"}
+    given = native.get("tool_choice")
+    choice = {"type": "auto"} if given is None else given
     kind = member(choice, "type", fields.name, "tool_choice")
     is_single = fields.optional(choice, "disable_parallel_tool_use", fields.flag, "tool_choice")
     wanted: Any = CHOICES.get(kind)
@@ -84,9 +111,7 @@ def _tools(native: Chat, notes: Notes) -> Chat:
         raise bad("tool_choice.type", f"must be one of {', '.join([*CHOICES, 'tool'])}")
     if not tools:
         return {}
-    found: Chat = {"tools": tools}
-    if native.get("tool_choice") is not None:
-        found["tool_choice"] = wanted
+    found: Chat = {"tools": tools} | ({} if given is None else {"tool_choice": wanted})
     return found | ({"parallel_tool_calls": False} if is_single else {})
 
 

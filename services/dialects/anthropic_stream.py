@@ -168,7 +168,8 @@ class MessagesStream:
         if fragment:
             tool.fragments.append(fragment)
         if tool is self._tool:
-            return self._head + jsonx.dumps(fragment) + TAIL if fragment else b""
+            out = self._head + jsonx.dumps(fragment) + TAIL if fragment else b""
+            return out + self._advance() if self._waiting else out
         if tool not in self._waiting:
             self._waiting.append(tool)
         return self._advance()

@@ -1,7 +1,7 @@
 """OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
 
 Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
-`stream_usage` false for servers that refuse `stream_options`.
+`stream_usage` false for servers that refuse `stream_options`, `cache_control` true for those that know such marks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -237,8 +237,13 @@ def _asked(call: Call, deployment: Deployment) -> Chat:
     """The caller's body with the model's name there, in OpenAI's own words where it was translated."""
     if call.native is None:
         return {**call.body, "model": deployment.model}
-    marks_cache = bool(deployment.upstream.settings.get("cache_control"))
-    body = translated.plain(call.body, limit_field=_limit_field(call, deployment), marks_cache=marks_cache)
+    is_official = OFFICIAL in deployment.upstream.base_url
+    body = translated.plain(
+        call.body,
+        limit_field=_limit_field(call, deployment),
+        without=(translated.THINKING, translated.REASONING) if is_official else (translated.THINKING,),
+        marks_cache=bool(deployment.upstream.settings.get("cache_control")),
+    )
     return body | {"model": deployment.model}
 
 

@@ -11,13 +11,19 @@ from services.types import Chat
 
 LIMIT: Final = "max_tokens"
 NOT_OPENAIS: Final = ("top_k",)
+THINKING: Final = "thinking_blocks"  # nobody but Anthropic reads them
+REASONING: Final = "reasoning_content"  # many servers that give it want it back, OpenAI does not
 REASONLESS: Final = ("gpt-3.5", "gpt-4", "chatgpt-")  # begin the names of models that refuse to be told how to reason
 ONLY_TEXT: Final = {"type", "text"}
 
 
-def plain(body: Chat, *, limit_field: str, marks_cache: bool) -> Chat:
-    """The body without what other vendors added. `marks_cache`: this server knows `cache_control`."""
-    sent = {**body, "messages": [_message(message, marks_cache=marks_cache) for message in body["messages"]]}
+def plain(body: Chat, *, limit_field: str, without: tuple[str, ...], marks_cache: bool) -> Chat:
+    """The body without what other vendors added, and its messages without these members.
+
+    `marks_cache`: this server knows `cache_control`.
+    """
+    messages = [{name: value for name, value in given.items() if name not in without} for given in body["messages"]]
+    sent = {**body, "messages": messages if marks_cache else [_unmarked_message(message) for message in messages]}
     if body.get("tools") and not marks_cache:
         sent["tools"] = [_unmarked(tool) for tool in body["tools"]]
     if LIMIT in sent:
@@ -31,10 +37,8 @@ def refused_by_openai(body: Chat, model: str) -> tuple[str, ...]:
     return tuple(name for name in refused if name in body)
 
 
-def _message(message: dict[str, Any], *, marks_cache: bool) -> dict[str, Any]:
-    sent = {name: value for name, value in message.items() if name != "thinking_blocks"}
-    if marks_cache:
-        return sent
+def _unmarked_message(message: dict[str, Any]) -> dict[str, Any]:
+    sent = dict(message)
     if isinstance(content := message.get("content"), list):
         parts = [_unmarked(part) for part in content]
         is_text = all(part.keys() == ONLY_TEXT for part in parts)
