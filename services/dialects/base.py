@@ -5,10 +5,12 @@ Pure like a wire: bytes and records in, bytes and records out. The hub format is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from services.errors import GatewayError
 from services.types import Call, Caller, Demand, PublicModel, Usage
+
+BLANK: Final = b"\n\n"  # ends an event
 
 
 class EventTranslator(Protocol):
@@ -77,13 +79,22 @@ class Translated:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See StreamDecoder.feed."""
-        for event in self._decoder.feed(data):
-            if event and (out := self._translator.feed(event)):
+        for event in _each(self._decoder.feed(data)):
+            if out := self._translator.feed(event):
                 yield out
 
     def end(self) -> Iterator[bytes]:
         """See StreamDecoder.end."""
-        for event in self._decoder.end():
-            if event and (out := self._translator.feed(event)):
+        for event in _each(self._decoder.end()):
+            if out := self._translator.feed(event):
                 yield out
         yield self._translator.end()
+
+
+def _each(joined: Iterator[bytes]) -> Iterator[bytes]:
+    """The events one by one; wires that write several for one of their upstream's hand them on together."""
+    for events in joined:
+        if 0 <= events.find(BLANK) < len(events) - len(BLANK):
+            yield from (event + BLANK for event in events.split(BLANK) if event)
+        elif events:
+            yield events

@@ -29,6 +29,8 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("GET", "/user/usage", None),
     ("GET", "/api/v1/users/me/tokens", None),
     ("POST", "/v1/explain", chat(model="echo")),
+    ("POST", "/v1/messages", chat(model="echo", max_tokens=5)),
+    ("POST", "/v1/messages/count_tokens", chat(model="echo")),
 ]
 LOGIN = {"username": "maria", "password": "senha-da-maria"}
 

@@ -7,6 +7,7 @@ import pytest
 from services.dialects import ANTHROPIC
 from services.dialects.base import Translated
 from services.errors import UpstreamError
+from services.providers import WIRES
 from services.providers.openai import OpenAIStream
 from tests.calls import make_call
 from utils import jsonx, sse
@@ -200,3 +201,16 @@ def test_other_choices_and_lines_without_data_are_left_out():
     assert translator.feed(sse.format_event({"choices": [{"index": 1, "delta": {"content": "y"}}]})) == b""
     assert translator.feed(b"event: x\n\n") == b""
     assert translator.feed(b": ping\n\n") == b": ping\n\n"
+
+
+def test_a_wire_that_hands_on_several_events_at_once():
+    lines = [{"message": {"content": word}, "done": False} for word in ("one ", "two")]
+    lines.append({"message": {"content": "!"}, "done": True, "prompt_eval_count": 3, "eval_count": 2})
+    call = make_call(**CALL, is_stream=True)
+    decoder = Translated(WIRES["ollama"].stream(call), ANTHROPIC.translation.stream(call))
+    raw = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    out = b"".join(decoder.feed(raw)) + b"".join(decoder.end())
+    events = [json.loads(line[6:]) for line in out.decode().splitlines() if line.startswith("data: ")]
+    assert blocks_of(events) == [("text", "one two!")]
+    assert (events[-2]["usage"]["input_tokens"], events[-2]["usage"]["output_tokens"]) == (3, 2)
+    assert (decoder.usage.output_tokens, decoder.is_done) == (2, True)
