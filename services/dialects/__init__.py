@@ -18,5 +18,6 @@ ANTHROPIC: Final = Dialect(
     anthropic.error_event,
     translation=anthropic.Messages(),
     forwards=("anthropic-beta", "anthropic-version"),
+    last_event=anthropic.last_event,
 )
 DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, ANTHROPIC)}

@@ -59,7 +59,12 @@ def error_body(exc: GatewayError) -> dict[str, Any]:
 
 def error_event(exc: GatewayError) -> bytes:
     """The same as an event in a stream."""
-    return b"event: error\n" + sse.format_event(error_body(exc))
+    return _event(error_body(exc))
+
+
+def last_event(call: Call, exc: GatewayError) -> bytes:
+    """The same, with the id of the call."""
+    return _event(error_body(exc) | {"request_id": call.id})
 
 
 def demand(call: Call, model: PublicModel, default_output: int) -> Demand:
@@ -87,6 +92,10 @@ class Messages:
     def stream(self, call: Call) -> MessagesStream:
         """See Translation.stream."""
         return MessagesStream(call)
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"event: error\n" + sse.format_event(body)
 
 
 def _call(operation: str, raw: bytes, caller: Caller, request_id: str, *, needs_limit: bool) -> Call:

@@ -88,10 +88,11 @@ def test_a_stream_without_counts_says_them_roughly(fast, upstream):
 
 def test_a_stream_that_breaks_ends_with_an_error_event(fast, upstream):
     upstream.will(cut_after=2)
-    text = post(fast, message(stream=True)).text
-    event = json.loads(text.split("event: error\ndata: ")[1])
+    response = post(fast, message(stream=True))
+    event = json.loads(response.text.split("event: error\ndata: ")[1])
     assert (event["type"], event["error"]["type"]) == ("error", "api_error")
-    assert "message_stop" not in text
+    assert event["request_id"] == response.headers["request-id"]
+    assert "message_stop" not in response.text
     assert last(engine(fast)).outcome == "upstream_cut"
     assert_books_agree(engine(fast))
 
