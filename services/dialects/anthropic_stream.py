@@ -69,21 +69,12 @@ class MessagesStream:
         payload = sse.data_of(event)
         if payload is None:
             return event if event.startswith(b":") else b""  # a comment keeps connections alive
-        if payload.strip() == b"[DONE]":
+        if payload[:1] != b"{" and payload.strip() == b"[DONE]":
             return b""
         try:
-            chunk = jsonx.peek(payload)
-            out = b"" if self._has_begun else self._begin()
-            if (usage := chunk.get("usage")) is not None:
-                self._usage = usage
-            for choice in chunk.get("choices") or ():
-                if not choice.get("index"):
-                    out += self._delta(choice.get("delta") or {})
-                    if choice.get("finish_reason"):
-                        self._choice = choice
+            return self._chunk(jsonx.peek(payload))
         except answers.SHAPE_ERRORS as exc:
             raise UpstreamError("the upstream sent a malformed event") from exc
-        return out
 
     def end(self) -> bytes:
         """See EventTranslator.end."""
@@ -99,6 +90,19 @@ class MessagesStream:
         out += _event({"type": "message_delta", "delta": delta, "usage": counts})
         return out + _event({"type": "message_stop"})
 
+    def _chunk(self, chunk: Chat) -> bytes:
+        out = b"" if self._has_begun else self._begin()
+        if (usage := chunk.get("usage")) is not None:
+            self._usage = usage
+        for choice in chunk.get("choices") or ():
+            if choice.get("index"):
+                continue
+            if delta := choice.get("delta"):
+                out += self._delta(delta)
+            if choice.get("finish_reason"):
+                self._choice = choice
+        return out
+
     def _begin(self) -> bytes:
         self._has_begun = True
         usage = answers.usage(self._call, {"prompt_tokens": 0, "completion_tokens": 0})
@@ -106,6 +110,8 @@ class MessagesStream:
 
     def _delta(self, delta: Chat) -> bytes:
         """The events for one delta of the hub; nearly all of them continue the open text."""
+        if len(delta) == 1 and (text := delta.get("content")):
+            return self._say(TEXT, text)
         out = b""
         if thought := delta.get("reasoning_content") or delta.get("reasoning"):
             out += self._say(THINKING, thought)

@@ -80,22 +80,18 @@ class Translated:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See StreamDecoder.feed."""
-        for event in _each(self._decoder.feed(data)):
-            if out := self._translator.feed(event):
-                yield out
+        yield from self._translated(self._decoder.feed(data))
 
     def end(self) -> Iterator[bytes]:
         """See StreamDecoder.end."""
-        for event in _each(self._decoder.end()):
-            if out := self._translator.feed(event):
-                yield out
+        yield from self._translated(self._decoder.end())
         yield self._translator.end()
 
-
-def _each(joined: Iterator[bytes]) -> Iterator[bytes]:
-    """The events one by one; wires that write several for one of their upstream's hand them on together."""
-    for events in joined:
-        if 0 <= events.find(BLANK) < len(events) - len(BLANK):
-            yield from (event + BLANK for event in events.split(BLANK) if event)
-        elif events:
-            yield events
+    def _translated(self, joined: Iterator[bytes]) -> Iterator[bytes]:
+        """The events of the wire, one by one: wires that write several for one of their upstream's join them."""
+        feed = self._translator.feed
+        for events in joined:
+            if 0 <= events.find(BLANK) < len(events) - 2:
+                yield from filter(None, (feed(event + BLANK) for event in events.split(BLANK) if event))
+            elif events and (out := feed(events)):
+                yield out
