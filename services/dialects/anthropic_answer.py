@@ -21,6 +21,8 @@ STOP_REASONS: Final = {
 }
 CUT: Final = "length"  # what a model that reached its limit leaves may be half a call of a tool
 CHARS_PER_TOKEN: Final = 4  # for counts that nobody reported and clients cannot do without
+ATTACHED: Final = ("image_url", "file")  # parts
+PER_ATTACHMENT: Final = 1000  # tokens, roughly
 ODD_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_TOKENS: Final = 2**31 - 1  # who reports more is not believed
 NOT_SAID: Final = {"cache_creation": None, "service_tier": None, "inference_geo": None}  # only Anthropic knows them
@@ -96,7 +98,7 @@ def usage(call: Call, raw: Any) -> Chat:
     read, written = _count(parts, "cached_tokens") or 0, _count(parts, "cache_write_tokens") or 0
     thought = _count(given.get("completion_tokens_details"), "reasoning_tokens")
     if prompt is None:
-        prompt = call.body_bytes // CHARS_PER_TOKEN
+        prompt = rough_input(call)
     if read + written > prompt:
         read = written = 0
     return {
@@ -108,6 +110,17 @@ def usage(call: Call, raw: Any) -> Chat:
         "server_tool_use": None,
         **NOT_SAID,
     }
+
+
+def rough_input(call: Call) -> int:
+    """About how long the input is, for as long as nobody has counted it; the bytes of pictures and files say little."""
+    size, attached = call.body_bytes, 0
+    for message in call.body["messages"]:
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            if part["type"] in ATTACHED:
+                size -= sum(len(text) for text in part[part["type"]].values() if isinstance(text, str))
+                attached += 1
+    return max(0, size) // CHARS_PER_TOKEN + attached * PER_ATTACHMENT
 
 
 def tool_block(call: Call, number: int, given: Any, name: Any) -> Chat:

@@ -2,7 +2,7 @@
 
 The hub's deltas say what they belong to and may come in any order; here one block is open at a time. So what belongs
 to a later block waits until the open one is complete: for a call of a tool, until its arguments are whole JSON.
-The last counts come at the very end, so `message_start` says 0 and `message_delta` says what is right.
+The counts come at the very end, so `message_start` says roughly what `message_delta` then says rightly.
 """
 
 from typing import Any, Final
@@ -105,7 +105,7 @@ class MessagesStream:
 
     def _begin(self) -> bytes:
         self._has_begun = True
-        usage = answers.usage(self._call, {"prompt_tokens": 0, "completion_tokens": 0})
+        usage = answers.usage(self._call, {"completion_tokens": 0})
         return _event({"type": "message_start", "message": answers.frame(self._call) | {"usage": usage}})
 
     def _delta(self, delta: Chat) -> bytes:

@@ -91,6 +91,14 @@ def test_counts_that_cannot_be_are_not_believed():
     assert usage["input_tokens"] > 0
 
 
+def test_input_that_nobody_counted_is_told_roughly():
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    body = {"model": "fast", "messages": [{"role": "user", "content": [picture, {"type": "text", "text": "x"}]}]}
+    translator = ANTHROPIC.translation.stream(make_call(body, **CALL | {"body_bytes": 1_000_422}))
+    start = json.loads(translator.feed(chunks({"content": "x"})[0]).split(b"data: ")[1].split(b"\n")[0])
+    assert start["message"]["usage"]["input_tokens"] == 400 // 4 + 1000
+
+
 @pytest.mark.parametrize("finish", [None, "stop", "eos", ""])
 def test_an_unknown_end_is_a_plain_one(finish):
     assert answer({"content": "x"}, finish)["stop_reason"] == "end_turn"
