@@ -13,6 +13,7 @@ from routes import (
     legacy,
     llm,
     media,
+    messages,
     ops,
     providers,
     render,
@@ -23,9 +24,10 @@ from routes.ports import PortGuard
 from utils.extensions import csrf
 
 BLUEPRINTS = (
-    *(llm.bp, media.bp, providers.bp, callroutes.calls, legacy.bp),
+    *(llm.bp, media.bp, messages.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
 )
+CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, providers.bp, callroutes.calls)
 
 
 def register(app: Flask, config: Config) -> None:
@@ -33,7 +35,7 @@ def register(app: Flask, config: Config) -> None:
     for blueprint in BLUEPRINTS:
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
-    cors.register(app, (llm.bp.name, media.bp.name, providers.bp.name, callroutes.calls.name), config.cors_origins)
+    cors.register(app, tuple(one.name for one in CALLED_BY_BROWSERS), config.cors_origins)
     admin.register(app)
     render.register(app)
     identify = app.extensions["gateway"].callers.identify

@@ -19,7 +19,7 @@ PATHS: Final = frozenset(
     f"{surface}/{name}"
     for surface in ("/v1", "/api/providers/openai/v1", "/api/providers/openai")
     for name in ("chat/completions", "completions", "embeddings")
-)
+) | {"/v1/messages", "/v1/messages/count_tokens"}
 
 
 class EarlyRefusal:
@@ -44,7 +44,8 @@ class EarlyRefusal:
 def _refusal(exc: AuthenticationFailed, path: str, start_response: "StartResponse") -> list[bytes]:
     request_id = ids.request_id()
     render.note(exc, request_id)
-    body = jsonx.dumps(render.body_of(path)(exc))
-    headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
+    told, more = render.told(exc, path, request_id)
+    body = jsonx.dumps(told)
+    headers = [("content-type", "application/json"), ("content-length", str(len(body))), *more.items()]
     start_response("401 UNAUTHORIZED", [*headers, ("x-request-id", request_id), ("www-authenticate", "Bearer")])
     return [body]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 from services import counting
@@ -10,6 +11,7 @@ from services.types import Call, Room
 from utils import clock
 
 MAX_CHARS: Final = 1000
+SHOWN: Final = (counting.REQUESTS, counting.TOKENS)  # units with headers of their own
 
 
 def of_call(call: Call) -> dict[str, str]:
@@ -20,6 +22,18 @@ def of_call(call: Call) -> dict[str, str]:
     return headers
 
 
+def for_anthropic(rooms: Iterable[Room]) -> dict[str, str]:
+    """The strictest limits of requests and tokens as Anthropic's clients read them."""
+    headers: dict[str, str] = {}
+    for unit, room in _strictest(rooms).items():
+        if unit in SHOWN:
+            resets_at = datetime.fromtimestamp(math.ceil(clock.now_s() + room.resets_in_s), UTC)
+            headers[f"anthropic-ratelimit-{unit}-limit"] = str(room.limit.amount)
+            headers[f"anthropic-ratelimit-{unit}-remaining"] = str(room.left)
+            headers[f"anthropic-ratelimit-{unit}-reset"] = f"{resets_at:%Y-%m-%dT%H:%M:%SZ}"
+    return headers
+
+
 def of_refusal(exc: RateLimited) -> dict[str, str]:
     """Of a call that a limit refused."""
     return of_rooms([exc.room])
@@ -27,15 +41,11 @@ def of_refusal(exc: RateLimited) -> dict[str, str]:
 
 def of_rooms(rooms: Iterable[Room]) -> dict[str, str]:
     """OpenAI's names for requests and tokens, each for its strictest limit; the short ones for the strictest of all."""
-    by_unit: dict[str, Room] = {}
-    for room in rooms:
-        known = by_unit.get(room.limit.unit)
-        if known is None or room.share < known.share:
-            by_unit[room.limit.unit] = room
+    by_unit = _strictest(rooms)
     if not by_unit:
         return {}
     headers: dict[str, str] = {}
-    for unit in (counting.REQUESTS, counting.TOKENS):
+    for unit in SHOWN:
         if unit in by_unit:
             headers[f"x-ratelimit-limit-{unit}"] = str(by_unit[unit].limit.amount)
             headers[f"x-ratelimit-remaining-{unit}"] = str(by_unit[unit].left)
@@ -47,6 +57,16 @@ def of_rooms(rooms: Iterable[Room]) -> dict[str, str]:
         "X-RateLimit-Reset": str(math.ceil(clock.now_s() + strictest.resets_in_s)),
         "x-gateway-limit": f"{strictest.limit.scope} {strictest.limit.unit} {counting.span_of(strictest.limit)}",
     }
+
+
+def _strictest(rooms: Iterable[Room]) -> dict[str, Room]:
+    """Of each unit the limit with the smallest share left."""
+    by_unit: dict[str, Room] = {}
+    for room in rooms:
+        known = by_unit.get(room.limit.unit)
+        if known is None or room.share < known.share:
+            by_unit[room.limit.unit] = room
+    return by_unit
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from routes import render, serving
+from routes import messages, render, serving
 from services.dialects import OPENAI
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
@@ -41,15 +41,15 @@ def explain(caller: Caller) -> Response:
 @bp.get("/models")
 @require_api_key
 def models(caller: Caller) -> Response:
-    """The models this caller may use."""
-    return serving.list_models(caller)
+    """The models this caller may use, in the form of the API whose client asks."""
+    return messages.list_models(caller) if render.speaks_anthropic() else serving.list_models(caller)
 
 
 @bp.get("/models/<path:name>")
 @require_api_key
 def model(caller: Caller, name: str) -> Response:
     """One model; names may contain slashes."""
-    return serving.show_model(caller, name)
+    return messages.show_model(caller, name) if render.speaks_anthropic() else serving.show_model(caller, name)
 
 
 @bp.get("/")

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
 from routes import problems, render_v1
-from services.dialects import openai, proxy
+from services.dialects import anthropic, openai, proxy
 from services.errors import (
     AccountingUnavailable,
     AuthenticationFailed,
@@ -26,7 +26,10 @@ from utils.extensions import DATABASE_DOWN
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
-BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginning of the path
+MESSAGES: Final = "/v1/messages"
+VERSION: Final = "anthropic-version"  # a header that Anthropic's clients send with every request, and no others
+BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginning of the path; the first one counts
+    MESSAGES: anthropic.error_body,
     "/v1": openai.error_body,
     "/api/providers": proxy.error_body,
     "/api/key-management": problems.body,
@@ -71,6 +74,11 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
     )
 
 
+def speaks_anthropic() -> bool:
+    """Whether the request comes from a client of Anthropic's API, on a path that others use too."""
+    return VERSION in request.headers and request.path.startswith("/v1/")
+
+
 def note(exc: GatewayError, request_id: str) -> None:
     """Log a failed request, once."""
     log.log(exc.level, "request failed request_id=%s status=%s code=%s", request_id, exc.status, exc.code)
@@ -79,8 +87,8 @@ def note(exc: GatewayError, request_id: str) -> None:
 def error(exc: GatewayError) -> Response:
     """The answer to a failed request, which is logged."""
     note(exc, request_id())
-    body = body_of(request.path)(exc)
-    headers = {}
+    place = MESSAGES if speaks_anthropic() else request.path
+    body, headers = told(exc, place, request_id())
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
     if exc.retry_after_s is not None:
@@ -89,7 +97,17 @@ def error(exc: GatewayError) -> Response:
         headers["x-should-retry"] = "true" if exc.should_retry else "false"
     if isinstance(exc, RateLimited):
         headers |= limit_headers.of_refusal(exc)
+        if anthropic.ID_HEADER in headers:
+            headers |= limit_headers.for_anthropic([exc.room])
     return answer(body, exc.status, headers)
+
+
+def told(exc: GatewayError, path: str, request_id: str) -> tuple[object, dict[str, str]]:
+    """The body of an error at this path, and the headers that belong to it besides the usual ones."""
+    render = body_of(path)
+    if render is not anthropic.error_body:
+        return render(exc), {}
+    return anthropic.error_body(exc) | {"request_id": request_id}, {anthropic.ID_HEADER: request_id}
 
 
 def body_of(path: str) -> Callable[[GatewayError], object]:

@@ -8,11 +8,11 @@ from flask import Response, request
 from routes import headers as limit_headers
 from routes import render
 from services import explain as explanation
-from services.dialects import OPENAI, openai
+from services.dialects import ANTHROPIC, OPENAI, anthropic, openai
 from services.dialects.base import Dialect
 from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
-from services.types import Call, Caller, PublicModel
+from services.types import CHAT, Call, Caller, PublicModel
 from utils import clock
 from utils.extensions import gateway
 
@@ -40,6 +40,8 @@ def answer(call: Call, dialect: Dialect) -> Response:
     answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     headers |= _of_route(call)
+    if call.dialect == anthropic.NAME:
+        headers |= limit_headers.for_anthropic(call.room) | {anthropic.ID_HEADER: call.id}
     if call.dropped:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
@@ -62,16 +64,18 @@ def _of_route(call: Call) -> dict[str, str]:
 
 
 def explain(caller: Caller) -> Response:
-    """What would become of a call with this request's body.
+    """What would become of a call with this request's body, a Messages one from clients of Anthropic's API.
 
     Raises:
         InvalidRequest: the body is no call.
         AccountingUnavailable: the books cannot be read.
     """
     raw = request.get_data(cache=False)
-    call = _call(openai.operation_of(openai.members(raw)), raw, caller, OPENAI)
+    dialect = ANTHROPIC if render.speaks_anthropic() else OPENAI
+    operation = CHAT if dialect is ANTHROPIC else openai.operation_of(openai.members(raw))
+    call = _call(operation, raw, caller, dialect)
     try:
-        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, OPENAI)))
+        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, dialect)))
     except AccountingUnavailable:
         raise
     except GatewayError as exc:
@@ -89,11 +93,27 @@ def counted(caller: Caller) -> dict[str, str]:
     return limit_headers.of_rooms(here.accounting.admission.count_request(caller, limits))
 
 
+def offered(caller: Caller) -> list[PublicModel]:
+    """The models this caller may use."""
+    return [model for model in gateway().catalog.snapshot().models.values() if _is_offered(model, caller)]
+
+
+def found(caller: Caller, name: str) -> PublicModel:
+    """One model.
+
+    Raises:
+        NotFound: there is none, or none that this caller may use.
+    """
+    model = gateway().catalog.snapshot().models.get(name)
+    if model is None or not _is_offered(model, caller):
+        raise NotFound(f"Model '{name}' not found", param="model_id", code="model_not_found")
+    return model
+
+
 def list_models(caller: Caller) -> Response:
     """The models this caller may use."""
     headers = counted(caller)
-    listed = gateway().catalog.snapshot().models.values()
-    data = [_entry(model) for model in listed if _is_offered(model, caller)]
+    data = [_entry(model) for model in offered(caller)]
     return render.answer({"object": "list", "data": data}, headers=headers)
 
 
@@ -104,10 +124,7 @@ def show_model(caller: Caller, name: str) -> Response:
         NotFound: there is none, or none that this caller may use.
     """
     headers = counted(caller)
-    found = gateway().catalog.snapshot().models.get(name)
-    if found is None or not _is_offered(found, caller):
-        raise NotFound(f"Model '{name}' not found", param="model_id", code="model_not_found")
-    return render.answer(_entry(found), headers=headers)
+    return render.answer(_entry(found(caller, name)), headers=headers)
 
 
 def _call(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Call:

@@ -31,10 +31,10 @@ ERRORS_HEAD: Final = """# Errors
 
 Generated from `services/errors.py` by `make docs`; do not edit.
 
-On `/v1` every error has OpenAI's form, `{"error": {"message", "type", "param", "code"}}`; on `/api/providers` the
-same with the texts and codes of [proxy.md](proxy.md); the key management API has problem bodies
-([key-management.md](key-management.md)), `/api/v1` `{"code", "message", "request_id", "details"}`; elsewhere it is
-`{"detail", "error", "code", "request_id"}`.
+On `/v1` every error has OpenAI's form, `{"error": {"message", "type", "param", "code"}}`, but for Anthropic's clients,
+who get theirs ([messages.md](messages.md)); on `/api/providers` the same with the texts and codes of
+[proxy.md](proxy.md); the key management API has problem bodies ([key-management.md](key-management.md)), `/api/v1`
+`{"code", "message", "request_id", "details"}`; elsewhere it is `{"detail", "error", "code", "request_id"}`.
 Every answer carries `x-request-id`. `retry-after` (seconds) and `x-should-retry` are set where they help; the official
 SDKs obey both. An error inside a stream is its last event, and no `data: [DONE]` follows it.
 

@@ -7,8 +7,9 @@ event in its stream; whatever was reserved is settled once.
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from services import token_counter
@@ -33,7 +34,7 @@ from services.health import Health
 from services.layers import Layers
 from services.plans import Plan, State
 from services.pricing import UNPRICED
-from services.providers.base import Wire
+from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates, detours
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
@@ -236,8 +237,7 @@ class Pipeline:
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
-        request = wire.encode(call, deployment)
-        call.dropped, call.is_native = list(request.dropped), request.is_native
+        request = _encoded(wire, call, deployment)
         attempt = Attempt(deployment)
         call.attempts.append(attempt)
         try:
@@ -282,7 +282,7 @@ class Pipeline:
             beat_s=0.0 if call.is_binary else self._policy.beat_s,  # neither comments nor errors fit into bytes
             progress=self._spool.progress,
             finish=self._finish,
-            render_error=None if call.is_binary else dialect.error_event,
+            render_error=None if call.is_binary else _last_words(call, dialect),
         )
         stream.prime()
         return stream
@@ -315,6 +315,26 @@ def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Seque
     windows = [one.context_window for one in models.values() if one.id in used]
     known = [window for window in windows if window is not None]
     return replace(model, context_window=max(known) if known and len(known) == len(windows) else None)
+
+
+def _encoded(wire: Wire, call: Call, deployment: Deployment) -> UpstreamRequest:
+    """The request for this deployment; the call notes what is lost on the way.
+
+    Raises:
+        Unsupported: content that this upstream cannot take.
+    """
+    request = wire.encode(call, deployment)
+    call.dropped, call.is_native = list(request.dropped), request.is_native
+    if not call.is_native:
+        if call.native_only is not None:
+            raise call.native_only
+        call.dropped += call.untranslated
+    return request
+
+
+def _last_words(call: Call, dialect: Dialect) -> Callable[[GatewayError], bytes]:
+    """How a stream tells its caller of an error."""
+    return partial(dialect.last_event, call) if dialect.last_event else dialect.error_event
 
 
 def _attach(call: Call, answer: Answer) -> None:

@@ -8,6 +8,7 @@ import base64
 import gzip
 import hashlib
 import logging
+import math
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ PER_NAME: Final = 1  # … one more where it has a name …
 PER_PICTURE: Final = 1000  # roughly, by the rules of the large vendors for a picture of a megapixel
 CHARS_PER_SOUND_TOKEN: Final = 16  # base64; also roughly what a page of a PDF has
 BYTES_PER_TOKEN: Final = 4
+PER_CLAUDE_TOKEN: Final = 1.15  # Anthropic publishes no vocabulary; its models split texts into about so many more
+CLAUDE: Final = "claude"
 PER_REPLY: Final = 3  # … and the priming of the answer (OpenAI's rule for current chat models)
 COUNTED: Final = {EMBEDDING: ("input",), SPEECH: ("input", "instructions")}  # others: `prompt`
 DATA: Final = Path(__file__).resolve().parent / "data"
@@ -77,15 +80,21 @@ def count_request(operation: str, body: Chat, model_name: str) -> int:
     return total
 
 
-def estimate(call: Call) -> Usage:
+def estimate(call: Call, model: str | None = None) -> Usage:
     """Tokens of the request, and of the text that was handed on; counted off the event loop, roughly if need be."""
-    model = call.deployment.model if call.deployment else call.body["model"]
+    model = model or (call.deployment.model if call.deployment else call.body["model"])
     try:
         return native.run(_estimate, call, model)
     except Exception:  # a call must be booked whatever its text does to the tokenizer
         log.exception("tokens could not be counted request_id=%s", call.id)
         text = sum(map(len, call.pieces)) // BYTES_PER_TOKEN
         return _usage(call, max(1, call.body_bytes // BYTES_PER_TOKEN), text)
+
+
+def prompt_tokens(call: Call, model: str) -> int:
+    """Tokens of the request for that upstream's model, before anybody is asked: an estimate, as in `estimate`."""
+    counted = estimate(call, model).input_tokens or 0
+    return math.ceil(counted * PER_CLAUDE_TOKEN) if CLAUDE in model.lower() else counted
 
 
 def update_token_usage(accounting: Accounting, user_id: int, token_count: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from services.errors import CallerGone, Draining, GatewayError
+from services.errors import CallerGone, Draining, GatewayError, Unsupported
 
 if TYPE_CHECKING:
     from services.steps import Route, Step
@@ -331,6 +331,8 @@ class Call:
     native: Chat | None = None  # the caller's own body, where `body` is its translation into the hub format
     forwarded: tuple[tuple[str, str], ...] = ()  # headers of the caller for an upstream of the same dialect
     is_native: bool = False  # the upstream was asked, and answers, in the caller's own dialect
+    native_only: Unsupported | None = None  # why only an upstream that speaks the caller's dialect can serve it
+    untranslated: tuple[str, ...] = ()  # members of `native` that tune it and that the hub format has no word for
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     detours: Mapping[int, str] = field(default_factory=dict)  # candidates that wait for a reason, by their number

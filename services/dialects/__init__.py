@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from services.dialects import openai, openai_other, prompts, proxy
+from services.dialects import anthropic, openai, openai_other, prompts, proxy
 from services.dialects.base import Dialect
 
 OPENAI: Final = Dialect(
@@ -15,4 +15,14 @@ PROXY_OTHER: Final = replace(OTHER, error_body=proxy.error_body, error_event=pro
 PROMPTS: Final = Dialect(
     prompts.NAME, prompts.call, openai.demand, prompts.error_body, prompts.error_event, prompts.ToText()
 )
-DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, PROMPTS)}
+ANTHROPIC: Final = Dialect(
+    anthropic.NAME,
+    anthropic.call,
+    anthropic.demand,
+    anthropic.error_body,
+    anthropic.error_event,
+    translation=anthropic.Messages(),
+    forwards=("anthropic-beta", "anthropic-version"),
+    last_event=anthropic.last_event,
+)
+DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, PROMPTS, ANTHROPIC)}

@@ -5,10 +5,12 @@ Pure like a wire: bytes and records in, bytes and records out. The hub format is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from services.errors import GatewayError
 from services.types import Call, Caller, Demand, PublicModel, Usage
+
+BLANK: Final = b"\n\n"  # ends an event
 
 
 class EventTranslator(Protocol):
@@ -46,6 +48,7 @@ class Dialect:
     error_event: Callable[[GatewayError], bytes]
     translation: Translation | None = None  # None: it is the hub's own
     forwards: tuple[str, ...] = ()  # headers that go on to an upstream of the same dialect, in lower case
+    last_event: Callable[[Call, GatewayError], bytes] | None = None  # instead of error_event, where it needs the call
 
 
 class HubDecoder(Protocol):
@@ -77,13 +80,18 @@ class Translated:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See StreamDecoder.feed."""
-        for event in self._decoder.feed(data):
-            if event and (out := self._translator.feed(event)):
-                yield out
+        yield from self._translated(self._decoder.feed(data))
 
     def end(self) -> Iterator[bytes]:
         """See StreamDecoder.end."""
-        for event in self._decoder.end():
-            if event and (out := self._translator.feed(event)):
-                yield out
+        yield from self._translated(self._decoder.end())
         yield self._translator.end()
+
+    def _translated(self, joined: Iterator[bytes]) -> Iterator[bytes]:
+        """The events of the wire, one by one: wires that write several for one of their upstream's join them."""
+        feed = self._translator.feed
+        for events in joined:
+            if 0 <= events.find(BLANK) < len(events) - 2:
+                yield from filter(None, (feed(event + BLANK) for event in events.split(BLANK) if event))
+            elif events and (out := feed(events)):
+                yield out

@@ -115,7 +115,7 @@ def demand(call: Call, model: PublicModel, default_output: int) -> Demand:
     provider adds tokens around it; so the size of the body is a bound, with pictures and sounds by their own.
     """
     body = call.body
-    media, is_bounded = _media_tokens(body) if call.operation == CHAT else (0, True)
+    media, is_bounded = media_tokens(body) if call.operation == CHAT else (0, True)
     bound = call.body_bytes + media
     if model.context_window is not None:
         most = model.context_window * _inputs(call)  # each text has a window of its own
@@ -337,7 +337,7 @@ def _check_parts(parts: list[Any], place: str) -> None:
             raise InvalidRequest(f"`{where}.image_url` must be an object with a `url`.", param=f"{where}.image_url")
 
 
-def _media_tokens(body: Chat) -> tuple[int, bool]:
+def media_tokens(body: Chat) -> tuple[int, bool]:
     """What pictures and sounds change in the bound, and whether that is all: nobody knows what is in a file.
 
     Each adds the most it can cost and takes away the bytes that carry it.

@@ -1,14 +1,14 @@
 """OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
 
 Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
-`stream_usage` false for servers that refuse `stream_options`.
+`stream_usage` false for servers that refuse `stream_options`, `cache_control` true for those that know such marks.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError
-from services.providers import openai_other
+from services.providers import openai_other, translated
 from services.providers.base import (
     SHAPE_ERRORS,
     StreamDecoder,
@@ -20,7 +20,7 @@ from services.providers.base import (
     refused,
     tokens,
 )
-from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings", **openai_other.PATHS}
@@ -40,7 +40,10 @@ class OpenAI:
         if call.operation in openai_other.PATHS:
             own = _headers(upstream.settings, upstream.credential)
             return openai_other.encode(call, deployment, own + call.forwarded)
-        body = {**call.body, "model": deployment.model}
+        body, dropped = _asked(call, deployment), tuple[str, ...]()
+        if call.native is not None and OFFICIAL in upstream.base_url:
+            dropped = translated.refused_by_openai(body, deployment.model)
+            body = {name: value for name, value in body.items() if name not in dropped}
         if call.is_stream and upstream.settings.get("stream_usage", True):
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_output_tokens is not None:
@@ -48,7 +51,7 @@ class OpenAI:
         headers = _headers(upstream.settings, upstream.credential)
         if call.dialect == DIALECT:
             headers += call.forwarded
-        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body))
+        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body), dropped)
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""
@@ -233,6 +236,20 @@ def _faults(listed: list[Any]) -> dict[str, Any]:
             texts.append(f"{where}: {text}" if where else text)
             param = param or where or None
     return {"message": "; ".join(texts), "param": param}
+
+
+def _asked(call: Call, deployment: Deployment) -> Chat:
+    """The caller's body with the model's name there, in OpenAI's own words where it was translated."""
+    if call.native is None:
+        return {**call.body, "model": deployment.model}
+    is_official = OFFICIAL in deployment.upstream.base_url
+    body = translated.plain(
+        call.body,
+        limit_field=_limit_field(call, deployment),
+        without=(translated.THINKING, translated.REASONING) if is_official else (translated.THINKING,),
+        marks_cache=bool(deployment.upstream.settings.get("cache_control")),
+    )
+    return body | {"model": deployment.model}
 
 
 def _limit_field(call: Call, deployment: Deployment) -> str:

@@ -40,6 +40,8 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("POST", "/api/call", {"model_name": "echo", "prompt": "one"}),
     ("POST", "/api/routes/any/path", chat()),
     ("GET", "/health/providers", None),
+    ("POST", "/v1/messages", chat(model="echo", max_tokens=5)),
+    ("POST", "/v1/messages/count_tokens", chat(model="echo")),
 ]
 LOGIN = {"username": "maria", "password": "senha-da-maria"}
 

@@ -42,6 +42,7 @@ def ask(app, port, path, method="GET", **more):
         ("/api/providers/openai/v1/models", PROXY),
         ("/v1", PROXY),
         ("/v1/chat/completions", PROXY),
+        ("/v1/messages/count_tokens", PROXY),
         ("/v1/../admin/users/", PROXY),  # no route is reached by that
         ("/user/usage", PROXY),
         ("/health", BOTH),
