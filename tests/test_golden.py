@@ -7,7 +7,8 @@
 - `answer.in`, `answer.out`: whole answers, from the provider to the hub, or from the hub to the dialect's client;
 - `stream.in`, `stream.out`: the same, streamed;
 - `error.in`, `error.out`: a provider's error body, and what is made of it;
-- `case.json`: fields of the call, the provider's settings, the usage and what of the request is dropped.
+- `case.json`: fields of the call, the deployment's model, the provider's settings and base URL, the usage, and what of
+  the request is dropped.
 
 `make golden-update` rewrites what is expected; the difference is then the review.
 """
@@ -26,7 +27,7 @@ from services.errors import UpstreamError
 from services.providers import WIRES
 from services.providers.openai import OpenAIStream
 from services.types import CHAT, Call, Usage
-from tests.calls import CALLER, DEPLOYMENT, UPSTREAM, make_call
+from tests.calls import CALLER, DEPLOYMENT, UPSTREAM, attempted, make_call
 
 GOLDEN = Path(__file__).parent / "golden"
 DIALECT = "dialect-"
@@ -71,8 +72,10 @@ def call_of(case: Path, **more: Any) -> Call:
 
 
 def deployment_of(case: Path) -> Any:
-    settings = {"kind": case.parent.name, "settings": told(case).get("settings", {})}
-    return replace(DEPLOYMENT, upstream=replace(UPSTREAM, **settings))
+    said = told(case)
+    own = {name: said[name] for name in ("settings", "base_url") if name in said}
+    upstream = replace(UPSTREAM, kind=case.parent.name, **own)
+    return replace(DEPLOYMENT, upstream=upstream, model=said.get("model", DEPLOYMENT.model))
 
 
 def compare(path: Path, found: bytes) -> None:
@@ -81,9 +84,13 @@ def compare(path: Path, found: bytes) -> None:
     assert found == path.read_bytes()
 
 
+def tried(case: Path, **more: Any) -> Call:
+    """The call once it has been sent to the case's provider."""
+    return attempted(call_of(case, **more), deployment_of(case))
+
+
 def decode(case: Path, pieces: list[bytes]) -> tuple[bytes, Usage | None, list[str]]:
-    call = call_of(case, is_stream=True)
-    dialect = dialect_of(case)
+    call, dialect = tried(case, is_stream=True), dialect_of(case)
     if dialect is None:
         decoder = WIRES[case.parent.name].stream(call)
     else:
@@ -118,7 +125,7 @@ def test_a_request_is_translated(case):
 
 @pytest.mark.parametrize("case", cases("answer.in"), ids=name_of)
 def test_an_answer_is_translated(case):
-    call, raw = call_of(case), (case / "answer.in").read_bytes()
+    call, raw = tried(case), (case / "answer.in").read_bytes()
     if (dialect := dialect_of(case)) is not None:
         translation = DIALECTS[dialect].translation
         assert translation is not None

@@ -2,9 +2,17 @@
 
 from typing import Final
 
+from services.providers.azure import Azure
 from services.providers.base import Wire
+from services.providers.compatible import Compatible
+from services.providers.gigachat import GigaChat
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
 
-_OPENAI: Final = OpenAI()
-WIRES: Final[dict[str, Wire]] = {"openai": _OPENAI, "ollama": Ollama(), "echo": _OPENAI}
+WIRES: Final[dict[str, Wire]] = {
+    "openai": Compatible(),
+    "azure": Azure(),
+    "gigachat": GigaChat(),
+    "ollama": Ollama(),
+    "echo": OpenAI(),
+}

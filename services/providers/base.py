@@ -3,15 +3,17 @@
 A wire opens no socket, reads no clock and keeps nothing between calls. The hub format is OpenAI's JSON as a dict.
 """
 
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol, runtime_checkable
 
 from services.errors import RETRYABLE_STATUSES, UpstreamError, UpstreamRefused, UpstreamTimeout
-from services.types import Call, Deployment, Usage
-from utils import jsonx
+from services.types import Call, Deployment, Upstream, Usage
+from utils import clock, jsonx
 
 MAX_TOKENS: Final = 2**31 - 1  # a provider that reports more is not believed
 PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})  # the caller can act on these
@@ -43,6 +45,26 @@ class WholeAnswer:
     usage: Usage | None
     pieces: tuple[str, ...] = ()
     content_type: str = "application/json"
+
+
+@runtime_checkable
+class TokenWire(Protocol):
+    """What a wire offers besides, if its provider's credential must be exchanged for a token that ends.
+
+    services/tokens.py exchanges it, and adds the token to the requests that the wire makes without it.
+    """
+
+    def token_request(self, upstream: Upstream, unique: str) -> tuple[str, UpstreamRequest]:
+        """Where and how to ask for a token: a base URL and a request. `unique` is a new UUID."""
+        ...
+
+    def token_of(self, body: bytes) -> tuple[str, int]:
+        """The token in the answer, and when it ends, in milliseconds of Unix time.
+
+        Raises:
+            UpstreamError: there is none.
+        """
+        ...
 
 
 class StreamDecoder(Protocol):
@@ -113,7 +135,11 @@ class Wire(Protocol):
         ...
 
     def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
-        """Path and headers of the request that lists the upstream's models."""
+        """Path and headers of the request that lists the upstream's models; `settings` also has its `base_url`.
+
+        Raises:
+            UpstreamError: there is no such list.
+        """
         ...
 
     def model_names(self, body: bytes) -> list[str]:
@@ -195,9 +221,16 @@ def refused(
 
 
 def retry_after_s(headers: Mapping[str, str]) -> int | None:
-    """The Retry-After header in seconds, where it is a number; a date is left to the caller's own back-off."""
-    value = headers.get("retry-after", "").strip()
-    return min(int(value[:9]), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+    """The Retry-After header in seconds, which may be a date; `retry-after-ms` goes before it. None = neither helps."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        value = headers.get(name, "").strip()
+        if value.isascii() and value.isdigit():
+            return min(-(-int(value[:12]) // unit), MAX_RETRY_AFTER_S)
+    try:
+        left_s = parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - clock.now_s()
+    except (ValueError, OverflowError):
+        return None
+    return min(math.ceil(left_s), MAX_RETRY_AFTER_S) if left_s > 0 else None
 
 
 def _text(value: Any) -> str | None:

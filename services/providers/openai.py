@@ -1,19 +1,30 @@
-"""OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
+"""OpenAI's own dialect. Bytes pass through; usage is read on the way.
 
-Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
-`stream_usage` false for servers that refuse `stream_options`.
+What compatible vendors do differently is in services/providers/compatible.py. Settings of such a provider:
+`organization` (header), `max_tokens_field` (name of the output limit in chats), `stream_usage` false for servers that
+refuse `stream_options`.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError, UpstreamRefused
-from services.providers.base import SHAPE_ERRORS, UpstreamRequest, WholeAnswer, expecting, parse_object, refused, tokens
-from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
+from services.providers.base import (
+    PASSED_ON,
+    SHAPE_ERRORS,
+    UpstreamRequest,
+    WholeAnswer,
+    expecting,
+    parse_object,
+    refused,
+    tokens,
+)
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
 DIALECT: Final = "openai"
+MAX_RAW_CHARS: Final = 500  # of an error that an upstream's own upstream gave
 OFFICIAL: Final = "api.openai.com"  # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
 
 
@@ -25,15 +36,9 @@ class OpenAI:
 
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
-        upstream = deployment.upstream
-        body = {**call.body, "model": deployment.model}
-        if call.is_stream and upstream.settings.get("stream_usage", True):
-            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-        if call.max_output_tokens is not None:
-            body[_limit_field(call, deployment)] = call.max_output_tokens
-        headers = _headers(upstream.settings, upstream.credential)
-        if call.dialect == DIALECT:
-            headers += call.forwarded
+        settings = deployment.upstream.settings
+        body = request_body(call, deployment, settings)
+        headers = request_headers(call, headers_of(settings, deployment.upstream.credential))
         return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body))
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
@@ -59,7 +64,7 @@ class OpenAI:
 
     def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
         """See Wire.model_list."""
-        return "/models", dict(_headers(settings, credential))
+        return "/models", dict(headers_of(settings, credential))
 
     def model_names(self, body: bytes) -> list[str]:
         """See Wire.model_names."""
@@ -67,6 +72,24 @@ class OpenAI:
         if not isinstance(listed, list):
             raise UpstreamError("the upstream's model list is not one")
         return [entry["id"] for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+def request_body(call: Call, deployment: Deployment, settings: Mapping[str, Any]) -> Chat:
+    """The caller's body with another model name, and what the books need."""
+    body = {**call.body, "model": deployment.model}
+    if call.is_stream:
+        if settings.get("stream_usage", True):
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        else:
+            body.pop("stream_options", None)
+    if call.max_output_tokens is not None:
+        body[_limit_field(call, deployment, settings)] = call.max_output_tokens
+    return body
+
+
+def request_headers(call: Call, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Ours, and the caller's where it speaks the same dialect."""
+    return headers + call.forwarded if call.dialect == DIALECT else headers
 
 
 class OpenAIStream:
@@ -118,8 +141,10 @@ class OpenAIStream:
             if choice.get("finish_reason"):
                 self._is_finished = True
         if "usage" not in chunk:
-            return event
+            return event if choices or self._wants_usage or "choices" not in chunk else b""
         if chunk["usage"] is None:
+            if not choices and not self._wants_usage:  # who did not ask for usage may count on choices in every chunk
+                return b""
             # A quote within a text would be escaped, so these bytes can only be the member itself.
             return event if self._wants_usage else event.replace(b',"usage":null', b"")
         self.usage = usage_of(chunk["usage"]) or self.usage
@@ -137,7 +162,7 @@ def usage_of(raw: Any) -> Usage | None:
     given, output = tokens(raw.get("prompt_tokens")), _output(raw, completion)
     if given is None and output is None:
         return None
-    cached, written = tokens(prompt.get("cached_tokens")), tokens(prompt.get("cache_write_tokens"))
+    cached, written = _cached(raw, prompt), tokens(prompt.get("cache_write_tokens"))
     if (cached or 0) + (written or 0) > (given or 0):
         cached = written = None
     return Usage(
@@ -149,6 +174,14 @@ def usage_of(raw: Any) -> Usage | None:
         input_audio_tokens=_part(prompt, "audio_tokens", given),
         output_audio_tokens=_part(completion, "audio_tokens", output),
     )
+
+
+def _cached(raw: dict[str, Any], details: dict[str, Any]) -> int | None:
+    """Cached input, under whichever name: OpenAI's, DeepSeek's, that of Moonshot and Together."""
+    for holder, name in ((details, "cached_tokens"), (raw, "prompt_cache_hit_tokens"), (raw, "cached_tokens")):
+        if (found := tokens(holder.get(name))) is not None:
+            return found
+    return None
 
 
 def _details(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -180,7 +213,8 @@ def collect(choice: Any, member: str, pieces: list[str]) -> None:
         return
     for name, value in message.items():
         if isinstance(value, str) and value and name != "role":
-            pieces.append(value)
+            if name != "reasoning" or "reasoning_content" not in message:  # some say the same thought under both names
+                pieces.append(value)
         elif name == "tool_calls" and value:
             pieces.extend(
                 text for call in value for text in (call.get("function") or {}).values() if isinstance(text, str)
@@ -189,11 +223,11 @@ def collect(choice: Any, member: str, pieces: list[str]) -> None:
 
 def error_event(error: Any) -> UpstreamRefused:
     """An error object that came with status 200."""
-    detail = error if isinstance(error, dict) else {"message": str(error)}
+    detail = _said(error)
     code = detail.get("code")
     return UpstreamRefused(
         str(detail.get("message") or "the upstream reported an error"),
-        status=502,
+        status=code if isinstance(code, int) and code in PASSED_ON else 502,  # OpenRouter's codes are statuses
         type_=str(detail.get("type") or "upstream_error"),
         code=None if code is None else str(code),
     )
@@ -203,18 +237,35 @@ def error_detail(body: bytes) -> dict[str, Any]:
     """Message, type, code and param of an error body, as far as it has them.
 
     Servers made with FastAPI, as many are, say it in `detail`: a text, or a list of what is wrong where
-    (fastapi.tiangolo.com/tutorial/handling-errors, read 2026-11-21).
+    (fastapi.tiangolo.com/tutorial/handling-errors, read 2026-11-21). Google puts the object into a list.
     """
     try:
         raw = jsonx.loads(body)
     except jsonx.BadJson:
         return {}
+    if isinstance(raw, list) and raw:
+        raw = raw[0]
     if not isinstance(raw, dict):
         return {}
-    error = raw.get("error") or (raw if "message" in raw else raw.get("detail")) or raw
+    return _said(raw.get("error") or (raw if "message" in raw else raw.get("detail")) or raw)
+
+
+def _said(error: Any) -> dict[str, Any]:
+    """An error as an object whose message is a text.
+
+    Mistral's message may be an object with FastAPI's list; OpenRouter's own says less than its provider's, which it
+    has in `metadata.raw` (openrouter.ai/docs/api-reference/errors, read 2026-11-21).
+    """
     if isinstance(error, list):
         return _faults(error)
-    return error if isinstance(error, dict) else {"message": str(error)}
+    if not isinstance(error, dict):
+        return {"message": str(error)}
+    message, metadata = error.get("message"), error.get("metadata")
+    if isinstance(message, dict | list):
+        inner = message.get("detail") if isinstance(message, dict) else message
+        return {**error, **(_faults(inner) if isinstance(inner, list) else {"message": jsonx.dumps(message).decode()})}
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return {**error, "message": f"{message}: {raw[:MAX_RAW_CHARS]}"} if isinstance(raw, str) and raw else error
 
 
 def _faults(listed: list[Any]) -> dict[str, Any]:
@@ -229,14 +280,15 @@ def _faults(listed: list[Any]) -> dict[str, Any]:
     return {"message": "; ".join(texts), "param": param}
 
 
-def _limit_field(call: Call, deployment: Deployment) -> str:
+def _limit_field(call: Call, deployment: Deployment, settings: Mapping[str, Any]) -> str:
     if call.operation != CHAT:
         return "max_tokens"
     usual = "max_completion_tokens" if OFFICIAL in deployment.upstream.base_url else "max_tokens"
-    return str(deployment.upstream.settings.get("max_tokens_field", usual))
+    return str(settings.get("max_tokens_field", usual))
 
 
-def _headers(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+def headers_of(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+    """What every request has: its type, the credential, the organization."""
     headers = [("content-type", "application/json")]
     if credential:
         headers.append(("authorization", f"Bearer {credential}"))
