@@ -31,6 +31,7 @@ from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.spool import Spool
 from services.throttle import Throttle
+from services.tokens import Tokens
 from services.transport import Transport
 from services.usermanagement import UserManagement
 from services.watch import Watch
@@ -108,7 +109,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     spool = Spool(config.instance_path / "spool")
     hold_s = config.proxy_timeout_s + HOLD_MARGIN_S
     accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, leases=_leases(config, books, spool, hold_s))
-    discovery = Discovery(engine, sealer, transport, WIRES)
+    tokens = Tokens(transport)
+    discovery = Discovery(engine, sealer, transport, WIRES, tokens)
     watch = Watch(config.proxy_timeout_s)
     policy = Policy(config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
     accounts = Accounts(
@@ -148,7 +150,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.rate_limit_window_s,
         ),
     )
-    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, layers, policy)
+    pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
     audit = Audit(engine)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)

@@ -34,7 +34,8 @@ from services.routing import candidates
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
-from services.transport import Answer, Transport
+from services.tokens import Tokens
+from services.transport import Answer
 from services.types import Attempt, Call, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
@@ -69,7 +70,7 @@ class Pipeline:
         self,
         catalog: Catalog,
         accounting: Accounting,
-        transport: Transport,
+        tokens: Tokens,
         spool: Spool,
         watch: Watch,
         wires: Mapping[str, Wire],
@@ -77,7 +78,7 @@ class Pipeline:
         layers: Layers,
         policy: Policy,
     ) -> None:
-        self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
+        self._catalog, self._accounting, self._tokens, self._discovery = catalog, accounting, tokens, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
 
     def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
@@ -181,7 +182,7 @@ class Pipeline:
             self._spool.sent(call.id, sent_note(attempt))
         except SpoolUnavailable as exc:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
-        answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened))
+        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened))
         is_handed_on = False
         try:
             call.upstream_headers = _shown(answer)

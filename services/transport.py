@@ -108,26 +108,27 @@ class Transport:
         self._idle: defaultdict[Origin, list[tuple[socket.socket, float]]] = defaultdict(list)
         self._fetcher: Fetcher | None = None
 
-    def open(self, upstream: Upstream, request: Request, attach: Callable[[Answer], None]) -> Answer:
-        """Send a request and wait for the head of its answer.
+    def open(
+        self, upstream: Upstream, request: Request, attach: Callable[[Answer], None], patience: Patience | None = None
+    ) -> Answer:
+        """Send a request and wait for the head of its answer, as long as `patience` or else the settings say.
 
         `attach` is called with the exchange before anything is sent, so that another thread can end it.
 
         Raises:
             UpstreamUnreachable, UpstreamTimeout, UpstreamError: no usable answer; its connection is closed.
         """
+        patience = patience or self._patience
         scheme = upstream.base_url.partition(":")[0]
         if scheme in self._local:
-            local = LocalExchange(self._local[scheme](request), self._patience)
+            local = LocalExchange(self._local[scheme](request), patience)
             attach(local)
             return local
         origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
         pooled = self._pooled(origin)
         while True:
             sent_s = clock.monotonic_s()
-            exchange = Exchange(
-                pooled or self._dial(origin), self._patience, lambda sock: self._give_back(origin, sock)
-            )
+            exchange = Exchange(pooled or self._dial(origin), patience, lambda sock: self._give_back(origin, sock))
             try:
                 attach(exchange)
                 exchange.send(_head(origin, request), request.body)
@@ -142,12 +143,7 @@ class Transport:
                 exchange.close()
                 raise
             else:
-                if exchange.status in REDIRECT:
-                    exchange.close()
-                    raise UpstreamError(
-                        f"the upstream answered with a redirect ({exchange.status}), which is not followed"
-                    )
-                return exchange
+                return _unless_redirect(exchange)
 
     def fetch(self, upstream: Upstream, path: str, headers: Mapping[str, str], *, timeout_s: float) -> bytes:
         """GET something small from a provider, outside the calls of `/v1`.
@@ -213,6 +209,13 @@ class Transport:
             sock.close()
             reason = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else type(exc).__name__
             raise UpstreamUnreachable(f"no TLS connection to `{origin.host}`: {reason}") from exc
+
+
+def _unless_redirect(exchange: Exchange) -> Exchange:
+    if exchange.status in REDIRECT:
+        exchange.close()
+        raise UpstreamError(f"the upstream answered with a redirect ({exchange.status}), which is not followed")
+    return exchange
 
 
 def dial(host: str, port: int, rules: AddressRules, *, is_tls: bool, timeout_s: float) -> socket.socket:
