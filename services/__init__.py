@@ -18,6 +18,7 @@ from services.books.base import Books
 from services.books.sqlite import SqliteBooks
 from services.callers import Callers
 from services.catalog import Catalog
+from services.checks import Checks
 from services.credentials import Sealer
 from services.discovery import Discovery
 from services.exchange import Patience
@@ -63,6 +64,7 @@ class Gateway:
     spool: Spool
     transport: Transport
     discovery: Discovery
+    checks: Checks
     watch: Watch
     layers: Layers
     pipeline: Pipeline
@@ -168,6 +170,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         spool,
         transport,
         discovery,
+        Checks(engine, sealer, transport, WIRES, tokens),
         watch,
         layers,
         pipeline,

@@ -66,6 +66,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "catalog",
             "ceilings",
             "changing",
+            "checks",
             "configapply",
             "discovery",
             "keymanagement",
