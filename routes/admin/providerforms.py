@@ -35,6 +35,7 @@ class _ProviderForm(PanelForm):
             *(SelectChoice(name, one.label, {"data-url": one.base_url}) for name, one in VENDORS.items()),
         ],
         description=_("Fills in the base URL. What it does differently is known by its address, or else by this."),
+        default="",
     )
     base_url = TextField(
         _("Base URL"),

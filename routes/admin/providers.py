@@ -78,9 +78,10 @@ class Providers(Table):
 
     def details(self, row: Provider) -> Mapping[str, Any]:
         """Its models, and what may be shown of its credential."""
-        models = select(Model).join(Deployment).where(Deployment.provider_id == row.id).order_by(Model.name)
+        mine = select(Deployment.model_id).where(Deployment.provider_id == row.id)
+        models = select(Model).where(Model.id.in_(mine)).order_by(Model.name)
         return {
-            "models": db.session.scalars(models.distinct().limit(NAMED_MODELS)).all(),
+            "models": db.session.scalars(models.limit(NAMED_MODELS)).all(),
             "credential": credential_hint(row),
             "why_kept": self.why_kept(row),
             "settings": settings_shown(row),
