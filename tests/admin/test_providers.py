@@ -153,7 +153,7 @@ def test_a_form_asks_for_the_settings_of_every_kind_and_takes_those_of_one(panel
     for name, kind in KINDS.items():
         for setting in kind.settings:
             assert f'name="{name}_{setting.name}"' in page
-            assert f'<fieldset class="card card-body" data-kind="{name}"' in page
+            assert f'aria-labelledby="settings-{name}" data-kind="{name}"' in page
     data = {"azure_api_version": "v1", "gigachat_scope": "S", "openai_organization": "o", "azure_ca_file": ""}
     make(panel_admin, kind="azure", base_url="https://a.openai.azure.com", **data)
     row = named(panel_admin.app, "acme")
