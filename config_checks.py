@@ -57,15 +57,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += settings.url_problems(
-        OPENAI_BASE_URL=config.openai_base_url,
-        OLLAMA_BASE_URL=config.ollama_base_url,
-        ANTHROPIC_BASE_URL=config.anthropic_base_url,
-        GEMINI_BASE_URL=config.gemini_base_url,
-        AZURE_OPENAI_ENDPOINT=config.azure_openai_endpoint,
-        GIGACHAT_BASE_URL=config.gigachat_base_url,
-        GIGACHAT_AUTH_URL=config.gigachat_auth_url,
-    )
+    problems += _url_problems(config)
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
@@ -90,3 +82,15 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
             "DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one"
         )
     return problems
+
+
+def _url_problems(config: "Config") -> list[str]:
+    return settings.url_problems(
+        OPENAI_BASE_URL=config.openai_base_url,
+        OLLAMA_BASE_URL=config.ollama_base_url,
+        ANTHROPIC_BASE_URL=config.anthropic_base_url,
+        GEMINI_BASE_URL=config.gemini_base_url,
+        AZURE_OPENAI_ENDPOINT=config.azure_openai_endpoint,
+        GIGACHAT_BASE_URL=config.gigachat_base_url,
+        GIGACHAT_AUTH_URL=config.gigachat_auth_url,
+    )
