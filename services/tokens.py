@@ -124,7 +124,7 @@ class Tokens:
             if clock.now_ms() >= kept.renew_ms:  # nobody did meanwhile
                 self._exchange(kept, wire, upstream)
         except UpstreamError:
-            kept.renew_ms = clock.now_ms() + AGAIN_MS
+            kept.renew_ms = min(clock.now_ms() + AGAIN_MS, kept.ends_ms)  # which is over, if it was refused meanwhile
         finally:
             kept.exchanging.release()
 

@@ -59,6 +59,12 @@ def test_a_function_call_without_a_name_or_arguments_is_sent_as_such() -> None:
     assert encode(chat(messages=[given]))["messages"] == [given], "an object already"
 
 
+def test_a_tool_call_without_its_result_is_sent_alone() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    sent = encode(chat(messages=[{"role": "assistant", "tool_calls": [call]}]))["messages"]
+    assert sent == [{"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": {}}}]
+
+
 def test_no_functions_no_choice() -> None:
     assert encode(chat(tool_choice="required")).keys() == {"messages", "model"}
 

@@ -167,6 +167,25 @@ def test_a_refused_token_is_replaced_once_for_all_that_had_it(fake: GigaChat, to
     assert (len(fake.exchanges), fake.most_under_way) == (2, 1)
 
 
+def test_a_token_refused_while_its_renewal_fails_is_not_used_again(
+    fake: GigaChat, tokens: Tokens, at: Callable[[int], None]
+) -> None:
+    upstream = provider(fake)
+    first = tokens.credential(WIRE, upstream)
+    at(1_760_000)
+    fake.exchange_status = 503
+    fake.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        renewing = pool.submit(tokens.credential, WIRE, upstream)
+        while fake.under_way == 0:
+            threading.Event().wait(0.01)
+        tokens.forget(upstream, first)
+        fake.gate.set()
+        renewing.result()
+    fake.exchange_status = 200
+    assert tokens.credential(WIRE, upstream).startswith("eyJ-token-0003")
+
+
 def test_a_call_is_tried_once_more_and_not_forever(fake: GigaChat, tokens: Tokens) -> None:
     fake.refuses_all = True
     assert ask(tokens, provider(fake)) == 401
