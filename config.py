@@ -14,21 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet
 from dotenv import dotenv_values
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 
+import config_checks
+from config_checks import SECRETS_FILE, corrected, is_strict, problems_of
 from utils import settings
 
 ROOT: Final = Path(__file__).resolve().parent
 EXIT_BAD_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
-ENVIRONMENTS: Final = ("development", "test", "staging", "production")
-SECRETS_FILE: Final = "secrets.env"
-MIN_TOKEN: Final = 16
-MIN_PASSWORD: Final = 12
-ADDRESSES: Final = ("openai_base_url", "ollama_base_url", "anthropic_base_url")
-REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
+MIN_PASSWORD: Final = config_checks.MIN_PASSWORD
 
 Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
 Commas = Annotated[tuple[str, ...], BeforeValidator(settings.commas)]
@@ -154,8 +151,35 @@ class Config(BaseModel):
     ollama_base_url: str = _("OLLAMA_BASE_URL", "", "Adds the provider `ollama` (for example http://localhost:11434) with everything it has pulled.")
     anthropic_api_key: str = _("ANTHROPIC_API_KEY", "", "Adds the provider `anthropic` with everything it lists.", secret=True)
     anthropic_base_url: str = _("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "Its address, without `/v1`.")
-    gigachat_auth_key: str = _("GIGACHAT_AUTH_KEY", "", "Authorization data for GigaChat, base64.", secret=True, later="the GigaChat wire")
-    gigachat_scope: str = _("GIGACHAT_SCOPE", "GIGACHAT_API_PERS", "Its scope.", later="the GigaChat wire")
+    gemini_api_key: str = _("GEMINI_API_KEY", "", "Adds the provider `gemini` with everything it lists.", secret=True)
+    gemini_base_url: str = _("GEMINI_BASE_URL", "", "Its address; empty = the public one.")
+    azure_openai_endpoint: str = _("AZURE_OPENAI_ENDPOINT", "", "With `AZURE_OPENAI_API_KEY` adds the provider `azure`. It does not list its deployments: add them as models.")
+    azure_openai_api_key: str = _("AZURE_OPENAI_API_KEY", "", "Its key.", secret=True)
+    azure_openai_api_version: str = _("AZURE_OPENAI_API_VERSION", "", "Its API version, such as `2024-10-21` (used when empty) or `v1`.", also=("OPENAI_API_VERSION",))
+    gigachat_auth_key: str = _("GIGACHAT_AUTH_KEY", "", "Authorization key (base64): adds the provider `gigachat` with everything it lists.", also=("GIGACHAT_CREDENTIALS",), secret=True)
+    gigachat_scope: str = _("GIGACHAT_SCOPE", "GIGACHAT_API_PERS", "Its scope; also `GIGACHAT_API_B2B` and `GIGACHAT_API_CORP`.")
+    gigachat_base_url: str = _("GIGACHAT_BASE_URL", "", "Its address; empty = the public one.")
+    gigachat_auth_url: str = _("GIGACHAT_AUTH_URL", "", "Where its tokens are had; empty = the public service.")
+    gigachat_ca_file: str = _("GIGACHAT_CA_FILE", "", "A file with the authorities that sign its certificate.", also=("GIGACHAT_CA_BUNDLE_FILE",))
+    mistral_api_key: str = _("MISTRAL_API_KEY", "", "Adds the provider `mistral` with everything it lists.", secret=True)
+    groq_api_key: str = _("GROQ_API_KEY", "", "Adds the provider `groq` with everything it lists.", secret=True)
+    deepseek_api_key: str = _("DEEPSEEK_API_KEY", "", "Adds the provider `deepseek` with everything it lists.", secret=True)
+    openrouter_api_key: str = _("OPENROUTER_API_KEY", "", "Adds the provider `openrouter` with everything it lists.", secret=True)
+    together_api_key: str = _("TOGETHER_API_KEY", "", "Adds the provider `together` with everything it lists.", secret=True)
+    fireworks_api_key: str = _("FIREWORKS_API_KEY", "", "Adds the provider `fireworks` with everything it lists.", secret=True)
+    xai_api_key: str = _("XAI_API_KEY", "", "Adds the provider `xai` with everything it lists.", secret=True)
+    perplexity_api_key: str = _("PERPLEXITY_API_KEY", "", "Adds the provider `perplexity`. It lists no models: add them by name.", secret=True)
+    cerebras_api_key: str = _("CEREBRAS_API_KEY", "", "Adds the provider `cerebras` with everything it lists.", secret=True)
+    nebius_api_key: str = _("NEBIUS_API_KEY", "", "Adds the provider `nebius` with everything it lists.", secret=True)
+    sambanova_api_key: str = _("SAMBANOVA_API_KEY", "", "Adds the provider `sambanova` with everything it lists.", secret=True)
+    moonshot_api_key: str = _("MOONSHOT_API_KEY", "", "Adds the provider `moonshot` with everything it lists.", secret=True)
+    zai_api_key: str = _("ZAI_API_KEY", "", "Adds the provider `zai` with everything it lists.", secret=True)
+    dashscope_api_key: str = _("DASHSCOPE_API_KEY", "", "Adds the provider `dashscope` with everything it lists.", secret=True)
+    nvidia_api_key: str = _("NVIDIA_API_KEY", "", "Adds the provider `nvidia` with everything it lists.", secret=True)
+    cohere_api_key: str = _("COHERE_API_KEY", "", "Adds the provider `cohere` with everything it lists.", secret=True)
+    deepinfra_api_key: str = _("DEEPINFRA_API_KEY", "", "Adds the provider `deepinfra` with everything it lists.", secret=True)
+    minimax_api_key: str = _("MINIMAX_API_KEY", "", "Adds the provider `minimax` with everything it lists.", secret=True)
+    novita_api_key: str = _("NOVITA_API_KEY", "", "Adds the provider `novita` with everything it lists.", secret=True)
     echo_provider: bool | None = _("ECHO_PROVIDER", None, "The built-in `echo` provider; unset = on in development and test only.")
     allow_private_upstreams: Networks = _("ALLOW_PRIVATE_UPSTREAMS", (), "Networks (CIDR, comma list) in which staging and production may reach providers, also by plain http. Development and test may reach all private ones; link-local and metadata addresses never.")
     connect_timeout_s: Seconds = _("CONNECT_TIMEOUT", 5.0, "Longest wait for a connection to a provider.")
@@ -240,7 +264,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
         ConfigError: with every mistake found, each with its fix.
     """
     merged = _merged(os.environ if environ is None else environ, root)
-    warnings = _correct(merged)
+    warnings = corrected(merged)
     environment = merged.get("ENVIRONMENT", "development")
     secret_names = [marks(field)["env"] for field in Config.model_fields.values() if marks(field).get("secret")]
     problems = settings.read_secret_files(merged, secret_names)
@@ -251,7 +275,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
         wrong = {str(mistake["loc"][0]) for mistake in exc.errors()}
         config = Config.model_validate({name: value for name, value in merged.items() if name not in wrong})
     problems += settings.port_problems(config.port or settings.GUNICORN_PORT, config.admin_port, config.proxy_port)
-    problems += [*_problems(config, merged), *settings.redis_problems(config.redis_url, config.redis_hosts)]
+    problems += [*problems_of(config, merged), *settings.redis_problems(config.redis_url, config.redis_hosts)]
     if problems:
         raise ConfigError(environment, problems)
     config._environ.update(merged)  # noqa: SLF001 - filled once, here
@@ -319,75 +343,9 @@ def _merged(environ: Mapping[str, str], root: Path) -> dict[str, str]:
         name: value for name, value in given.items() if value or (name == "INITIAL_TOKEN_BALANCE" and value is not None)
     }
     merged.setdefault("INSTANCE_PATH", str(root / "instance"))
-    if not _is_strict(merged):
+    if not is_strict(merged):
         also = {marks(field)["env"]: marks(field)["also"] for field in Config.model_fields.values()}
         for name, value in dotenv_values(Path(merged["INSTANCE_PATH"]) / SECRETS_FILE).items():
             if value and not any(given in merged for given in (name, f"{name}_FILE", *also.get(name, ()))):
                 merged[name] = value
     return merged
-
-
-def _correct(merged: dict[str, str]) -> list[str]:
-    """Mend in place what only deserves a warning; returns the warnings."""
-    warnings = []
-    if (environment := merged.get("ENVIRONMENT", "development")) not in ENVIRONMENTS:
-        warnings.append(f"ENVIRONMENT `{environment}` is none of {', '.join(ENVIRONMENTS)}: taken as development.")
-        merged["ENVIRONMENT"] = "development"
-    if "OPENAI_AI_KEY" in merged and "OPENAI_API_KEY" not in merged:
-        warnings.append("OPENAI_AI_KEY is taken as OPENAI_API_KEY; please rename it.")
-    if "VERSION" in merged:
-        warnings.append("VERSION is ignored: the version stands in pyproject.toml.")
-    if merged.get("ENVIRONMENT", "development") == "test" and "API_AUTH_TOKENS" not in merged:
-        warnings.append("API_AUTH_TOKENS is not set: the fixed key `test_key` is accepted (test environment).")
-        merged["API_AUTH_TOKENS"] = "test_key"
-    if not _is_strict(merged):
-        short = [token for token in str(merged.get("API_AUTH_TOKENS", "")).split(",") if len(token.strip()) < MIN_TOKEN]
-        if "API_AUTH_TOKENS" in merged and short and merged["API_AUTH_TOKENS"] != "test_key":
-            warnings.append(f"API_AUTH_TOKENS has tokens shorter than {MIN_TOKEN} characters; production refuses them.")
-    return warnings
-
-
-def _is_strict(merged: Mapping[str, str]) -> bool:
-    return merged.get("ENVIRONMENT") in ("staging", "production")
-
-
-def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
-    """What is wrong with settings that are well-formed one by one."""
-    problems = []
-    try:
-        _ = config.database
-    except ValueError as exc:
-        problems.append(f"DATABASE_URL: {exc}. Fix: for example postgresql://user:password@host/tollhouse")
-    try:
-        MultiFernet([Fernet(key) for key in config.encryption_keys] or [Fernet(Fernet.generate_key())])
-    except ValueError:
-        problems.append("ENCRYPTION_KEYS: one is not a Fernet key. Fix: make one with `flask config new-key`")
-    if config.is_strict or config.strict_config:
-        problems += [
-            f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
-        ]
-    problems += settings.url_problems(**{name.upper(): getattr(config, name) for name in ADDRESSES})
-    if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
-        problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
-    if config.is_strict:
-        kept = config.instance_path / SECRETS_FILE
-        weak = settings.weak_secrets(
-            {"SECRET_KEY": config.secret_key, "KEY_PEPPER": config.key_pepper},
-            config.api_auth_tokens,
-            {"DEFAULT_ADMIN_PASSWORD": config.default_admin_password, "ADMIN_PASS": config.admin_pass},
-            MIN_TOKEN,
-            MIN_PASSWORD,
-        )
-        weak += [] if config.encryption_keys else ["ENCRYPTION_KEYS: missing. Fix: `flask config new-key`"]
-        if weak and kept.exists():
-            weak.append(f"{kept} is for development alone. Fix: to go on with its database, set its values yourself")
-        problems += weak if not config.debug else [*weak, "DEBUG: must be off. Fix: remove it"]
-    elif (
-        config.default_admin_password
-        and settings.is_weak(config.default_admin_password, MIN_PASSWORD)
-        and not settings.is_loopback(config.host)
-    ):
-        problems.append(
-            "DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one"
-        )
-    return problems

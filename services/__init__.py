@@ -19,6 +19,7 @@ from services.books.sqlite import SqliteBooks
 from services.callers import Callers
 from services.callroutes import CallRoutes
 from services.catalog import Catalog
+from services.checks import Checks
 from services.credentials import Sealer
 from services.discovery import Discovery
 from services.exchange import Patience
@@ -33,6 +34,7 @@ from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.spool import Spool
 from services.throttle import Throttle
+from services.tokens import Tokens
 from services.transport import Transport
 from services.usermanagement import UserManagement
 from services.watch import Watch
@@ -64,6 +66,7 @@ class Gateway:
     spool: Spool
     transport: Transport
     discovery: Discovery
+    checks: Checks
     watch: Watch
     layers: Layers
     health: Health
@@ -112,7 +115,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     spool = Spool(config.instance_path / "spool")
     hold_s = config.proxy_timeout_s + HOLD_MARGIN_S
     accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, leases=_leases(config, books, spool, hold_s))
-    discovery = Discovery(engine, sealer, transport, WIRES)
+    tokens = Tokens(transport)
+    discovery = Discovery(engine, sealer, transport, WIRES, tokens)
     watch = Watch(config.proxy_timeout_s)
     health = Health()
     policy = Policy(
@@ -159,7 +163,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.rate_limit_window_s,
         ),
     )
-    pipeline = Pipeline(catalog, accounting, transport, spool, watch, WIRES, discovery, layers, health, policy)
+    pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
     audit = Audit(engine)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
@@ -177,6 +181,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         spool,
         transport,
         discovery,
+        Checks(engine, sealer, transport, WIRES, tokens),
         watch,
         layers,
         health,

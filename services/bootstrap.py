@@ -4,8 +4,7 @@ Runs after the migrations, in a process of its own. A second run changes nothing
 """
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import Engine, select
@@ -21,11 +20,33 @@ from services.discovery import Discovery
 from services.keys import Keys
 from services.pricing import FREE
 from services.providers.echo import SCENARIOS
+from services.providers.kinds import KINDS
+from services.providers.vendors import VENDORS
 from utils import settings
 
 FIRST_KEY: Final = "first key"
 ECHO_OWNER: Final = "tollhouse"
 SYSTEM: Final = audit.Actor(audit.SYSTEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A provider that the environment names."""
+
+    kind: str
+    base_url: str
+    credential: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    lists_models: bool = True
+
+    @property
+    def discover(self) -> bool:
+        """Whether it offers every model that it lists."""
+        return self.lists_models and KINDS[self.kind].lists_models
+
+    def completed(self) -> "Wanted":
+        """With the address of its kind, if it has none of its own."""
+        return replace(self, base_url=self.base_url or KINDS[self.kind].base_url)
 
 
 @dataclass(slots=True)
@@ -83,25 +104,47 @@ def _ensure_echo(session: Session, *, enabled: bool) -> None:
 
 def _ensure_providers(session: Session, config: Config, sealer: Sealer) -> None:
     """The providers that the environment names; their rows follow it."""
-    wanted: dict[str, tuple[str, str, str, dict[str, Any]]] = {}
-    if config.openai_api_key:
-        settings_: Mapping[str, Any] = {"organization": config.openai_org_id} if config.openai_org_id else {}
-        wanted["openai"] = ("openai", config.openai_base_url, config.openai_api_key, dict(settings_))
-    if config.anthropic_api_key:
-        wanted["anthropic"] = ("anthropic", config.anthropic_base_url, config.anthropic_api_key, {})
-    if config.ollama_base_url:
-        wanted["ollama"] = ("ollama", config.ollama_base_url, "", {})
-    for name, (kind, base_url, credential, extra) in wanted.items():
-        row = _provider(session, name, kind=kind, base_url=base_url, settings=extra)
+    found = wanted(config)
+    for name, one in found.items():
+        row = _provider(session, name, kind=one.kind, base_url=one.base_url, settings=one.settings)
         if row.managed_by != "environment":
             continue  # people took the name; theirs stays as it is
-        row.discover, row.is_enabled = True, True
+        row.discover, row.is_enabled = one.discover, True
         stored = sealer.open(row.credential) if row.credential is not None else ""
-        if stored != credential:
-            row.credential = sealer.seal(credential)
+        if stored != one.credential:
+            row.credential = sealer.seal(one.credential)
     for row in session.scalars(select(Provider).where(Provider.managed_by == "environment", Provider.kind != "echo")):
-        if row.name not in wanted:
+        if row.name not in found:
             row.is_enabled = False
+
+
+def wanted(config: Config) -> dict[str, Wanted]:
+    """The providers that the environment names, by the name they get."""
+    found = {}
+    if config.openai_api_key:
+        settings_ = _given(organization=config.openai_org_id)
+        found["openai"] = Wanted("openai", config.openai_base_url, config.openai_api_key, settings_)
+    if config.ollama_base_url:
+        found["ollama"] = Wanted("ollama", config.ollama_base_url)
+    if config.anthropic_api_key:
+        found["anthropic"] = Wanted("anthropic", config.anthropic_base_url, config.anthropic_api_key)
+    if config.gemini_api_key:
+        found["gemini"] = Wanted("gemini", config.gemini_base_url, config.gemini_api_key)
+    if config.azure_openai_endpoint and config.azure_openai_api_key:
+        settings_ = _given(api_version=config.azure_openai_api_version)
+        found["azure"] = Wanted("azure", config.azure_openai_endpoint, config.azure_openai_api_key, settings_)
+    if config.gigachat_auth_key:
+        own = _given(scope=config.gigachat_scope, auth_url=config.gigachat_auth_url, ca_file=config.gigachat_ca_file)
+        found["gigachat"] = Wanted("gigachat", config.gigachat_base_url, config.gigachat_auth_key, own)
+    for name, vendor in VENDORS.items():
+        if key := getattr(config, f"{name}_api_key", ""):
+            lists = vendor.settings.get("lists_models", True)
+            found[name] = Wanted("openai", vendor.base_url, key, lists_models=lists)
+    return {name: one.completed() for name, one in found.items() if one.kind in KINDS}
+
+
+def _given(**settings_: str) -> dict[str, Any]:
+    return {name: value for name, value in settings_.items() if value}
 
 
 def _provider(session: Session, name: str, *, kind: str, base_url: str, settings: dict[str, Any]) -> Provider:

@@ -19,6 +19,7 @@ from services.credentials import SealBroken, Sealer
 from services.errors import UpstreamError
 from services.providers.base import Wire
 from services.settlement import clean
+from services.tokens import Tokens
 from services.transport import Transport
 from services.types import Upstream
 from utils import clock
@@ -33,8 +34,11 @@ MAX_NAME_CHARS: Final = 200
 class Discovery:
     """Keeps the models of providers with `discover` in step with what they list."""
 
-    def __init__(self, engine: Engine, sealer: Sealer, transport: Transport, wires: Mapping[str, Wire]) -> None:
+    def __init__(
+        self, engine: Engine, sealer: Sealer, transport: Transport, wires: Mapping[str, Wire], tokens: Tokens
+    ) -> None:
         self._engine, self._sealer, self._transport, self._wires = engine, sealer, transport, wires
+        self._tokens = tokens
         self._asking = threading.Lock()
         self._asked_s = -ON_DEMAND_S
 
@@ -81,10 +85,11 @@ class Discovery:
         try:
             credential = self._sealer.open(provider.credential) if provider.credential is not None else ""
             wire = self._wires[provider.kind]
-            path, headers = wire.model_list(provider.settings, credential)
             upstream = Upstream(
                 provider.id, provider.name, provider.kind, provider.base_url, credential, provider.settings
             )
+            settings = {**provider.settings, "base_url": provider.base_url}
+            path, headers = wire.model_list(settings, self._tokens.credential(wire, upstream))
             names = wire.model_names(self._transport.fetch(upstream, path, headers, timeout_s=WAIT_S))
         except (UpstreamError, SealBroken) as exc:
             problem = clean(str(exc))

@@ -39,7 +39,8 @@ from services.routing import candidates, detours
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
-from services.transport import Answer, Transport
+from services.tokens import Tokens
+from services.transport import Answer
 from services.types import Attempt, Call, Caller, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
@@ -77,7 +78,7 @@ class Pipeline:
         self,
         catalog: Catalog,
         accounting: Accounting,
-        transport: Transport,
+        tokens: Tokens,
         spool: Spool,
         watch: Watch,
         wires: Mapping[str, Wire],
@@ -86,7 +87,7 @@ class Pipeline:
         health: Health,
         policy: Policy,
     ) -> None:
-        self._catalog, self._accounting, self._transport, self._discovery = catalog, accounting, transport, discovery
+        self._catalog, self._accounting, self._tokens, self._discovery = catalog, accounting, tokens, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
         self._health = health
 
@@ -245,7 +246,7 @@ class Pipeline:
         except SpoolUnavailable as exc:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
         patience = self._patience(call, call.model) if call.model else None
-        answer = self._transport.open(deployment.upstream, request, lambda opened: _attach(call, opened), patience)
+        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), patience)
         is_handed_on = False
         try:
             call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")

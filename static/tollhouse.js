@@ -94,6 +94,28 @@
     });
   }
 
+  // A form shows what belongs to the kind that is chosen; without this, every part is there under its kind's name.
+  function prepareKinds(select) {
+    const address = document.getElementById(select.dataset.kinds);
+    const show = () => {
+      for (const part of select.form.querySelectorAll("[data-kind]")) part.hidden = part.dataset.kind !== select.value;
+      const own = select.form.querySelector(`[data-kind="${select.value}"][data-url]`);
+      address.placeholder = own ? own.dataset.url : "";
+    };
+    select.addEventListener("change", show);
+    show();
+  }
+
+  // Choosing a vendor fills in its address, unless somebody typed another one.
+  function prepareFills(select) {
+    const address = document.getElementById(select.dataset.fills);
+    const known = new Set([...select.options].map((option) => option.dataset.url));
+    select.addEventListener("change", () => {
+      if (address.value && !known.has(address.value)) return;
+      address.value = select.selectedOptions[0].dataset.url || "";
+    });
+  }
+
   // Leaving a form with changes asks first.
   function prepareGuard(form) {
     let isDirty = false;
@@ -136,6 +158,8 @@
     });
     document.querySelectorAll("[data-repeat]").forEach(prepareRows);
     document.querySelectorAll("[data-narrow]").forEach(prepareNarrow);
+    document.querySelectorAll("[data-kinds]").forEach(prepareKinds);
+    document.querySelectorAll("[data-fills]").forEach(prepareFills);
     document.querySelectorAll("form[data-guard]").forEach(prepareGuard);
   });
 })();

@@ -13,7 +13,8 @@ MAX_FILE, MAX_FUNCTION = 400, 40  # lines
 WIRE = ("services.types", "services.errors", "utils")
 LAYERS = {
     "utils": ("utils",),
-    "config": ("utils",),
+    "config": ("config_checks", "utils"),
+    "config_checks": ("utils",),
     "models": ("models_books", "models_routes", "utils"),
     "models_books": ("utils",),
     "models_routes": ("utils",),
@@ -32,7 +33,7 @@ LAYERS = {
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "utils"),
 }
-OURS = ("app", "config", "models", "models_books", "models_routes", "routes", "services", "utils")
+OURS = ("app", "config", "config_checks", "models", "models_books", "models_routes", "routes", "services", "utils")
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
 REQUEST_STATE = ("request", "g", "session", "current_app", "has_request_context")
 SEES_REQUESTS = ("routes/", "utils/decorators.py", "utils/extensions.py", "migrations/env.py")
@@ -68,6 +69,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "catalog",
             "ceilings",
             "changing",
+            "checks",
             "configapply",
             "discovery",
             "keymanagement",

@@ -7,8 +7,8 @@
 - `answer.in`, `answer.out`: whole answers, from the provider to the hub, or from the hub to the dialect's client;
 - `stream.in`, `stream.out`: the same, streamed;
 - `error.in`, `error.out`: a provider's error body, and what is made of it;
-- `case.json`: fields of the call, the deployment's model, the provider's settings, the usage and what of the request is
-  dropped.
+- `case.json`: fields of the call, the deployment's model, the provider's settings and base URL, the usage, and what of
+  the request is dropped.
 
 `make golden-update` rewrites what is expected; the difference is then the review.
 """
@@ -73,7 +73,8 @@ def call_of(case: Path, **more: Any) -> Call:
 
 def deployment_of(case: Path) -> Any:
     said = told(case)
-    upstream = replace(UPSTREAM, kind=case.parent.name, settings=said.get("settings", {}))
+    own = {name: said[name] for name in ("settings", "base_url") if name in said}
+    upstream = replace(UPSTREAM, kind=case.parent.name, **own)
     return replace(DEPLOYMENT, upstream=upstream, model=said.get("model", DEPLOYMENT.model))
 
 

@@ -18,13 +18,14 @@ from routes.admin.texts import gettext, lazy_gettext
 from services.errors import GatewayError
 from services.passwords import MAX_CHARS, MIN_CHARS
 from services.periods import PERIODS
+from services.providers.kinds import KINDS
 from utils import money
 
 _ = lazy_gettext
 
 MAX_TOKENS: Final = 2**40
 LONGEST_TEXT: Final = 500
-KIND_NAMES: Final = {"openai": "OpenAI", "ollama": "Ollama", "echo": "Echo"}
+KIND_NAMES: Final = {name: kind.name for name, kind in KINDS.items()}
 ROLE_NAMES: Final = {"user": _("User"), "admin": _("Admin")}
 UNIT_NAMES: Final = {"usd": "USD", "tokens": _("Tokens")}
 PERIOD_NAMES: Final = {

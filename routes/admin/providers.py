@@ -7,70 +7,24 @@ from typing import Any, ClassVar, Final
 from flask import flash
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
-from wtforms import BooleanField, SelectField
-from wtforms.validators import InputRequired, Length, ValidationError
 
 from models import Deployment, Model, Price, Provider
-from routes.admin.forms import KIND_NAMES, PanelForm, SecretField, TextField, options
+from routes import providerwords
+from routes.admin.forms import KIND_NAMES
 from routes.admin.guard import actor, expose, go
+from routes.admin.providerforms import ProviderForm, settings_from, shown, vendor_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import audit, owners
-from services.addresses import is_forbidden
 from services.credentials import SealBroken, masked
-from services.errors import InvalidRequest, UpstreamError
-from services.transport import origin_of
+from services.errors import InvalidRequest
+from services.providers.kinds import KINDS
+from services.providers.vendors import VENDORS
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
-ECHO_URL: Final = "echo:"
-LONGEST_CREDENTIAL: Final = 4096
 NAMED_MODELS: Final = 200
-
-
-class ProviderForm(PanelForm):
-    """An upstream account."""
-
-    kind = SelectField(
-        _("Kind"),
-        choices=options(
-            {
-                "openai": _("OpenAI, or anything compatible"),
-                "ollama": "Ollama",
-                "echo": _("Echo: answers by itself, for trying things out"),
-            }
-        ),
-    )
-    name = TextField(_("Name"), [InputRequired(), Length(1, 100)])
-    base_url = TextField(
-        _("Base URL"),
-        [Length(0, 500)],
-        description=_("For example https://api.openai.com/v1 or http://localhost:11434."),
-    )
-    credential = SecretField(_("API key of the provider"), [Length(0, LONGEST_CREDENTIAL)])
-    no_credential = BooleanField(_("Remove the stored key"))
-    organization = TextField(
-        _("Organization"), [Length(0, 200)], description=_("Sent as OpenAI-Organization; usually empty.")
-    )
-    discover = BooleanField(_("Offer every model that it lists"))
-    is_enabled = BooleanField(_("Enabled"), default=True)
-
-    def validate_base_url(self, field: Any) -> None:
-        """The address must be one that calls can go to."""
-        if self.kind.data == "echo":
-            return
-        try:
-            origin = origin_of(field.data or "")
-        except UpstreamError as exc:
-            raise ValidationError(gettext("This must read http(s)://host[:port][/path] and nothing else.")) from exc
-        if is_forbidden(origin.host):
-            raise ValidationError(gettext("Nothing is ever called there: it is link-local, metadata or reserved."))
-
-    def validate_credential(self, field: Any) -> None:
-        """It goes into a header."""
-        if field.data and not (field.data.isascii() and field.data.isprintable()):
-            raise ValidationError(gettext("An API key has only ASCII letters, digits and signs."))
 
 
 class Providers(Table):
@@ -124,24 +78,24 @@ class Providers(Table):
 
     def details(self, row: Provider) -> Mapping[str, Any]:
         """Its models, and what may be shown of its credential."""
-        models = select(Model).join(Deployment).where(Deployment.provider_id == row.id).order_by(Model.name)
+        mine = select(Deployment.model_id).where(Deployment.provider_id == row.id)
+        models = select(Model).where(Model.id.in_(mine)).order_by(Model.name)
         return {
-            "models": db.session.scalars(models.distinct().limit(NAMED_MODELS)).all(),
+            "models": db.session.scalars(models.limit(NAMED_MODELS)).all(),
             "credential": credential_hint(row),
             "why_kept": self.why_kept(row),
+            "settings": settings_shown(row),
         }
 
-    def create_form(self, obj: Any = None) -> ProviderForm:
+    def create_form(self, obj: Any = None) -> Any:
         """See Flask-Admin."""
         form = ProviderForm(self.given())
         del form.no_credential
         return form
 
-    def edit_form(self, obj: Any = None) -> ProviderForm:
+    def edit_form(self, obj: Any = None) -> Any:
         """See Flask-Admin."""
-        given = self.given()
-        shown = {name: getattr(obj, name) for name in ("kind", "name", "base_url", "discover", "is_enabled")}
-        form = ProviderForm(given, data=shown | {"organization": obj.settings.get("organization", "")})
+        form = ProviderForm(self.given(), data=shown(obj))
         if obj.credential is None:
             del form.no_credential
         form.credential.description = gettext(
@@ -192,6 +146,17 @@ class Providers(Table):
         audit.note(db.session(), actor(), "provider_refresh", "provider", row.id, {"problem": row.discovery_error})
         db.session.commit()
         return go(".details_view", id=row.id)
+
+    @expose("/test/", methods=("POST",))
+    def test_view(self) -> Any:
+        """Whether the provider answers and takes its key, said in words."""
+        number: int = self.row().id
+        db.session.rollback()  # nothing may stay locked while the provider thinks
+        finding = gateway().checks.look(number)
+        audit.note(db.session(), actor(), "provider_test", "provider", number, {"finding": finding.code})
+        db.session.commit()
+        flash(providerwords.translated(finding), "success" if finding.is_good else "danger")
+        return go(".details_view", id=number)
 
     def _ask(self, row: Provider) -> None:
         counted = select(func.count()).where(Deployment.provider_id == row.id)
@@ -257,6 +222,18 @@ class Providers(Table):
         }
 
 
+def settings_shown(row: Provider) -> list[tuple[str, str]]:
+    """A provider's vendor and those of its settings that are set, with their labels."""
+    found = []
+    if (vendor := vendor_of(row)) != "":
+        found.append((gettext("Vendor"), VENDORS[vendor].label))
+    for setting in KINDS[row.kind].settings if row.kind in KINDS else ():
+        if (value := row.settings.get(setting.name)) not in (None, ""):
+            yes_or_no = gettext("yes") if value else gettext("no")
+            found.append((gettext(setting.label), yes_or_no if setting.is_flag else str(value)))
+    return found
+
+
 def source_of(managed_by: str) -> str | None:
     """Why a row that is managed elsewhere cannot be changed here."""
     if managed_by == "file":
@@ -289,6 +266,5 @@ def _fill(row: Provider, form: Any) -> None:
         form.discover.data,
         form.is_enabled.data,
     )
-    row.base_url = ECHO_URL if row.kind == "echo" else form.base_url.data
-    kept = {name: value for name, value in row.settings.items() if name != "organization"}
-    row.settings = kept | ({"organization": form.organization.data} if form.organization.data else {})
+    row.base_url = KINDS[row.kind].base_url if KINDS[row.kind].is_local else form.base_url.data
+    row.settings = settings_from(form, row.settings)

@@ -31,6 +31,7 @@ from routes.admin.users import STATES as USER_STATES
 from routes.admin.users import state_of as user_state_of
 from services import budgets, restrictions
 from services.pricing import PER_UNIT
+from services.providers.kinds import KINDS
 from utils import money
 
 ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
@@ -58,6 +59,7 @@ TABLES: Final = {  # names and colours by value
     "usage_states": USAGE_STATES,
     "managers": MANAGERS,
     "kinds": KIND_NAMES,
+    "provider_kinds": KINDS,
     "roles": ROLE_NAMES,
     "units": UNIT_NAMES,
     "periods": PERIOD_NAMES,

@@ -12,6 +12,7 @@ from utils import clock, jsonx, sse
 
 NAME: Final = "openai"
 ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
+INNER: Final = "innererror"
 MAX_CHOICES: Final = 128
 MAX_INT: Final = 2**31 - 1
 MAX_INPUTS: Final = 2048
@@ -50,8 +51,9 @@ def call(operation: str, raw: bytes, caller: Caller, request_id: str) -> Call:
 
 
 def error_body(exc: GatewayError) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it."""
-    return {"error": {"message": str(exc), "type": exc.type, "param": exc.param, "code": exc.code}}
+    """An error as OpenAI's clients expect it; those of Azure also read why its content filter refused."""
+    inner = {INNER: exc.details[INNER]} if INNER in exc.details else {}
+    return {"error": {"message": str(exc), "type": exc.type, "param": exc.param, "code": exc.code, **inner}}
 
 
 def error_event(exc: GatewayError) -> bytes:

@@ -3,10 +3,13 @@
 from typing import Final
 
 from services.providers.anthropic import Anthropic
+from services.providers.azure import Azure
 from services.providers.base import Wire
 from services.providers.bedrock import Bedrock
+from services.providers.compatible import Compatible
 from services.providers.custom import Custom
 from services.providers.gemini import Gemini
+from services.providers.gigachat import GigaChat
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
 from services.types import CHAT, COMPLETION, EMBEDDING
@@ -19,11 +22,13 @@ class Echo(OpenAI):
 
 
 WIRES: Final[dict[str, Wire]] = {
-    "openai": OpenAI(),
+    "openai": Compatible(),
+    "azure": Azure(),
     "anthropic": Anthropic(),
-    "ollama": Ollama(),
     "gemini": Gemini(),
     "bedrock": Bedrock(),
+    "gigachat": GigaChat(),
+    "ollama": Ollama(),
     "custom": Custom(),
     "echo": Echo(),
 }

@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from services.errors import RETRYABLE_STATUSES, CredentialRefused, UpstreamError, UpstreamRefused, UpstreamTimeout
-from services.types import Call, Deployment, Usage
+from services.types import Call, Deployment, Upstream, Usage
 from utils import clock, jsonx
 
 MAX_TOKENS: Final = 2**31 - 1  # a provider that reports more is not believed
 PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})  # the caller can act on these
 MAX_RETRY_AFTER_S: Final = 86_400
+MAX_RAW_CHARS: Final = 500  # of an error that an upstream's own upstream gave
 SHAPE_ERRORS: Final = (AttributeError, TypeError, LookupError, ValueError, OverflowError, struct.error)
 
 
@@ -45,6 +46,26 @@ class WholeAnswer:
     usage: Usage | None
     pieces: tuple[str, ...] = ()
     content_type: str = "application/json"
+
+
+@runtime_checkable
+class TokenWire(Protocol):
+    """What a wire offers besides, if its provider's credential must be exchanged for a token that ends.
+
+    services/tokens.py exchanges it, and adds the token to the requests that the wire makes without it.
+    """
+
+    def token_request(self, upstream: Upstream, unique: str) -> tuple[str, UpstreamRequest]:
+        """Where and how to ask for a token: a base URL and a request. `unique` is a new UUID."""
+        ...
+
+    def token_of(self, body: bytes) -> tuple[str, int]:
+        """The token in the answer, and when it ends, in milliseconds of Unix time.
+
+        Raises:
+            UpstreamError: there is none.
+        """
+        ...
 
 
 class StreamDecoder(Protocol):
@@ -115,7 +136,11 @@ class Wire(Protocol):
         ...
 
     def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
-        """Path and headers of the request that lists the upstream's models."""
+        """Path and headers of the request that lists the upstream's models; `settings` also has its `base_url`.
+
+        Raises:
+            UpstreamError: there is no such list.
+        """
         ...
 
     def model_names(self, body: bytes) -> list[str]:
@@ -164,14 +189,44 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def error_event(error: Any) -> UpstreamRefused:
     """An error object that came with status 200."""
-    detail = error if isinstance(error, dict) else {"message": str(error)}
+    detail = error_object(error)
     code = detail.get("code")
     return UpstreamRefused(
         str(detail.get("message") or "the upstream reported an error"),
-        status=502,
+        status=code if isinstance(code, int) and code in PASSED_ON else 502,  # OpenRouter's codes are statuses
         type_=str(detail.get("type") or "upstream_error"),
         code=None if code is None else str(code),
     )
+
+
+def error_object(error: Any) -> dict[str, Any]:
+    """An error as an object whose message is a text.
+
+    Mistral's message may be an object with FastAPI's list; OpenRouter's own says less than its provider's, which it
+    has in `metadata.raw` (openrouter.ai/docs/api-reference/errors, read 2026-11-21).
+    """
+    if isinstance(error, list):
+        return _faults(error)
+    if not isinstance(error, dict):
+        return {"message": str(error)}
+    message, metadata = error.get("message"), error.get("metadata")
+    if isinstance(message, dict | list):
+        inner = message.get("detail") if isinstance(message, dict) else message
+        return {**error, **(_faults(inner) if isinstance(inner, list) else {"message": jsonx.dumps(message).decode()})}
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return {**error, "message": f"{message}: {raw[:MAX_RAW_CHARS]}"} if isinstance(raw, str) and raw else error
+
+
+def _faults(listed: list[Any]) -> dict[str, Any]:
+    """FastAPI's list as one message; the first place that it names is the param."""
+    texts, param = [], None
+    for fault in listed:
+        text, place = (fault.get("msg"), fault.get("loc")) if isinstance(fault, dict) else (fault, None)
+        if isinstance(text, str):
+            where = ".".join(map(str, place[1:])) if isinstance(place, list) else ""  # the first says `body`
+            texts.append(f"{where}: {text}" if where else text)
+            param = param or where or None
+    return {"message": "; ".join(texts), "param": param}
 
 
 def refused(

@@ -1,8 +1,10 @@
 """What kinds of providers there are: for the configuration file, the panel and whoever adds one.
 
 A row here and a wire in `WIRES` make a kind. Labels are shown to people; `docs` is where the facts were read.
+Vendors that speak OpenAI's dialect are no kinds: they are rows of services/providers/vendors.py.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +20,7 @@ class Setting:
     label: str
     help: str = ""
     is_flag: bool = False  # true or false; otherwise a text
+    default: bool = False  # of a flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +35,54 @@ class Kind:
     discovers: bool = False  # unless told otherwise, every model that it lists is offered
     is_local: bool = False  # answers in this process, and has no address
     check: Callable[[Mapping[str, Any]], None] | None = None  # of settings, before they are stored; InvalidRequest
+    lists_models: bool = True  # false: what it lists is not what can be called
 
+    @property
+    def name(self) -> str:
+        """The label's first words, for tables: what stands before a comma or colon."""
+        return re.split(r"[,:]", self.label, maxsplit=1)[0]
+
+
+CA_FILE: Final = Setting(
+    "ca_file", "CA file", "A file with the authorities that sign its certificate, if not the usual."
+)
 
 KINDS: Final = {
     "openai": Kind(
         "OpenAI, or anything compatible",
         "https://developers.openai.com/api/reference",
         "https://api.openai.com/v1",
-        (Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),),
+        (
+            Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),
+            Setting("drop", "Members it refuses", "Names of request members between commas; they are left out."),
+            Setting(
+                "max_tokens_field",
+                "Name of the output limit",
+                "max_tokens or max_completion_tokens; empty: as is usual for the address.",
+            ),
+            Setting("stream_usage", "Reports usage in streams when asked", is_flag=True, default=True),
+            CA_FILE,
+        ),
+    ),
+    "azure": Kind(
+        "Azure OpenAI",
+        "https://learn.microsoft.com/azure/ai-foundry/openai/reference",
+        settings=(
+            Setting("api_version", "API version", "Such as 2024-10-21, or v1 for the API without versions."),
+            CA_FILE,
+        ),
+        lists_models=False,
+    ),
+    "gigachat": Kind(
+        "GigaChat",
+        "https://developers.sber.ru/docs/ru/gigachat/api/reference/rest/gigachat-api",
+        "https://api.giga.chat/v1",
+        (
+            Setting("scope", "Scope", "GIGACHAT_API_PERS (the default), GIGACHAT_API_B2B or GIGACHAT_API_CORP."),
+            Setting("auth_url", "Address of the token service", "Empty: the public one."),
+            CA_FILE,
+        ),
+        discovers=True,
     ),
     "anthropic": Kind(
         "Anthropic, or anything that speaks its Messages API",
@@ -58,6 +101,7 @@ KINDS: Final = {
         "Ollama",
         "https://github.com/ollama/ollama/blob/main/docs/api.md",
         "http://localhost:11434",
+        (CA_FILE,),
         is_free=True,
         discovers=True,
     ),
@@ -71,6 +115,7 @@ KINDS: Final = {
         "Amazon Bedrock",
         "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
         settings=(Setting("region", "AWS region", "Only where the host does not name it, such as us-east-1."),),
+        lists_models=False,
     ),
     "custom": Kind(
         "Custom: any HTTP API of JSON, described by its settings",

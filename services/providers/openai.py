@@ -1,7 +1,8 @@
-"""OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
+"""OpenAI's own dialect. Bytes pass through; usage is read on the way.
 
-Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
-`stream_usage` false for servers that refuse `stream_options`, `cache_control` true for those that know such marks.
+What compatible vendors do differently is in services/providers/compatible.py. Settings of such a provider:
+`organization` (header), `max_tokens_field` (name of the output limit in chats), `stream_usage` false for servers that
+refuse `stream_options`, `cache_control` true for those that know such marks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from services.providers.base import (
     UpstreamRequest,
     WholeAnswer,
     error_event,
+    error_object,
     expecting,
     parse_object,
     refused,
@@ -36,21 +38,11 @@ class OpenAI:
 
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
-        upstream = deployment.upstream
+        settings = deployment.upstream.settings
+        headers = request_headers(call, headers_of(settings, deployment.upstream.credential))
         if call.operation in openai_other.PATHS:
-            own = _headers(upstream.settings, upstream.credential)
-            return openai_other.encode(call, deployment, own + call.forwarded)
-        body, dropped = _asked(call, deployment), tuple[str, ...]()
-        if call.native is not None and OFFICIAL in upstream.base_url:
-            dropped = translated.refused_by_openai(body, deployment.model)
-            body = {name: value for name, value in body.items() if name not in dropped}
-        if call.is_stream and upstream.settings.get("stream_usage", True):
-            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-        if call.max_output_tokens is not None:
-            body[_limit_field(call, deployment)] = call.max_output_tokens
-        headers = _headers(upstream.settings, upstream.credential)
-        if call.dialect == DIALECT:
-            headers += call.forwarded
+            return openai_other.encode(call, deployment, headers)
+        body, dropped = request_body(call, deployment, settings)
         return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body), dropped)
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
@@ -80,7 +72,7 @@ class OpenAI:
 
     def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
         """See Wire.model_list."""
-        return "/models", dict(_headers(settings, credential))
+        return "/models", dict(headers_of(settings, credential))
 
     def model_names(self, body: bytes) -> list[str]:
         """See Wire.model_names."""
@@ -88,6 +80,27 @@ class OpenAI:
         if not isinstance(listed, list):
             raise UpstreamError("the upstream's model list is not one")
         return [entry["id"] for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+def request_body(call: Call, deployment: Deployment, settings: Mapping[str, Any]) -> tuple[Chat, tuple[str, ...]]:
+    """The caller's body with another model name and what the books need; and what of it OpenAI would refuse."""
+    body, dropped = _asked(call, deployment, settings), tuple[str, ...]()
+    if call.native is not None and OFFICIAL in deployment.upstream.base_url:
+        dropped = translated.refused_by_openai(body, deployment.model)
+        body = {name: value for name, value in body.items() if name not in dropped}
+    if call.is_stream:
+        if settings.get("stream_usage", True):
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        else:
+            body.pop("stream_options", None)
+    if call.max_output_tokens is not None:
+        body[_limit_field(call, deployment, settings)] = call.max_output_tokens
+    return body, dropped
+
+
+def request_headers(call: Call, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Ours, and the caller's where it speaks the same dialect."""
+    return headers + call.forwarded if call.dialect == DIALECT else headers
 
 
 class OpenAIStream:
@@ -139,8 +152,10 @@ class OpenAIStream:
             if choice.get("finish_reason"):
                 self._is_finished = True
         if "usage" not in chunk:
-            return event
+            return event if choices or self._wants_usage or "choices" not in chunk else b""
         if chunk["usage"] is None:
+            if not choices and not self._wants_usage:  # who did not ask for usage may count on choices in every chunk
+                return b""
             # A quote within a text would be escaped, so these bytes can only be the member itself.
             return event if self._wants_usage else event.replace(b',"usage":null', b"")
         self.usage = usage_of(chunk["usage"]) or self.usage
@@ -158,7 +173,7 @@ def usage_of(raw: Any) -> Usage | None:
     given, output = tokens(raw.get("prompt_tokens")), _output(raw, completion)
     if given is None and output is None:
         return None
-    cached, written = tokens(prompt.get("cached_tokens")), tokens(prompt.get("cache_write_tokens"))
+    cached, written = _cached(raw, prompt), tokens(prompt.get("cache_write_tokens"))
     if (cached or 0) + (written or 0) > (given or 0):
         cached = written = None
     return Usage(
@@ -170,6 +185,14 @@ def usage_of(raw: Any) -> Usage | None:
         input_audio_tokens=_part(prompt, "audio_tokens", given),
         output_audio_tokens=_part(completion, "audio_tokens", output),
     )
+
+
+def _cached(raw: dict[str, Any], details: dict[str, Any]) -> int | None:
+    """Cached input, under whichever name: OpenAI's, DeepSeek's, that of Moonshot and Together."""
+    for holder, name in ((details, "cached_tokens"), (raw, "prompt_cache_hit_tokens"), (raw, "cached_tokens")):
+        if (found := tokens(holder.get(name))) is not None:
+            return found
+    return None
 
 
 def _details(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -201,7 +224,8 @@ def collect(choice: Any, member: str, pieces: list[str]) -> None:
         return
     for name, value in message.items():
         if isinstance(value, str) and value and name != "role":
-            pieces.append(value)
+            if name != "reasoning" or "reasoning_content" not in message:  # some say the same thought under both names
+                pieces.append(value)
         elif name == "tool_calls" and value:
             pieces.extend(
                 text for call in value for text in (call.get("function") or {}).values() if isinstance(text, str)
@@ -212,54 +236,42 @@ def error_detail(body: bytes) -> dict[str, Any]:
     """Message, type, code and param of an error body, as far as it has them.
 
     Servers made with FastAPI, as many are, say it in `detail`: a text, or a list of what is wrong where
-    (fastapi.tiangolo.com/tutorial/handling-errors, read 2026-11-21).
+    (fastapi.tiangolo.com/tutorial/handling-errors, read 2026-11-21). Google puts the object into a list.
     """
     try:
         raw = jsonx.loads(body)
     except jsonx.BadJson:
         return {}
+    if isinstance(raw, list) and raw:
+        raw = raw[0]
     if not isinstance(raw, dict):
         return {}
-    error = raw.get("error") or (raw if "message" in raw else raw.get("detail")) or raw
-    if isinstance(error, list):
-        return _faults(error)
-    return error if isinstance(error, dict) else {"message": str(error)}
+    return error_object(raw.get("error") or (raw if "message" in raw else raw.get("detail")) or raw)
 
 
-def _faults(listed: list[Any]) -> dict[str, Any]:
-    """FastAPI's list as one message; the first place that it names is the param."""
-    texts, param = [], None
-    for fault in listed:
-        text, place = (fault.get("msg"), fault.get("loc")) if isinstance(fault, dict) else (fault, None)
-        if isinstance(text, str):
-            where = ".".join(map(str, place[1:])) if isinstance(place, list) else ""  # the first says `body`
-            texts.append(f"{where}: {text}" if where else text)
-            param = param or where or None
-    return {"message": "; ".join(texts), "param": param}
-
-
-def _asked(call: Call, deployment: Deployment) -> Chat:
+def _asked(call: Call, deployment: Deployment, settings: Mapping[str, Any]) -> Chat:
     """The caller's body with the model's name there, in OpenAI's own words where it was translated."""
     if call.native is None:
         return {**call.body, "model": deployment.model}
     is_official = OFFICIAL in deployment.upstream.base_url
     body = translated.plain(
         call.body,
-        limit_field=_limit_field(call, deployment),
+        limit_field=_limit_field(call, deployment, settings),
         without=(translated.THINKING, translated.REASONING) if is_official else (translated.THINKING,),
-        marks_cache=bool(deployment.upstream.settings.get("cache_control")),
+        marks_cache=bool(settings.get("cache_control")),
     )
     return body | {"model": deployment.model}
 
 
-def _limit_field(call: Call, deployment: Deployment) -> str:
+def _limit_field(call: Call, deployment: Deployment, settings: Mapping[str, Any]) -> str:
     if call.operation != CHAT:
         return "max_tokens"
     usual = "max_completion_tokens" if OFFICIAL in deployment.upstream.base_url else "max_tokens"
-    return str(deployment.upstream.settings.get("max_tokens_field", usual))
+    return str(settings.get("max_tokens_field", usual))
 
 
-def _headers(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+def headers_of(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+    """What every request has: its type, the credential, the organization."""
     headers = [("content-type", "application/json")]
     if credential:
         headers.append(("authorization", f"Bearer {credential}"))

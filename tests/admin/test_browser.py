@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from models import ApiKey, Limit, Model, Provider, User
 from tests.admin.conftest import PASSWORD, Browser, add_key, add_model, add_provider, add_user, key_row, row_of, rows_of
 from tests.admin.pages import furnish
+from tests.fakes.upstream import Upstream
 
 PAYLOADS = [
     "<script>window.__xss=1</script>",
@@ -293,6 +294,48 @@ def test_a_form_shows_only_the_fields_that_apply(page: Any, panel_app: Flask) ->
     page.get_by_label("Reason").fill("on leave")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("on leave").wait_for()
+
+
+def test_a_provider_is_added_by_its_vendor_and_tested(page: Any, panel_app: Flask, upstream: Upstream) -> None:
+    page.goto("/admin/providers/new/")
+    assert page.get_by_label("Organization").is_visible()
+    assert not page.get_by_label("Scope").is_visible()
+    page.get_by_label("Vendor").select_option(label="Groq")
+    assert page.get_by_label("Base URL").input_value() == "https://api.groq.com/openai/v1"
+    page.get_by_label("Vendor").select_option(label="vLLM")
+    assert page.get_by_label("Base URL").input_value() == "http://localhost:8000/v1"
+    page.get_by_label("Base URL").fill(upstream.base_url)
+    page.get_by_label("Vendor").select_option(label="Mistral")
+    page.get_by_label("Vendor").select_option(label="vLLM")
+    assert page.get_by_label("Base URL").input_value() == upstream.base_url, "what somebody typed stays"
+    page.get_by_label("Kind").select_option(label="GigaChat")
+    assert page.get_by_label("Scope").is_visible()
+    assert not page.get_by_label("Vendor").is_visible()
+    assert page.get_by_label("Base URL").get_attribute("placeholder") == "https://api.giga.chat/v1"
+    page.get_by_label("Kind").select_option(label="OpenAI, or anything compatible")
+    page.locator("#name").fill("mine")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Test connection").click()
+    page.get_by_text("It works and lists 2 models").wait_for()
+    row = next(row for row in rows_of(panel_app, Provider) if row.name == "mine")
+    assert (row.base_url, row.settings) == (upstream.base_url, {"vendor": "vllm"})
+    assert page.evaluate("window.__reports") == []
+
+
+def test_without_javascript_the_settings_of_every_kind_are_there(
+    panel_chromium: Any, panel_served: str, panel_app: Flask
+) -> None:
+    context = panel_chromium.new_context(base_url=panel_served, java_script_enabled=False)
+    browser = Browser(panel_app, "admin")
+    browser.get("/admin/")
+    cookie = browser.client.get_cookie("tollhouse")
+    assert cookie is not None
+    context.add_cookies([{"name": "tollhouse", "value": cookie.value, "url": panel_served}])
+    page = context.new_page()
+    page.goto("/admin/providers/new/")
+    assert page.get_by_role("group", name="Settings of GigaChat").get_by_label("Scope").is_visible()
+    assert page.get_by_role("group", name="Settings of Azure OpenAI").get_by_label("API version").is_visible()
+    context.close()
 
 
 def test_a_team_is_made_with_a_budget(page: Any, panel_app: Flask) -> None:

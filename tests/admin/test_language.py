@@ -9,6 +9,7 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from flask import Flask
 
+from services.providers.kinds import KINDS
 from tests.admin.conftest import Browser, add_user
 from tests.conftest import PASSWORD
 
@@ -36,7 +37,14 @@ def texts() -> set[str]:
             str(ROOT / folder), methods, keywords=KEYWORDS
         ):
             found.add(message if isinstance(message, str) else message[0])
-    return found
+    return found | texts_of_kinds()
+
+
+def texts_of_kinds() -> set[str]:
+    """What the form of a provider shows of its kinds, which know no language."""
+    settings = [setting for kind in KINDS.values() for setting in kind.settings]
+    said = [kind.label for kind in KINDS.values()] + [text for one in settings for text in (one.label, one.help)]
+    return {text for text in said if text}
 
 
 def test_no_text_is_untranslated(catalogue: Catalog, texts: set[str]) -> None:

@@ -6,15 +6,17 @@ import pytest
 from flask import Flask
 
 from models import AuditEntry, Deployment, Model, Price, Provider
-from tests.admin.conftest import CANARY, Browser, add_model, add_provider, columns_of, row_of, rows_of
+from services.providers.kinds import KINDS
+from tests.admin.conftest import CANARY, Browser, add_model, add_provider, add_user, columns_of, row_of, rows_of
 from tests.fakes.upstream import Upstream
 
+TICKED = {"is_enabled": "y", "openai_stream_usage": "y"}  # the boxes that are ticked unless somebody changes that
 SECRET = "sk-typed-canary-9876543210zyxwvu"
 
 
 def make(browser: Browser, **data: Any) -> Any:
-    form = {"kind": "openai", "name": "acme", "base_url": "https://api.acme.test/v1", "is_enabled": "y", **data}
-    return browser.post("/admin/providers/new/", form)
+    form = {"kind": "openai", "name": "acme", "base_url": "https://api.acme.test/v1", **TICKED, **data}
+    return browser.post("/admin/providers/new/", {name: value for name, value in form.items() if value is not None})
 
 
 def named(app: Flask, name: str) -> Provider | None:
@@ -23,7 +25,7 @@ def named(app: Flask, name: str) -> Provider | None:
 
 def test_a_provider_is_stored_with_its_credential_sealed(panel_anywhere_admin: Browser) -> None:
     app = panel_anywhere_admin.app
-    answer = make(panel_anywhere_admin, credential=SECRET, organization="org-7")
+    answer = make(panel_anywhere_admin, credential=SECRET, openai_organization="org-7")
     row = named(app, "acme")
     assert row is not None
     assert answer.location == f"/admin/providers/details/?id={row.id}"
@@ -50,8 +52,10 @@ def test_a_credential_is_shown_by_its_last_four_characters(panel_admin: Browser)
 
 
 def edit(browser: Browser, number: int, **data: Any) -> Any:
-    form = {"kind": "openai", "name": "acme", "base_url": "http://127.0.0.1:9/v1", "is_enabled": "y", **data}
-    return browser.post(f"/admin/providers/edit/?id={number}", form)
+    form = {"kind": "openai", "name": "acme", "base_url": "http://127.0.0.1:9/v1", **TICKED, **data}
+    return browser.post(
+        f"/admin/providers/edit/?id={number}", {name: value for name, value in form.items() if value is not None}
+    )
 
 
 def test_a_credential_left_blank_stays(panel_admin: Browser) -> None:
@@ -74,9 +78,10 @@ def test_a_credential_is_replaced_or_removed_and_the_log_says_only_that(panel_ad
 
 
 def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> None:
-    number = add_provider(panel_admin.app, settings={"ca_file": "/etc/ca.pem", "organization": "old"})
-    edit(panel_admin, number, organization="new")
-    assert row_of(panel_admin.app, Provider, number).settings == {"ca_file": "/etc/ca.pem", "organization": "new"}
+    kept = {"rename": {"seed": "random_seed"}, "ca_file": "/etc/ca.pem"}
+    number = add_provider(panel_admin.app, settings={**kept, "organization": "old"})
+    edit(panel_admin, number, openai_organization="new", openai_ca_file="/etc/ca.pem")
+    assert row_of(panel_admin.app, Provider, number).settings == {**kept, "organization": "new"}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,8 @@ def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> 
         pytest.param({"name": ""}, id="no name"),
         pytest.param({"name": "echo"}, id="a taken name"),
         pytest.param({"kind": "fax"}, id="a kind there is not"),
-        pytest.param({"base_url": ""}, id="no address"),
+        pytest.param({"kind": "azure", "base_url": ""}, id="no address, of a kind that has no usual one"),
+        pytest.param({"vendor": "fax"}, id="a vendor there is not"),
         pytest.param({"base_url": "ftp://acme.test"}, id="another scheme"),
         pytest.param({"base_url": "https://user:pass@acme.test"}, id="a password in the address"),
         pytest.param({"base_url": "https://acme.test/v1?key=1"}, id="a query in the address"),
@@ -113,6 +119,97 @@ def test_no_other_column_can_be_set(panel_admin: Browser) -> None:
     after = row_of(panel_admin.app, Provider, number)
     for column in columns_of(Provider) - {"updated_at"}:
         assert getattr(after, column) == getattr(before, column), column
+
+
+def test_without_an_address_it_is_the_usual_one(panel_admin: Browser) -> None:
+    for name, data, expected in (
+        ("plain", {}, "https://api.openai.com/v1"),
+        ("local", {"kind": "ollama"}, "http://localhost:11434"),
+        ("sber", {"kind": "gigachat"}, "https://api.giga.chat/v1"),
+        ("fast", {"vendor": "groq"}, "https://api.groq.com/openai/v1"),
+        ("mine", {"vendor": "vllm"}, "http://localhost:8000/v1"),
+        ("other", {"kind": "ollama", "vendor": "groq"}, "http://localhost:11434"),
+    ):
+        assert make(panel_admin, name=name, base_url="", **data).status_code == 303
+        row = named(panel_admin.app, name)
+        assert row is not None
+        assert row.base_url == expected
+        wanted = {"vendor": "vllm"} if name == "mine" else {}
+        assert row.settings == wanted, "known by its address, but for servers at home"
+
+
+def test_a_vendor_at_a_known_address_is_that_of_the_address(panel_admin: Browser) -> None:
+    make(panel_admin, vendor="groq", base_url="https://api.mistral.ai/v1")
+    row = named(panel_admin.app, "acme")
+    assert row is not None
+    assert row.settings == {}
+    page = panel_admin.get(f"/admin/providers/edit/?id={row.id}").text
+    assert '<option data-url="https://api.mistral.ai/v1" selected value="mistral">' in page
+    assert "<dd>Mistral</dd>" in panel_admin.get(f"/admin/providers/details/?id={row.id}").text
+
+
+def test_a_form_asks_for_the_settings_of_every_kind_and_takes_those_of_one(panel_admin: Browser) -> None:
+    page = panel_admin.get("/admin/providers/new/").text
+    for name, kind in KINDS.items():
+        for setting in kind.settings:
+            assert f'name="{name}_{setting.name}"' in page
+            assert f'aria-labelledby="settings-{name}" data-kind="{name}"' in page
+    data = {"azure_api_version": "v1", "gigachat_scope": "S", "openai_organization": "o", "azure_ca_file": ""}
+    make(panel_admin, kind="azure", base_url="https://a.openai.azure.com", **data)
+    row = named(panel_admin.app, "acme")
+    assert row is not None
+    assert (row.kind, row.settings) == ("azure", {"api_version": "v1"})
+    text = panel_admin.get(f"/admin/providers/details/?id={row.id}").text
+    assert "Azure OpenAI" in text
+    assert "<dt>API version</dt><dd>v1</dd>" in text
+
+
+def test_settings_of_the_kind_that_it_was_do_not_stay(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app, settings={"organization": "o", "own": 7})
+    edit(panel_admin, number, kind="gigachat", gigachat_scope="S", openai_organization="o")
+    assert row_of(panel_admin.app, Provider, number).settings == {"scope": "S", "own": 7}
+
+
+def test_a_flag_and_a_list_go_there_and_back(panel_admin: Browser) -> None:
+    number = add_provider(panel_admin.app, settings={"drop": ["user", "seed"]})
+    page = panel_admin.get(f"/admin/providers/edit/?id={number}").text
+    assert 'value="user, seed"' in page
+    edit(panel_admin, number, openai_drop="user, seed", openai_stream_usage=None)
+    assert row_of(panel_admin.app, Provider, number).settings == {"drop": ["user", "seed"], "stream_usage": False}
+    text = panel_admin.get(f"/admin/providers/details/?id={number}").text
+    assert "<dt>Reports usage in streams when asked</dt><dd>no</dd>" in text
+    edit(panel_admin, number, openai_drop="user")
+    assert row_of(panel_admin.app, Provider, number).settings == {"drop": "user", "stream_usage": True}
+
+
+def test_a_row_of_a_kind_or_vendor_that_is_gone_can_be_looked_at(panel_admin: Browser) -> None:
+    odd = add_provider(panel_admin.app, "odd", kind="fax", settings={"vendor": "x"})
+    assert panel_admin.get(f"/admin/providers/details/?id={odd}").status_code == 200
+    assert panel_admin.get(f"/admin/providers/edit/?id={odd}").status_code == 200
+    other = add_provider(panel_admin.app, "other", settings={"vendor": "gone"})
+    assert panel_admin.get(f"/admin/providers/details/?id={other}").status_code == 200
+
+
+def test_the_connection_is_tested_and_the_result_said(panel_anywhere_admin: Browser, upstream: Upstream) -> None:
+    app = panel_anywhere_admin.app
+    number = add_provider(app, base_url=upstream.base_url)
+    assert "/admin/providers/test/" in panel_anywhere_admin.get(f"/admin/providers/details/?id={number}").text
+    answer = panel_anywhere_admin.post("/admin/providers/test/", {"id": number}, follow_redirects=True)
+    assert "It works and lists 2 models, such as" in answer.text
+    assert rows_of(app, AuditEntry)[-1].details == {"finding": "works"}
+    upstream.will(status=401)
+    answer = panel_anywhere_admin.post("/admin/providers/test/", {"id": number}, follow_redirects=True)
+    assert "It refuses the key (401): status 401" in answer.text
+    assert rows_of(app, AuditEntry)[-1].action == "provider_test"
+
+
+def test_the_result_is_said_in_the_language_of_its_reader(panel_app: Flask) -> None:
+    add_user(panel_app, "bia", role="admin", locale="pt_BR")
+    number = add_provider(panel_app, base_url="http://127.0.0.1:9/v1")
+    browser = Browser(panel_app, "bia")
+    answer = browser.post("/admin/providers/test/", {"id": number}, follow_redirects=True)
+    assert "Ninguém responde em 127.0.0.1:9" in answer.text
+    assert "OpenAI ou qualquer" in browser.get("/admin/providers/new/").text
 
 
 def test_refreshing_shows_what_the_provider_lists(panel_anywhere_admin: Browser, upstream: Upstream) -> None:

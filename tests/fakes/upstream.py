@@ -147,7 +147,7 @@ class _Answer:
             return False
 
     def _answer(self) -> bool:
-        path = self.served.path
+        path = self.served.path.partition("?")[0]
         if self.plan.body is not None or self.plan.status != 200:
             default = json.dumps(
                 {"error": {"message": f"status {self.plan.status}", "type": "fake", "param": None, "code": "fake"}}

@@ -1,0 +1,96 @@
+"""What is wrong with settings that are well-formed one by one, and what deserves a warning only. See config.py."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from cryptography.fernet import Fernet, MultiFernet
+
+from utils import settings
+
+if TYPE_CHECKING:
+    from config import Config
+
+ENVIRONMENTS: Final = ("development", "test", "staging", "production")
+SECRETS_FILE: Final = "secrets.env"
+MIN_TOKEN: Final = 16
+MIN_PASSWORD: Final = 12
+REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
+
+
+def corrected(merged: dict[str, str]) -> list[str]:
+    """Mend in place what only deserves a warning; returns the warnings."""
+    warnings = []
+    if (environment := merged.get("ENVIRONMENT", "development")) not in ENVIRONMENTS:
+        warnings.append(f"ENVIRONMENT `{environment}` is none of {', '.join(ENVIRONMENTS)}: taken as development.")
+        merged["ENVIRONMENT"] = "development"
+    if "OPENAI_AI_KEY" in merged and "OPENAI_API_KEY" not in merged:
+        warnings.append("OPENAI_AI_KEY is taken as OPENAI_API_KEY; please rename it.")
+    if "VERSION" in merged:
+        warnings.append("VERSION is ignored: the version stands in pyproject.toml.")
+    if merged.get("ENVIRONMENT", "development") == "test" and "API_AUTH_TOKENS" not in merged:
+        warnings.append("API_AUTH_TOKENS is not set: the fixed key `test_key` is accepted (test environment).")
+        merged["API_AUTH_TOKENS"] = "test_key"
+    if not is_strict(merged):
+        short = [token for token in str(merged.get("API_AUTH_TOKENS", "")).split(",") if len(token.strip()) < MIN_TOKEN]
+        if "API_AUTH_TOKENS" in merged and short and merged["API_AUTH_TOKENS"] != "test_key":
+            warnings.append(f"API_AUTH_TOKENS has tokens shorter than {MIN_TOKEN} characters; production refuses them.")
+    return warnings
+
+
+def is_strict(merged: Mapping[str, str]) -> bool:
+    """Whether this is staging or production."""
+    return merged.get("ENVIRONMENT") in ("staging", "production")
+
+
+def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
+    """The mistakes, one line each."""
+    problems = []
+    try:
+        _ = config.database
+    except ValueError as exc:
+        problems.append(f"DATABASE_URL: {exc}. Fix: for example postgresql://user:password@host/tollhouse")
+    try:
+        MultiFernet([Fernet(key) for key in config.encryption_keys] or [Fernet(Fernet.generate_key())])
+    except ValueError:
+        problems.append("ENCRYPTION_KEYS: one is not a Fernet key. Fix: make one with `flask config new-key`")
+    if config.is_strict or config.strict_config:
+        problems += [
+            f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
+        ]
+    problems += _url_problems(config)
+    if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
+        problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
+    if config.is_strict:
+        kept = config.instance_path / SECRETS_FILE
+        weak = settings.weak_secrets(
+            {"SECRET_KEY": config.secret_key, "KEY_PEPPER": config.key_pepper},
+            config.api_auth_tokens,
+            {"DEFAULT_ADMIN_PASSWORD": config.default_admin_password, "ADMIN_PASS": config.admin_pass},
+            MIN_TOKEN,
+            MIN_PASSWORD,
+        )
+        weak += [] if config.encryption_keys else ["ENCRYPTION_KEYS: missing. Fix: `flask config new-key`"]
+        if weak and kept.exists():
+            weak.append(f"{kept} is for development alone. Fix: to go on with its database, set its values yourself")
+        problems += weak if not config.debug else [*weak, "DEBUG: must be off. Fix: remove it"]
+    elif (
+        config.default_admin_password
+        and settings.is_weak(config.default_admin_password, MIN_PASSWORD)
+        and not settings.is_loopback(config.host)
+    ):
+        problems.append(
+            "DEFAULT_ADMIN_PASSWORD: a weak one is allowed only with HOST=127.0.0.1. Fix: choose a better one"
+        )
+    return problems
+
+
+def _url_problems(config: "Config") -> list[str]:
+    return settings.url_problems(
+        OPENAI_BASE_URL=config.openai_base_url,
+        OLLAMA_BASE_URL=config.ollama_base_url,
+        ANTHROPIC_BASE_URL=config.anthropic_base_url,
+        GEMINI_BASE_URL=config.gemini_base_url,
+        AZURE_OPENAI_ENDPOINT=config.azure_openai_endpoint,
+        GIGACHAT_BASE_URL=config.gigachat_base_url,
+        GIGACHAT_AUTH_URL=config.gigachat_auth_url,
+    )
