@@ -3,7 +3,7 @@
 from flask import Flask
 
 from config import Config
-from routes import admin, auth, balances, cors, keymanagement, llm, ops, providers, render, user
+from routes import admin, auth, balances, cors, keymanagement, llm, ops, providers, render, responses, user
 from routes.early import EarlyRefusal
 from routes.ports import PortGuard
 from utils.extensions import csrf
@@ -11,10 +11,10 @@ from utils.extensions import csrf
 
 def register(app: Flask, config: Config) -> None:
     """Put every surface on the app."""
-    for blueprint in (llm.bp, providers.bp, auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp):
+    for blueprint in (llm.bp, responses.bp, providers.bp, auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp):
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
-    cors.register(app, (llm.bp.name, providers.bp.name), config.cors_origins)
+    cors.register(app, (llm.bp.name, responses.bp.name, providers.bp.name), config.cors_origins)
     admin.register(app)
     render.register(app)
     identify = app.extensions["gateway"].callers.identify

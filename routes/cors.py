@@ -7,7 +7,7 @@ from flask import Flask, Response, request
 ALLOWED: Final = {
     "access-control-allow-headers": "authorization, content-type, x-api-key, api-key, "
     "openai-organization, openai-project, x-custom-event-id, x-metadata",
-    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
     "access-control-expose-headers": "x-request-id, retry-after, x-should-retry, "
     "x-gateway-dropped-params, x-gateway-max-output-tokens",
     "access-control-max-age": "600",

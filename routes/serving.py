@@ -8,11 +8,11 @@ from flask import Response, request
 from routes import headers as limit_headers
 from routes import render
 from services import explain as explanation
-from services.dialects import OPENAI, openai
+from services.dialects import OPENAI, RESPONSES, openai, responses
 from services.dialects.base import Dialect
 from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
-from services.types import Call, Caller, PublicModel
+from services.types import CHAT, Call, Caller, PublicModel
 from utils.extensions import gateway
 
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -26,7 +26,20 @@ def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
     Raises:
         GatewayError: the call was refused or failed, and is booked if it cost anything.
     """
-    call = _call(operation, request.get_data(cache=False), caller, dialect)
+    return answer(read(caller, operation, dialect), dialect)
+
+
+def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
+    """The request as a call.
+
+    Raises:
+        InvalidRequest: its body, or one of the headers that name it.
+    """
+    return _call(operation, request.get_data(cache=False), caller, dialect)
+
+
+def answer(call: Call, dialect: Dialect) -> Response:
+    """The answer to a call, see `serve`."""
     answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     if call.dropped:
@@ -48,9 +61,13 @@ def explain(caller: Caller) -> Response:
         AccountingUnavailable: the books cannot be read.
     """
     raw = request.get_data(cache=False)
-    call = _call(openai.operation_of(openai.members(raw)), raw, caller, OPENAI)
+    body = openai.members(raw)
+    dialect = RESPONSES if "input" in body and responses.is_meant(body) else OPENAI
+    call = _call(CHAT if dialect is RESPONSES else openai.operation_of(body), raw, caller, dialect)
+    if dialect is RESPONSES:
+        gateway().responses.admit(call)
     try:
-        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, OPENAI)))
+        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, dialect)))
     except AccountingUnavailable:
         raise
     except GatewayError as exc:
@@ -83,10 +100,16 @@ def show_model(caller: Caller, name: str) -> Response:
         NotFound: there is none, or none that this caller may use.
     """
     headers = counted(caller)
-    found = gateway().catalog.snapshot().models.get(name)
-    if found is None or not _is_offered(found, caller):
+    found = find_model(caller, name)
+    if found is None:
         raise NotFound(f"Model '{name}' not found", param="model_id", code="model_not_found")
     return render.answer(_entry(found), headers=headers)
+
+
+def find_model(caller: Caller, name: str) -> PublicModel | None:
+    """A model that this caller may use."""
+    found = gateway().catalog.snapshot().models.get(name)
+    return found if found is not None and _is_offered(found, caller) else None
 
 
 def _call(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Call:

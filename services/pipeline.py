@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from services import token_counter
@@ -29,7 +30,7 @@ from services.errors import (
 from services.layers import Layers
 from services.plans import Plan, State
 from services.pricing import UNPRICED
-from services.providers.base import Wire
+from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates
 from services.settlement import sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
@@ -172,8 +173,7 @@ class Pipeline:
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
-        request = wire.encode(call, deployment)
-        call.dropped, call.is_native = list(request.dropped), request.is_native
+        request = _encoded(wire, call, deployment)
         translation = None if call.is_native else dialect.translation
         attempt = Attempt(deployment)
         call.attempts.append(attempt)
@@ -198,7 +198,7 @@ class Pipeline:
                     beat_s=self._policy.beat_s,
                     progress=self._spool.progress,
                     finish=self._finish,
-                    render_error=dialect.error_event,
+                    render_error=partial(dialect.last_event, call) if dialect.last_event else dialect.error_event,
                 )
             whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
             call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
@@ -227,6 +227,8 @@ class Pipeline:
         call.is_finished = True
         self._watch.remove(call)
         self._accounting.settle(settlement_of(call, token_counter.estimate))
+        if call.outcome == "ok" and call.reply is not None and call.reply.keep is not None:
+            call.reply.keep(call)
 
 
 def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:
@@ -235,6 +237,21 @@ def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Seque
     windows = [one.context_window for one in used if any(deployment.id in ids for deployment in one.deployments)]
     known = [window for window in windows if window is not None]
     return replace(model, context_window=max(known) if known and len(known) == len(windows) else None)
+
+
+def _encoded(wire: Wire, call: Call, deployment: Deployment) -> UpstreamRequest:
+    """The request for this deployment; the call notes what is lost on the way.
+
+    Raises:
+        Unsupported: content that this upstream cannot take.
+    """
+    request = wire.encode(call, deployment)
+    call.dropped, call.is_native = list(request.dropped), request.is_native
+    if not call.is_native:
+        if call.native_only is not None:
+            raise call.native_only
+        call.dropped += call.untranslated
+    return request
 
 
 def _attach(call: Call, answer: Answer) -> None:

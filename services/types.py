@@ -1,11 +1,11 @@
 """The records that cross module borders. Plain data."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from services.errors import CallerGone, Draining, GatewayError
+from services.errors import CallerGone, Draining, GatewayError, Unsupported
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -264,6 +264,17 @@ class Attempt:
     happened: str = ""  # empty: the call's own outcome
 
 
+@dataclass(slots=True)
+class Reply:
+    """An answer of the Responses API in the making: whoever writes it, its id and its past are the gateway's own."""
+
+    head: Chat  # the members that are so, whatever an upstream says
+    given: list[Chat]  # the input of this call alone, as items
+    whole: Chat | None = None  # the answer, as far as it came
+    next_number: int = 0  # of the events of its stream
+    keep: Callable[["Call"], None] | None = None  # called once it ended well; must not fail
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """The life of one request: filled in stage by stage, booked once."""
@@ -282,6 +293,9 @@ class Call:
     native: Chat | None = None  # the caller's own body, where `body` is its translation into the hub format
     forwarded: tuple[tuple[str, str], ...] = ()  # headers of the caller for an upstream of the same dialect
     is_native: bool = False  # the upstream was asked, and answers, in the caller's own dialect
+    native_only: Unsupported | None = None  # why only an upstream that speaks the caller's dialect can serve it
+    untranslated: tuple[str, ...] = ()  # members of `native` that tune it and that the hub format has no word for
+    reply: Reply | None = None
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     bound: Bound | None = None

@@ -14,8 +14,9 @@ WIRE = ("services.types", "services.errors", "utils")
 LAYERS = {
     "utils": ("utils",),
     "config": ("utils",),
-    "models": ("models_books", "utils"),
+    "models": ("models_books", "models_responses", "utils"),
     "models_books": ("utils",),
+    "models_responses": ("utils",),
     "services": ("services", "models", "config", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
@@ -31,7 +32,7 @@ LAYERS = {
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "utils"),
 }
-OURS = ("app", "config", "models", "models_books", "routes", "services", "utils")
+OURS = ("app", "config", "models", "models_books", "models_responses", "routes", "services", "utils")
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
 REQUEST_STATE = ("request", "g", "session", "current_app", "has_request_context")
 SEES_REQUESTS = ("routes/", "utils/decorators.py", "utils/extensions.py", "migrations/env.py")
@@ -48,6 +49,7 @@ DRIVERS = ("psycopg", "sqlite3")
 SQL = (  # who may speak to the database through SQLAlchemy
     "models.py",
     "models_books.py",
+    "models_responses.py",
     "migrations/",
     "utils/columns.py",
     "utils/extensions.py",
@@ -80,6 +82,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "reconcile",
             "removal",
             "reports",
+            "responses",
             "throttle",
             "usermanagement",
         )

@@ -46,6 +46,7 @@ class Dialect:
     error_event: Callable[[GatewayError], bytes]
     translation: Translation | None = None  # None: it is the hub's own
     forwards: tuple[str, ...] = ()  # headers that go on to an upstream of the same dialect, in lower case
+    last_event: Callable[[Call, GatewayError], bytes] | None = None  # instead of error_event, where it needs the call
 
 
 class HubDecoder(Protocol):

@@ -4,7 +4,7 @@ from typing import Final
 
 from services.providers.base import Wire
 from services.providers.ollama import Ollama
-from services.providers.openai import OpenAI
+from services.providers.responses import WithResponses
 
-_OPENAI: Final = OpenAI()
+_OPENAI: Final = WithResponses()
 WIRES: Final[dict[str, Wire]] = {"openai": _OPENAI, "ollama": Ollama(), "echo": _OPENAI}

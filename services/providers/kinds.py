@@ -35,7 +35,15 @@ KINDS: Final = {
         "OpenAI, or anything compatible",
         "https://developers.openai.com/api/reference",
         "https://api.openai.com/v1",
-        (Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),),
+        (
+            Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),
+            Setting(
+                "responses",
+                "Has the Responses API",
+                "Calls of /v1/responses go to its own; unset = for api.openai.com only, others are sent chats.",
+                is_flag=True,
+            ),
+        ),
     ),
     "ollama": Kind(
         "Ollama",

@@ -1,14 +1,23 @@
 """OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
 
 Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
-`stream_usage` false for servers that refuse `stream_options`.
+`stream_usage` false for servers that refuse `stream_options`, `responses` (see responses.py).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError, UpstreamRefused
-from services.providers.base import SHAPE_ERRORS, UpstreamRequest, WholeAnswer, expecting, parse_object, refused, tokens
+from services.providers.base import (
+    SHAPE_ERRORS,
+    StreamDecoder,
+    UpstreamRequest,
+    WholeAnswer,
+    expecting,
+    parse_object,
+    refused,
+    tokens,
+)
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
 from utils import jsonx, sse
 
@@ -26,12 +35,12 @@ class OpenAI:
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
         upstream = deployment.upstream
-        body = {**call.body, "model": deployment.model}
+        body = {**(call.body if call.native is None else _fitting(call, deployment)), "model": deployment.model}
         if call.is_stream and upstream.settings.get("stream_usage", True):
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_output_tokens is not None:
             body[_limit_field(call, deployment)] = call.max_output_tokens
-        headers = _headers(upstream.settings, upstream.credential)
+        headers = headers_of(upstream.settings, upstream.credential)
         if call.dialect == DIALECT:
             headers += call.forwarded
         return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body))
@@ -49,7 +58,7 @@ class OpenAI:
                 collect(choice, "message", pieces)
         return WholeAnswer(body, usage_of(answer.get("usage")), tuple(pieces))
 
-    def stream(self, call: Call) -> "OpenAIStream":
+    def stream(self, call: Call) -> StreamDecoder:
         """See Wire.stream."""
         return OpenAIStream(call.pieces, wants_usage=call.wants_usage)
 
@@ -59,7 +68,7 @@ class OpenAI:
 
     def model_list(self, settings: Mapping[str, Any], credential: str) -> tuple[str, Mapping[str, str]]:
         """See Wire.model_list."""
-        return "/models", dict(_headers(settings, credential))
+        return "/models", dict(headers_of(settings, credential))
 
     def model_names(self, body: bytes) -> list[str]:
         """See Wire.model_names."""
@@ -229,6 +238,24 @@ def _faults(listed: list[Any]) -> dict[str, Any]:
     return {"message": "; ".join(texts), "param": param}
 
 
+def _fitting(call: Call, deployment: Deployment) -> dict[str, Any]:
+    """A translated request as these servers take it: the output limit by their name, the past without its reasoning.
+
+    Several of them refuse a message with a member that they do not know.
+    """
+    body = dict(call.body)
+    limits = [body.pop(name) for name in ("max_tokens", "max_completion_tokens") if name in body]
+    if limits:
+        body[_limit_field(call, deployment)] = limits[-1]
+    body["messages"] = [
+        {name: value for name, value in message.items() if not name.startswith("reasoning_")}
+        if message["role"] == "assistant"
+        else message
+        for message in body["messages"]
+    ]
+    return body
+
+
 def _limit_field(call: Call, deployment: Deployment) -> str:
     if call.operation != CHAT:
         return "max_tokens"
@@ -236,7 +263,8 @@ def _limit_field(call: Call, deployment: Deployment) -> str:
     return str(deployment.upstream.settings.get("max_tokens_field", usual))
 
 
-def _headers(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+def headers_of(settings: Mapping[str, Any], credential: str) -> tuple[tuple[str, str], ...]:
+    """The headers of every request."""
     headers = [("content-type", "application/json")]
     if credential:
         headers.append(("authorization", f"Bearer {credential}"))

@@ -1,0 +1,279 @@
+"""From a request of the Responses API to the hub format: items become messages, flat tools become nested ones."""
+
+import base64
+from typing import Any, Final
+
+from services.dialects.responses_fields import kind_of
+from services.errors import InvalidRequest, Unsupported
+from services.types import Chat
+from utils import jsonx
+
+SAME: Final = (  # called the same in both
+    "temperature",
+    "top_p",
+    "top_logprobs",
+    "user",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+)
+ANSWERED: Final = frozenset(  # translated, or answered by the gateway itself
+    {
+        "model",
+        "input",
+        "instructions",
+        "stream",
+        "stream_options",
+        "store",
+        "previous_response_id",
+        "background",
+        "conversation",
+        "prompt",
+        "max_output_tokens",
+        "max_tool_calls",  # counts calls of hosted tools alone
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "text",
+        "reasoning",
+        "include",
+        "metadata",
+    }
+)
+PAST: Final = "previous_response_id"
+TEXTS: Final = frozenset({"input_text", "output_text", "text"})
+SEALED: Final = "tollhouse."  # how reasoning begins that was sealed here rather than by OpenAI
+DETAILS: Final = "reasoning_details"  # the hub's member for reasoning that only its maker can read
+
+
+def translate(native: Chat, *, past: int = 0) -> tuple[Chat, Unsupported | None, tuple[str, ...]]:
+    """The request in the hub format, why only OpenAI itself can serve it, and which of its members are lost.
+
+    `past`: how many of the items were said before.
+
+    Raises:
+        InvalidRequest: sealed reasoning that was changed.
+    """
+    said = Conversation()
+    if native.get("instructions"):
+        said.messages.append({"role": "system", "content": native["instructions"]})
+    for index, item in enumerate(items_of(native.get("input"))):
+        said.add(item, f"input.{index - past}" if index >= past else PAST)
+    said.end()
+    tools, choice, foreign = _tools(native)
+    body: Chat = {"model": native["model"], "messages": said.messages}
+    body |= {name: native[name] for name in (*SAME, "stream") if native.get(name) is not None}
+    if native.get("max_output_tokens") is not None:
+        body["max_completion_tokens"] = native["max_output_tokens"]
+    if native.get("top_logprobs") or "message.output_text.logprobs" in (native.get("include") or ()):
+        body["logprobs"] = True
+    if tools:
+        body |= {"tools": tools} | ({} if choice is None else {"tool_choice": choice})
+        if native.get("parallel_tool_calls") is not None:
+            body["parallel_tool_calls"] = native["parallel_tool_calls"]
+    body |= _words(native)
+    place = PAST if (said.foreign or "").startswith(PAST) else said.foreign
+    place = place or foreign or ("prompt" if native.get("prompt") else None)
+    return body, _why(place), _lost(native)
+
+
+def items_of(given: Any) -> list[Chat]:
+    """The input as items."""
+    if isinstance(given, list):
+        return given
+    return [] if given is None else [{"type": "message", "role": "user", "content": given}]
+
+
+def seal(details: list[Any]) -> str:
+    """Reasoning that only its maker can read, as its caller keeps it and sends it back."""
+    return SEALED + base64.urlsafe_b64encode(jsonx.dumps(details)).decode()
+
+
+class Conversation:
+    """Messages of the hub format, made of items one after the other."""
+
+    def __init__(self) -> None:
+        self.messages: list[Chat] = []
+        self.foreign: str | None = None  # the first thing that only OpenAI itself understands
+        self._thought: Chat = {}  # of the assistant's next message
+        self._pictures: list[Chat] = []  # of tools, whose messages can have none
+
+    def add(self, item: Chat, place: str) -> None:
+        """Go on with an item that was checked."""
+        kind = kind_of(item)
+        if kind in ("function_call_output", "custom_tool_call_output"):
+            self._result(item, f"{place}.output")
+            return
+        self.end()
+        if kind == "message":
+            self._message(item, f"{place}.content")
+        elif kind in ("function_call", "custom_tool_call"):
+            self._call(item)
+        elif kind == "reasoning":
+            self._think(item, place)
+        elif kind != "item_reference":  # which is replaced by what it means before anything is sent
+            self.foreign = self.foreign or place
+
+    def end(self) -> None:
+        """No further result of a tool follows."""
+        if self._pictures:
+            self.messages.append({"role": "user", "content": self._pictures})
+            self._pictures = []
+
+    def _message(self, item: Chat, place: str) -> None:
+        role = "system" if item["role"] == "developer" else item["role"]  # servers know the elder word
+        parts = self._parts(item["content"], place)
+        is_plain = all(part["type"] == "text" for part in parts) and (role == "assistant" or not parts[1:])
+        message: Chat = {"role": role, "content": "".join(part["text"] for part in parts) if is_plain else parts}
+        if role == "assistant":
+            message |= self._thought
+        self._thought = {}
+        self.messages.append(message)
+
+    def _call(self, item: Chat) -> None:
+        """Calls in a row are one message, with the text that went before."""
+        is_custom = item["type"] == "custom_tool_call"
+        arguments = jsonx.dumps({"input": item["input"]}).decode() if is_custom else item["arguments"]
+        call = {
+            "id": item["call_id"],
+            "type": "function",
+            "function": {"name": item["name"], "arguments": arguments or "{}"},
+        }
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            self.messages.append({"role": "assistant", "content": None})
+        message = self.messages[-1]
+        for name, thought in self._thought.items():
+            message[name] = message[name] + thought if name in message else thought
+        self._thought = {}
+        message.setdefault("tool_calls", []).append(call)
+
+    def _result(self, item: Chat, place: str) -> None:
+        parts = self._parts(item["output"], place)
+        texts = [part for part in parts if part["type"] == "text"]
+        self._pictures += [part for part in parts if part["type"] != "text"]
+        content = texts if len(texts) > 1 else "".join(part["text"] for part in texts)
+        self.messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
+
+    def _think(self, item: Chat, place: str) -> None:
+        text = "\n".join(part["text"] for part in item.get("content") or item.get("summary") or ())
+        if text:
+            self._thought["reasoning_content"] = self._thought.get("reasoning_content", "") + text
+        if item.get("encrypted_content"):
+            self._thought[DETAILS] = self._thought.get(DETAILS, []) + _opened(item, f"{place}.encrypted_content")
+
+    def _parts(self, content: Any, place: str) -> list[Chat]:
+        if isinstance(content, str):
+            return [{"type": "text", "text": content}]
+        found = []
+        for index, part in enumerate(content):
+            if (made := _part(part)) is not None:
+                found.append(made)
+            else:
+                self.foreign = self.foreign or f"{place}.{index}"
+        return found
+
+
+def _part(part: Chat) -> Chat | None:
+    """A part of content in the hub format; None where that has no word for it."""
+    kind = part["type"]
+    if kind in TEXTS:
+        return {"type": "text", "text": part["text"]}
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": part["refusal"]}
+    if kind == "input_image" and part.get("image_url"):
+        detail = {"detail": part["detail"]} if part.get("detail") else {}
+        return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
+    if kind == "input_file" and (part.get("file_data") or part.get("file_id")):
+        names = ("filename", "file_data", "file_id")
+        return {"type": "file", "file": {name: part[name] for name in names if part.get(name)}}
+    return {"type": kind, "input_audio": part["input_audio"]} if kind == "input_audio" else None
+
+
+def _opened(item: Chat, place: str) -> list[Any]:
+    """What `seal` sealed; what OpenAI did stays as it is."""
+    sealed = item["encrypted_content"]
+    if not sealed.startswith(SEALED):
+        foreign = {"type": "reasoning.encrypted", "data": sealed, "format": "openai-responses-v1"}
+        return [foreign | ({"id": item["id"]} if item.get("id") else {})]
+    try:
+        details = jsonx.loads(base64.urlsafe_b64decode(sealed.removeprefix(SEALED)))
+    except ValueError as exc:
+        raise InvalidRequest(f"`{place}` is not as it was given.", param=place) from exc
+    if not isinstance(details, list):
+        raise InvalidRequest(f"`{place}` is not as it was given.", param=place)
+    return details
+
+
+def _tools(native: Chat) -> tuple[list[Chat], Any, str | None]:
+    """The tools and which of them is wanted, and the first one that only OpenAI itself has."""
+    tools: list[Chat] = []
+    choice, foreign = native.get("tool_choice"), None
+    for index, tool in enumerate(native.get("tools") or ()):
+        if tool["type"] in ("function", "custom"):
+            tools.append({"type": "function", "function": _function(tool)})
+        else:
+            foreign = foreign or f"tools.{index}"
+    if not isinstance(choice, dict):
+        return tools, choice, foreign
+    if choice["type"] in ("function", "custom"):
+        return tools, {"type": "function", "function": {"name": choice["name"]}}, foreign
+    if choice["type"] == "allowed_tools":
+        names = {tool.get("name") for tool in choice["tools"]}
+        allowed = [tool for tool in tools if tool["function"]["name"] in names]
+        return allowed, choice.get("mode") or "auto", foreign
+    return tools, None, foreign or "tool_choice"
+
+
+def _function(tool: Chat) -> Chat:
+    """A function as the hub has it. A custom tool, which takes plain text, is one with the text as its argument."""
+    if tool["type"] == "function":
+        names = ("name", "description", "parameters", "strict")
+        return {name: tool[name] for name in names if tool.get(name) is not None}
+    shape = tool.get("format")
+    grammar = shape.get("definition") if isinstance(shape, dict) else None
+    texts = [tool.get("description"), f"The input must match this grammar:\n{grammar}" if grammar else None]
+    return {
+        "name": tool["name"],
+        "description": "\n\n".join(text for text in texts if text),
+        "parameters": {
+            "type": "object",
+            "properties": {"input": {"type": "string"}},
+            "required": ["input"],
+            "additionalProperties": False,
+        },
+    }
+
+
+def _words(native: Chat) -> Chat:
+    """What `text` and `reasoning` ask for."""
+    text, reasoning = native.get("text") or {}, native.get("reasoning") or {}
+    found: Chat = {}
+    shape = text.get("format") or {}
+    if shape.get("type") == "json_object":
+        found["response_format"] = {"type": "json_object"}
+    elif shape.get("type") == "json_schema":
+        names = ("name", "description", "schema", "strict")
+        schema = {name: shape[name] for name in names if shape.get(name) is not None}
+        found["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if text.get("verbosity"):
+        found["verbosity"] = text["verbosity"]
+    if reasoning.get("effort"):
+        found["reasoning_effort"] = reasoning["effort"]
+    return found
+
+
+def _lost(native: Chat) -> tuple[str, ...]:
+    """Members that tune an answer and that the hub format has no word for."""
+    plain = {**native, "truncation": None} if native.get("truncation") == "disabled" else native
+    return tuple(sorted(name for name, value in plain.items() if value and name not in ANSWERED and name not in SAME))
+
+
+def _why(place: str | None) -> Unsupported | None:
+    if place is None:
+        return None
+    return Unsupported(
+        f"`{place}` is something that only OpenAI's own Responses API can serve, "
+        "and no provider of this model has that; send the request without it.",
+        param=place,
+    )
