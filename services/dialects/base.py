@@ -78,13 +78,22 @@ class Translated:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See StreamDecoder.feed."""
-        for event in self._decoder.feed(data):
-            if event and (out := self._translator.feed(event)):
-                yield out
+        for events in self._decoder.feed(data):
+            for event in _each(events):
+                if out := self._translator.feed(event):
+                    yield out
 
     def end(self) -> Iterator[bytes]:
         """See StreamDecoder.end."""
-        for event in self._decoder.end():
-            if event and (out := self._translator.feed(event)):
-                yield out
+        for events in self._decoder.end():
+            for event in _each(events):
+                if out := self._translator.feed(event):
+                    yield out
         yield self._translator.end()
+
+
+def _each(events: bytes) -> list[bytes]:
+    """One by one, what a wire that translates gave at once; what one handed on is a single event in any case."""
+    if events.find(b"\n\n", 0, -2) < 0:
+        return [events] if events else []
+    return [event + b"\n\n" for event in events.split(b"\n\n") if event]

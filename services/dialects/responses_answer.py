@@ -80,7 +80,6 @@ def frame(call: Call, model: Any = None, service_tier: Any = None) -> Chat:
         "tool_choice": asked.get("tool_choice") or "auto",
         "tools": [_tool(tool) for tool in asked.get("tools") or ()],
         "truncation": "disabled",
-        "usage": None,
         "metadata": asked.get("metadata") or {},
     }
     made |= {name: asked[name] for name in ECHOED_IF_GIVEN if asked.get(name) is not None}
@@ -96,8 +95,9 @@ def finish_with(made: Chat, items: list[Chat], finish: Any, usage: Any) -> None:
         "status": "completed" if reason is None else "incomplete",
         "incomplete_details": None if reason is None else {"reason": reason},
         "output": items,
-        "usage": usage_of(usage),
     }
+    if (used := usage_of(usage)) is not None:
+        made["usage"] = used
 
 
 def usage_of(raw: Any) -> Chat | None:
@@ -153,20 +153,12 @@ def text_part(text: str, logprobs: list[Chat], annotations: list[Chat]) -> Chat:
     return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": logprobs}
 
 
-def call_item(
-    name: str, call_id: str, tool: str, arguments: str, *, is_custom: bool, status: str = "completed"
-) -> Chat:
+def call_item(name: str, call_id: str, tool: str, arguments: str, *, is_custom: bool) -> Chat:
     """A call of a tool."""
+    told: Chat = {"id": name, "type": "function_call", "status": "completed", "call_id": call_id, "name": tool}
     if is_custom:
-        return {"id": name, "type": "custom_tool_call", "call_id": call_id, "name": tool, "input": text_in(arguments)}
-    return {
-        "id": name,
-        "type": "function_call",
-        "status": status,
-        "call_id": call_id,
-        "name": tool,
-        "arguments": arguments or EMPTY,
-    }
+        return told | {"type": "custom_tool_call", "input": text_in(arguments)}
+    return told | {"arguments": arguments or EMPTY}
 
 
 def reasoning_item(name: str, text: str, *, is_summary: bool, details: list[Any]) -> Chat:

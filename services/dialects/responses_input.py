@@ -44,6 +44,7 @@ ANSWERED: Final = frozenset(  # translated, or answered by the gateway itself
 PAST: Final = "previous_response_id"
 TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 SEALED: Final = "tollhouse."  # how reasoning begins that was sealed here rather than by OpenAI
+THOUGHT: Final = "reasoning_content"
 DETAILS: Final = "reasoning_details"  # the hub's member for reasoning that only its maker can read
 
 
@@ -143,8 +144,7 @@ class Conversation:
         if not self.messages or self.messages[-1]["role"] != "assistant":
             self.messages.append({"role": "assistant", "content": None})
         message = self.messages[-1]
-        for name, thought in self._thought.items():
-            message[name] = message[name] + thought if name in message else thought
+        message |= _joined(message, self._thought)
         self._thought = {}
         message.setdefault("tool_calls", []).append(call)
 
@@ -157,10 +157,10 @@ class Conversation:
 
     def _think(self, item: Chat, place: str) -> None:
         text = "\n".join(part["text"] for part in item.get("content") or item.get("summary") or ())
-        if text:
-            self._thought["reasoning_content"] = self._thought.get("reasoning_content", "") + text
+        thought: Chat = {THOUGHT: text} if text else {}
         if item.get("encrypted_content"):
-            self._thought[DETAILS] = self._thought.get(DETAILS, []) + _opened(item, f"{place}.encrypted_content")
+            thought[DETAILS] = _opened(item, f"{place}.encrypted_content")
+        self._thought |= _joined(self._thought, thought)
 
     def _parts(self, content: Any, place: str) -> list[Chat]:
         if isinstance(content, str):
@@ -172,6 +172,16 @@ class Conversation:
             else:
                 self.foreign = self.foreign or f"{place}.{index}"
         return found
+
+
+def _joined(earlier: Chat, thought: Chat) -> Chat:
+    """What was thought before and after, as one."""
+    found = dict(thought)
+    if THOUGHT in earlier and THOUGHT in thought:
+        found[THOUGHT] = f"{earlier[THOUGHT]}\n{thought[THOUGHT]}"
+    if DETAILS in earlier and DETAILS in thought:
+        found[DETAILS] = earlier[DETAILS] + thought[DETAILS]
+    return found
 
 
 def _part(part: Chat) -> Chat | None:

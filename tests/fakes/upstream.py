@@ -15,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from tests.fakes import responses
+
 TAG = re.compile(r"\{\{(.*?)\}\}")
 
 
@@ -161,6 +163,11 @@ class _Answer:
             return self._whole(json.dumps(self._embeddings(path)))
         if path.startswith("/api/") or "/api/chat" in path or "/api/generate" in path:
             return self._ollama(path)
+        if path.endswith("/responses"):
+            if not self.body.get("stream"):
+                return self._whole(json.dumps(responses.answer(self.body, self.plan)))
+            events = responses.events(self.body, self.plan)
+            return self._stream([(text.encode(), is_word) for text, is_word in events], "text/event-stream")
         if self.body.get("stream"):
             return self._stream([self._sse(event) for event in self._events()], "text/event-stream")
         return self._whole(json.dumps(self._completion()))
