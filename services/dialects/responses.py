@@ -19,6 +19,7 @@ from utils import clock
 
 NAME: Final = "responses"
 ENCRYPTED: Final = "reasoning.encrypted_content"
+CALLS: Final = frozenset({"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 OWN: Final = frozenset({"tools", "text", "instructions", "reasoning", "store", "previous_response_id", "conversation"})
 
 
@@ -111,7 +112,7 @@ def _upstream(asked: Chat) -> Chat:
 
 def _again(item: Chat) -> Chat:
     """An item that was answered or sent before, for an upstream that has kept nothing under its number."""
-    if kind_of(item) in ("message", "reasoning"):
+    if kind_of(item) not in CALLS:
         return item
     return {name: value for name, value in item.items() if name != "id"}
 

@@ -21,7 +21,7 @@ from services.providers.base import (
     tokens,
 )
 from services.providers.openai import OFFICIAL, OpenAI, error_event, headers_of
-from services.types import Call, Deployment, Usage
+from services.types import Call, Deployment, Reply, Usage
 from utils import jsonx, sse
 
 DIALECT: Final = "responses"
@@ -71,7 +71,8 @@ class ResponsesEvents:
     def __init__(self, call: Call) -> None:
         self.usage: Usage | None = None
         self.is_done = False
-        self._call, self._pieces = call, call.pieces
+        self._call, self._reply, self._pieces = call, _reply_of(call), call.pieces
+        self._reply.whole, self._reply.next_number = None, 0
         self._split = sse.EventSplitter()
         self._end_mark = b""
 
@@ -101,7 +102,7 @@ class ResponsesEvents:
             kind, delta = told["type"], told.get("delta")
             if isinstance(delta, str):
                 self._pieces.append(delta)
-                _note_number(self._call, told)
+                self._note_number(told)
                 return event
             return self._rare(event, kind, told)
         except SHAPE_ERRORS as exc:
@@ -109,8 +110,7 @@ class ResponsesEvents:
 
     def _rare(self, event: bytes, kind: str, told: dict[str, Any]) -> bytes:
         """What is handed on of an event that is no piece of text."""
-        call = self._call
-        _note_number(call, told)
+        self._note_number(told)
         if kind == "response.output_item.added" and isinstance(told["item"].get("name"), str):
             self._pieces.append(told["item"]["name"])
         if kind in FAILURES:
@@ -119,13 +119,18 @@ class ResponsesEvents:
             raise error_event(told.get("error") or failed.get("error") or told)
         if kind not in OPENINGS and kind not in ENDS:
             return event
-        told["response"] = _as_ours(call, told["response"])
+        told["response"] = _as_ours(self._call, told["response"])
         ours = b"event: %b\ndata: %b\n\n" % (kind.encode(), jsonx.dumps(told))
         if kind in OPENINGS:
             return ours
         self.usage = usage_of(told["response"].get("usage")) or self.usage
         self.is_done, self._end_mark = True, ours
         return b""
+
+    def _note_number(self, told: dict[str, Any]) -> None:
+        """An error of ours would be the next event."""
+        number = told.get("sequence_number")
+        self._reply.next_number = (number if isinstance(number, int) else self._reply.next_number) + 1
 
 
 def usage_of(raw: Any) -> Usage | None:
@@ -160,16 +165,14 @@ def _has_responses(deployment: Deployment) -> bool:
 
 def _as_ours(call: Call, answer: dict[str, Any]) -> dict[str, Any]:
     """The answer with what is the gateway's own, kept for who wants to see it again."""
-    assert call.reply is not None  # noqa: S101 - every call of this dialect has one
-    call.reply.whole = {**answer, **call.reply.head}
-    return call.reply.whole
+    reply = _reply_of(call)
+    reply.whole = {**answer, **reply.head}
+    return reply.whole
 
 
-def _note_number(call: Call, told: dict[str, Any]) -> None:
-    """An error of ours would be the next event."""
+def _reply_of(call: Call) -> Reply:
     assert call.reply is not None  # noqa: S101 - every call of this dialect has one
-    number = told.get("sequence_number")
-    call.reply.next_number = number + 1 if isinstance(number, int) else call.reply.next_number + 1
+    return call.reply
 
 
 def _collect(item: Any, pieces: list[str]) -> None:
