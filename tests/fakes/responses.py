@@ -46,9 +46,9 @@ def item(body: dict[str, Any], plan: Any) -> dict[str, Any]:
     """What the answer consists of."""
     given = body.get("input")
     is_called = isinstance(given, list) and any(part.get("type") == "function_call_output" for part in given)
-    if body.get("tools") and not is_called:
-        name = body["tools"][0]["name"]
-        call = {"call_id": "call_upstream", "name": name, "arguments": ARGUMENTS, "status": "completed"}
+    names = [tool["name"] for tool in body.get("tools") or () if tool["type"] == "function"]
+    if names and not is_called:
+        call = {"call_id": "call_upstream", "name": names[0], "arguments": ARGUMENTS, "status": "completed"}
         return {"id": CALL_ID, "type": "function_call", **call}
     part = {"type": "output_text", "text": words(plan), "annotations": [], "logprobs": []}
     return {"id": MESSAGE_ID, "type": "message", "status": "completed", "role": "assistant", "content": [part]}

@@ -9,8 +9,9 @@ import random
 import pytest
 
 from services.errors import UpstreamError
-from tests.test_golden import CASES, decode
+from tests.test_golden import cases, decode
 
+CASES = cases("stream.in")
 COUNT = int(os.environ.get("TOLLHOUSE_FUZZ", "3000"))
 SEED = int(os.environ.get("TOLLHOUSE_SEED", "20261121"))
 
