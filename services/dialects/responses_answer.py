@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from services.dialects import openai
-from services.dialects.responses_input import DETAILS, seal
+from services.dialects.responses_input import DETAILS, own_tools, seal
 from services.errors import GatewayError, UpstreamError
 from services.types import Call, Chat, Reply
 from utils import jsonx
@@ -19,6 +20,20 @@ CODES: Final = frozenset(  # of failed answers; the last two are not in the publ
     {"rate_limit_exceeded", "invalid_prompt", "context_length_exceeded", "insufficient_quota"}
 )
 TOO_MANY: Final = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool as its caller knows it."""
+
+    name: str
+    namespace: str | None = None
+    is_custom: bool = False  # it takes plain text
+
+    @property
+    def prefix(self) -> str:
+        """How the ids of its calls begin."""
+        return "ctc" if self.is_custom else "fc"
 
 
 def answer(call: Call, body: bytes) -> bytes:
@@ -153,10 +168,12 @@ def text_part(text: str, logprobs: list[Chat], annotations: list[Chat]) -> Chat:
     return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": logprobs}
 
 
-def call_item(name: str, call_id: str, tool: str, arguments: str, *, is_custom: bool) -> Chat:
+def call_item(name: str, call_id: str, tool: Tool, arguments: str) -> Chat:
     """A call of a tool."""
-    told: Chat = {"id": name, "type": "function_call", "status": "completed", "call_id": call_id, "name": tool}
-    if is_custom:
+    told: Chat = {"id": name, "type": "function_call", "status": "completed", "call_id": call_id, "name": tool.name}
+    if tool.namespace is not None:
+        told["namespace"] = tool.namespace
+    if tool.is_custom:
         return told | {"type": "custom_tool_call", "input": text_in(arguments)}
     return told | {"arguments": arguments or EMPTY}
 
@@ -177,10 +194,12 @@ def wants_summary(call: Call) -> bool:
     return bool(reasoning.get("summary") or reasoning.get("generate_summary"))
 
 
-def custom_tools(call: Call) -> frozenset[str]:
-    """The names of tools that take plain text."""
-    tools = (call.native or {}).get("tools") or ()
-    return frozenset(tool["name"] for tool in tools if tool["type"] == "custom")
+def tools_of(call: Call) -> dict[str, Tool]:
+    """The tools of the caller by the names they have in the hub format."""
+    return {
+        name: Tool(tool["name"], namespace, is_custom=tool["type"] == "custom")
+        for name, tool, namespace in own_tools(call.native or {})
+    }
 
 
 def text_in(arguments: str) -> str:
@@ -248,15 +267,12 @@ def _items(call: Call, message: Chat, logprobs: Any) -> list[Chat]:
         parts.append({"type": "refusal", "refusal": text_of(message["refusal"])})
     if parts:
         items.append(message_item(item_id(call, "msg", len(items)), parts))
-    custom = custom_tools(call)
+    known = tools_of(call)
     for tool in message.get("tool_calls") or ():
         function = tool["function"]
-        name = item_id(call, "ctc" if function["name"] in custom else "fc", len(items))
-        call_id = tool.get("id") or f"call_{name}"
-        is_custom = function["name"] in custom
-        items.append(
-            call_item(name, call_id, function["name"], text_of(function.get("arguments")), is_custom=is_custom)
-        )
+        called = known.get(function["name"]) or Tool(text_of(function["name"]))
+        name = item_id(call, called.prefix, len(items))
+        items.append(call_item(name, tool.get("id") or f"call_{name}", called, text_of(function.get("arguments"))))
     return items
 
 

@@ -118,6 +118,7 @@ def _check_message(item: Chat, place: str) -> None:
 def _check_call(item: Chat, place: str) -> None:
     for name in ("call_id", "name"):
         _member(item, name, place, checks.name)
+    _option(item, "namespace", place)
     _member(item, "input" if item["type"] == "custom_tool_call" else "arguments", place)
 
 
@@ -160,9 +161,19 @@ def _check_tool(tool: Chat, place: str) -> None:
     if tool["type"] in ("function", "custom"):
         _member(tool, "name", place, checks.name)
         _option(tool, "description", place)
+    if tool["type"] == "namespace":
+        _check_namespace(tool, place)
     if tool["type"] == "function":
         _option(tool, "parameters", place, checks.mapping)
         _option(tool, "strict", place, checks.flag)
+
+
+def _check_namespace(tool: Chat, place: str) -> None:
+    """Tools with a common name before their own."""
+    _member(tool, "name", place, checks.name)
+    _member(tool, "tools", place, checks.mappings)
+    for index, inner in enumerate(tool["tools"]):
+        _check_tool(inner, f"{place}.tools.{index}")
 
 
 def _check_choice(choice: Any) -> None:
@@ -173,9 +184,12 @@ def _check_choice(choice: Any) -> None:
     _member(choice, "type", "tool_choice")
     if choice["type"] in ("function", "custom"):
         _member(choice, "name", "tool_choice", checks.name)
+        _option(choice, "namespace", "tool_choice")
     if choice["type"] == "allowed_tools":
         _option(choice, "mode", "tool_choice", checks.one_of("auto", "required"))
         _member(choice, "tools", "tool_choice", checks.mappings)
+        for index, tool in enumerate(choice["tools"]):
+            _option(tool, "name", f"tool_choice.tools.{index}")
 
 
 def _check_words(body: Chat) -> None:

@@ -1,6 +1,7 @@
 """From a request of the Responses API to the hub format: items become messages, flat tools become nested ones."""
 
 import base64
+from collections.abc import Iterator
 from typing import Any, Final
 
 from services.dialects.responses_fields import kind_of
@@ -41,6 +42,10 @@ ANSWERED: Final = frozenset(  # translated, or answered by the gateway itself
         "metadata",
     }
 )
+RUN_BY_CALLERS: Final = frozenset({"function", "custom"})
+NAMESPACE: Final = "namespace"
+OPTIONAL: Final = frozenset({"web_search", "web_search_2025_08_26", "web_search_preview", "image_generation"})
+MAX_NAME: Final = 64  # characters of a function's name, at most providers
 PAST: Final = "previous_response_id"
 TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 SEALED: Final = "tollhouse."  # how reasoning begins that was sealed here rather than by OpenAI
@@ -62,7 +67,7 @@ def translate(native: Chat, *, past: int = 0) -> tuple[Chat, Unsupported | None,
     for index, item in enumerate(items_of(native.get("input"))):
         said.add(item, f"input.{index - past}" if index >= past else PAST)
     said.end()
-    tools, choice, foreign = _tools(native)
+    tools, choice, foreign, left_out = _tools(native)
     body: Chat = {"model": native["model"], "messages": said.messages}
     body |= {name: native[name] for name in (*SAME, "stream") if native.get(name) is not None}
     if native.get("max_output_tokens") is not None:
@@ -76,7 +81,7 @@ def translate(native: Chat, *, past: int = 0) -> tuple[Chat, Unsupported | None,
     body |= _words(native)
     place = PAST if (said.foreign or "").startswith(PAST) else said.foreign
     place = place or foreign or ("prompt" if native.get("prompt") else None)
-    return body, _why(place), _lost(native)
+    return body, _why(place), (*_lost(native), *left_out)
 
 
 def items_of(given: Any) -> list[Chat]:
@@ -139,7 +144,7 @@ class Conversation:
         call = {
             "id": item["call_id"],
             "type": "function",
-            "function": {"name": item["name"], "arguments": arguments or "{}"},
+            "function": {"name": hub_name(item["name"], item.get("namespace")), "arguments": arguments or "{}"},
         }
         if not self.messages or self.messages[-1]["role"] != "assistant":
             self.messages.append({"role": "assistant", "content": None})
@@ -215,44 +220,69 @@ def _opened(item: Chat, place: str) -> list[Any]:
     return details
 
 
-def _tools(native: Chat) -> tuple[list[Chat], Any, str | None]:
-    """The tools and which of them is wanted, and the first one that only OpenAI itself has."""
-    tools: list[Chat] = []
-    choice, foreign = native.get("tool_choice"), None
-    for index, tool in enumerate(native.get("tools") or ()):
-        if tool["type"] in ("function", "custom"):
-            tools.append({"type": "function", "function": _function(tool)})
-        else:
-            foreign = foreign or f"tools.{index}"
+def own_tools(native: Chat) -> Iterator[tuple[str, Chat, str | None]]:
+    """The tools that the caller itself runs: the hub's name of each, the tool, and the namespace it stands in."""
+    for tool in native.get("tools") or ():
+        if tool["type"] in RUN_BY_CALLERS:
+            yield tool["name"], tool, None
+        elif tool["type"] == NAMESPACE:
+            for inner in tool["tools"]:
+                if inner["type"] in RUN_BY_CALLERS:
+                    yield hub_name(inner["name"], tool["name"]), inner, tool["name"]
+
+
+def hub_name(name: str, namespace: str | None) -> str:
+    """The one name that a tool has in the hub format."""
+    return f"{namespace}__{name}"[-MAX_NAME:] if namespace else name
+
+
+def _tools(native: Chat) -> tuple[list[Chat], Any, str | None, tuple[str, ...]]:
+    """The tools, which of them is wanted, the first one that only OpenAI itself has, and those that are not offered.
+
+    A hosted tool that a model may use, or not, is left out where there are others to choose from: clients offer a
+    search of the web with every request. One that must be used, or that is all there is, cannot be had.
+    """
+    tools = [_nested(name, tool) for name, tool, _space in own_tools(native)]
+    choice = native.get("tool_choice")
+    hosted = {
+        index: tool["type"]
+        for index, tool in enumerate(native.get("tools") or ())
+        if tool["type"] not in RUN_BY_CALLERS and tool["type"] != NAMESPACE
+    }
+    may_choose = bool(tools) and choice in (None, "auto", "none")
+    foreign = [index for index, kind in hosted.items() if not (may_choose and kind in OPTIONAL)]
+    place = f"tools.{foreign[0]}" if foreign else None
+    left = tuple(sorted({f"tools.{kind}" for kind in hosted.values()}))
     if not isinstance(choice, dict):
-        return tools, choice, foreign
-    if choice["type"] in ("function", "custom"):
-        return tools, {"type": "function", "function": {"name": choice["name"]}}, foreign
+        return tools, choice, place, left
+    if choice["type"] in RUN_BY_CALLERS:
+        name = hub_name(choice["name"], choice.get("namespace"))
+        return tools, {"type": "function", "function": {"name": name}}, place, left
     if choice["type"] == "allowed_tools":
         names = {tool.get("name") for tool in choice["tools"]}
-        allowed = [tool for tool in tools if tool["function"]["name"] in names]
-        return allowed, choice.get("mode") or "auto", foreign
-    return tools, None, foreign or "tool_choice"
+        allowed = {name for name, tool, space in own_tools(native) if not names.isdisjoint({name, tool["name"], space})}
+        chosen = [tool for tool in tools if tool["function"]["name"] in allowed]
+        return chosen, choice.get("mode") or "auto", place, left
+    return tools, None, place or "tool_choice", left
 
 
-def _function(tool: Chat) -> Chat:
-    """A function as the hub has it. A custom tool, which takes plain text, is one with the text as its argument."""
+def _nested(name: str, tool: Chat) -> Chat:
+    """A tool as the hub has it. A custom one, which takes plain text, is a function with the text as its argument."""
     if tool["type"] == "function":
-        names = ("name", "description", "parameters", "strict")
-        return {name: tool[name] for name in names if tool.get(name) is not None}
+        names = ("description", "parameters", "strict")
+        told = {name: tool[name] for name in names if tool.get(name) is not None}
+        return {"type": "function", "function": {"name": name, **told}}
     shape = tool.get("format")
     grammar = shape.get("definition") if isinstance(shape, dict) else None
     texts = [tool.get("description"), f"The input must match this grammar:\n{grammar}" if grammar else None]
-    return {
-        "name": tool["name"],
-        "description": "\n\n".join(text for text in texts if text),
-        "parameters": {
-            "type": "object",
-            "properties": {"input": {"type": "string"}},
-            "required": ["input"],
-            "additionalProperties": False,
-        },
+    parameters = {
+        "type": "object",
+        "properties": {"input": {"type": "string"}},
+        "required": ["input"],
+        "additionalProperties": False,
     }
+    described = "\n\n".join(text for text in texts if text)
+    return {"type": "function", "function": {"name": name, "description": described, "parameters": parameters}}
 
 
 def _words(native: Chat) -> Chat:

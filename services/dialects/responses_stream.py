@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.dialects import responses_answer as answers
-from services.dialects.responses_answer import item_id
+from services.dialects.responses_answer import Tool, item_id
 from services.dialects.responses_input import DETAILS
 from services.errors import GatewayError, UpstreamError
 from services.types import Call, Chat
 from utils import jsonx, sse
 
 ENDS: Final = {"completed": "response.completed", "incomplete": "response.incomplete"}
+UNKNOWN: Final = Tool("")
 
 
 @dataclass(slots=True)
@@ -24,8 +25,8 @@ class Opened:
     id: str
     texts: list[str] = field(default_factory=list)
     call_id: str = ""
-    name: str = ""  # of the tool
-    is_custom: bool = False
+    name: str = ""  # of the tool, in the hub
+    tool: Tool = UNKNOWN
 
 
 class ResponsesStream:
@@ -46,7 +47,7 @@ class ResponsesStream:
         self._tools: dict[Any, Opened] = {}  # by their index upstream, which is a number, and by their id
         self._last: Opened | None = None
         self._called: list[Opened] = []  # those with a name
-        self._custom = answers.custom_tools(call)
+        self._known = answers.tools_of(call)
         self._finish = ""
         self._usage: Any = None
 
@@ -228,7 +229,7 @@ class ResponsesStream:
         if not arguments:
             return out
         tool.texts.append(arguments)
-        if tool.is_custom:  # its text can be had once the JSON around it is whole
+        if tool.tool.is_custom:  # its text can be had once the JSON around it is whole
             return out
         told = {"item_id": tool.id, "output_index": tool.index, "delta": arguments}
         return out + event_of(self._call, "response.function_call_arguments.delta", told)
@@ -251,24 +252,24 @@ class ResponsesStream:
         return found
 
     def _open_tool(self, tool: Opened) -> bytes:
-        tool.index, tool.is_custom = len(self._items), tool.name in self._custom
-        tool.id = item_id(self._call, "ctc" if tool.is_custom else "fc", tool.index)
+        tool.index, tool.tool = len(self._items), self._known.get(tool.name) or Tool(tool.name)
+        tool.id = item_id(self._call, tool.tool.prefix, tool.index)
         tool.call_id = tool.call_id or f"call_{tool.id}"
         self._called.append(tool)
-        item = answers.call_item(tool.id, tool.call_id, tool.name, "", is_custom=tool.is_custom)
-        grows = "input" if tool.is_custom else "arguments"
+        item = answers.call_item(tool.id, tool.call_id, tool.tool, "")
+        grows = "input" if tool.tool.is_custom else "arguments"
         return self._open(item | {"status": "in_progress", grows: ""})
 
     def _close_tool(self, tool: Opened) -> bytes:
         arguments = "".join(tool.texts)
         place: Chat = {"item_id": tool.id, "output_index": tool.index}
-        item = answers.call_item(tool.id, tool.call_id, tool.name, arguments, is_custom=tool.is_custom)
-        if tool.is_custom:
+        item = answers.call_item(tool.id, tool.call_id, tool.tool, arguments)
+        if tool.tool.is_custom:
             out = self._event("response.custom_tool_call_input.delta", **place, delta=item["input"])
             out += self._event("response.custom_tool_call_input.done", **place, input=item["input"])
             return out + self._close(tool, item)
         out = b"" if arguments else self._event("response.function_call_arguments.delta", **place, delta=answers.EMPTY)
-        told = {**place, "name": tool.name, "arguments": item["arguments"]}
+        told = {**place, "name": tool.tool.name, "arguments": item["arguments"]}
         return out + self._event("response.function_call_arguments.done", **told) + self._close(tool, item)
 
 

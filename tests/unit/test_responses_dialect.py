@@ -16,7 +16,9 @@ from tests.responses import FUNCTION, make, told
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"tools": [FUNCTION, {"type": "web_search"}, {"type": "mcp"}]}, "tools.1"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0"),
+        ({"tools": [FUNCTION, {"type": "web_search"}, {"type": "mcp"}]}, "tools.2"),
+        ({"tools": [FUNCTION, {"type": "web_search"}], "tool_choice": "required"}, "tools.1"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"prompt": {"id": "pmpt_1"}, "given": None}, "prompt"),
         ({"given": [{"type": "web_search_call"}, {"type": "mcp_call"}]}, "input.0"),
@@ -37,6 +39,25 @@ def test_what_only_openai_can_serve_waits_for_it(body, param):
         False,
     )
     assert RESPONSES.demand(make(), unknown, 10).is_bounded
+
+
+def test_a_hosted_tool_that_need_not_be_used_is_left_out_and_named():
+    call = make(tools=[{"type": "web_search"}, FUNCTION, {"type": "image_generation"}], truncation="auto")
+    assert call.native_only is None
+    assert call.untranslated == ("truncation", "tools.image_generation", "tools.web_search")
+    assert [tool["function"]["name"] for tool in call.body["tools"]] == ["f"]
+    assert len(call.native["tools"]) == 3, "a provider that has them is offered them"
+
+
+def test_a_tool_in_a_namespace_is_called_by_both_names():
+    space = {"type": "namespace", "name": "n" * 40, "tools": [{"type": "function", "name": "m" * 40}, {"type": "new"}]}
+    choice = {"type": "function", "name": "m" * 40, "namespace": "n" * 40}
+    call = make(tools=[space], tool_choice=choice)
+    name = call.body["tools"][0]["function"]["name"]
+    assert (len(name), call.body["tool_choice"]["function"]["name"]) == (64, name), "what providers take"
+    body = {"choices": [{"message": {"tool_calls": [{"id": "a", "function": {"name": name}}]}}]}
+    (item,) = json.loads(RESPONSES.translation.answer(call, json.dumps(body).encode()))["output"]
+    assert (item["namespace"], item["name"]) == ("n" * 40, "m" * 40)
 
 
 def test_tuning_without_a_word_for_it_is_named():

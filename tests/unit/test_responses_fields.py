@@ -88,6 +88,12 @@ from tests.responses import FUNCTION, make
         pytest.param({"tools": [{}]}, "tools.0.type", id="a tool without a type"),
         pytest.param({"tools": [FUNCTION, {"type": "function"}]}, "tools.1.name", id="a function without a name"),
         pytest.param({"tools": [{"type": "custom"}]}, "tools.0.name", id="a custom tool without a name"),
+        pytest.param({"tools": [{"type": "namespace", "name": "n"}]}, "tools.0.tools", id="an empty namespace"),
+        pytest.param(
+            {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}]},
+            "tools.0.tools.0.name",
+            id="a function without a name in a namespace",
+        ),
         pytest.param({"tools": [FUNCTION | {"parameters": "x"}]}, "tools.0.parameters", id="parameters of text"),
         pytest.param({"tools": [FUNCTION | {"strict": "x"}]}, "tools.0.strict", id="strict in words"),
         pytest.param({"tool_choice": "some"}, "tool_choice", id="an unknown choice"),
@@ -97,6 +103,11 @@ from tests.responses import FUNCTION, make
         pytest.param({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.tools", id="a choice of no tools"),
         pytest.param(
             {"tool_choice": {"type": "allowed_tools", "mode": "x", "tools": []}}, "tool_choice.mode", id="a choice how"
+        ),
+        pytest.param(
+            {"tool_choice": {"type": "allowed_tools", "tools": [{"name": []}]}},
+            "tool_choice.tools.0.name",
+            id="a choice of a list",
         ),
         pytest.param({"text": "x"}, "text", id="text that is text"),
         pytest.param({"text": {"verbosity": 1}}, "text.verbosity", id="verbosity in numbers"),
