@@ -5,10 +5,12 @@ Pure like a wire: bytes and records in, bytes and records out. The hub format is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from services.errors import GatewayError
 from services.types import Call, Caller, Demand, PublicModel, Usage
+
+BLANK: Final = b"\n\n"  # ends an event
 
 
 class EventTranslator(Protocol):
@@ -78,22 +80,18 @@ class Translated:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See StreamDecoder.feed."""
-        for events in self._decoder.feed(data):
-            for event in _each(events):
-                if out := self._translator.feed(event):
-                    yield out
+        yield from self._translated(self._decoder.feed(data))
 
     def end(self) -> Iterator[bytes]:
         """See StreamDecoder.end."""
-        for events in self._decoder.end():
-            for event in _each(events):
-                if out := self._translator.feed(event):
-                    yield out
+        yield from self._translated(self._decoder.end())
         yield self._translator.end()
 
-
-def _each(events: bytes) -> list[bytes]:
-    """One by one, what a wire that translates gave at once; what one handed on is a single event in any case."""
-    if events.find(b"\n\n", 0, -2) < 0:
-        return [events] if events else []
-    return [event + b"\n\n" for event in events.split(b"\n\n") if event]
+    def _translated(self, joined: Iterator[bytes]) -> Iterator[bytes]:
+        """The events of the wire, one by one: wires that write several for one of their upstream's join them."""
+        feed = self._translator.feed
+        for events in joined:
+            if 0 <= events.find(BLANK) < len(events) - 2:
+                yield from filter(None, (feed(event + BLANK) for event in events.split(BLANK) if event))
+            elif events and (out := feed(events)):
+                yield out

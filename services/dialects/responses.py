@@ -12,7 +12,7 @@ from typing import Any, Final
 from services.dialects import openai
 from services.dialects import responses_fields as fields
 from services.dialects.responses_fields import kind_of
-from services.dialects.responses_input import SEALED, items_of, translate
+from services.dialects.responses_input import EXTRA, SEALED, items_of, translate
 from services.errors import NotFound
 from services.types import Call, Caller, Chat, Demand, PublicModel, Reply
 from utils import clock
@@ -103,11 +103,16 @@ def _upstream(asked: Chat) -> Chat:
     """The request for an upstream of the same dialect. It keeps nothing, so it finds no reasoning by its number."""
     native = {name: value for name, value in asked.items() if name != "previous_response_id"} | {"store": False}
     if isinstance(native.get("input"), list):
-        native["input"] = [item for item in native["input"] if not _is_lost(item)]
+        native["input"] = [_foreign(item) for item in native["input"] if not _is_lost(item)]
     include = native.get("include") or []
     if native.get("reasoning") and ENCRYPTED not in include:
         native["include"] = [*include, ENCRYPTED]
     return native
+
+
+def _foreign(item: Chat) -> Chat:
+    """An item without what another provider wants back."""
+    return {name: value for name, value in item.items() if name != EXTRA} if EXTRA in item else item
 
 
 def _again(item: Chat) -> Chat:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.dialects import openai
-from services.dialects.responses_input import DETAILS, own_tools, seal
+from services.dialects.responses_input import DETAILS, EXTRA, own_tools, seal
 from services.errors import GatewayError, UpstreamError
 from services.types import Call, Chat, Reply
 from utils import jsonx
@@ -221,6 +221,16 @@ def text_of(content: Any) -> str:
     return content or ""
 
 
+def details_of(message: Chat) -> list[Any]:
+    """Reasoning that only its maker can read, in a message or delta. In a delta each piece has its place."""
+    return [{name: value for name, value in detail.items() if name != "index"} for detail in message.get(DETAILS) or ()]
+
+
+def extra_of(holder: Chat) -> Chat:
+    """What a provider wants back with this message or call."""
+    return {EXTRA: holder[EXTRA]} if isinstance(holder.get(EXTRA), dict) else {}
+
+
 def logprobs_of(raw: Any) -> list[Chat]:
     """The log probabilities of a choice or delta."""
     return [
@@ -256,7 +266,7 @@ def _items(call: Call, message: Chat, logprobs: Any) -> list[Chat]:
     """The items of a whole message: thought, text, calls."""
     items: list[Chat] = []
     thought = message.get("reasoning_content") or message.get("reasoning") or ""
-    details = list(message.get(DETAILS) or ())
+    details = details_of(message)
     if thought or details:
         name = item_id(call, "rs", 0)
         items.append(reasoning_item(name, text_of(thought), is_summary=wants_summary(call), details=details))
@@ -266,13 +276,14 @@ def _items(call: Call, message: Chat, logprobs: Any) -> list[Chat]:
     if message.get("refusal"):
         parts.append({"type": "refusal", "refusal": text_of(message["refusal"])})
     if parts:
-        items.append(message_item(item_id(call, "msg", len(items)), parts))
+        items.append(message_item(item_id(call, "msg", len(items)), parts) | extra_of(message))
     known = tools_of(call)
     for tool in message.get("tool_calls") or ():
         function = tool["function"]
         called = known.get(function["name"]) or Tool(text_of(function["name"]))
         name = item_id(call, called.prefix, len(items))
-        items.append(call_item(name, tool.get("id") or f"call_{name}", called, text_of(function.get("arguments"))))
+        made = call_item(name, tool.get("id") or f"call_{name}", called, text_of(function.get("arguments")))
+        items.append(made | extra_of(tool))
     return items
 
 

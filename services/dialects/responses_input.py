@@ -50,7 +50,8 @@ PAST: Final = "previous_response_id"
 TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 SEALED: Final = "tollhouse."  # how reasoning begins that was sealed here rather than by OpenAI
 THOUGHT: Final = "reasoning_content"
-DETAILS: Final = "reasoning_details"  # the hub's member for reasoning that only its maker can read
+DETAILS: Final = "thinking_blocks"  # the hub's member for reasoning that only its maker can read
+EXTRA: Final = "extra_content"  # … and for what its maker wants back with a text or a call of a tool
 
 
 def translate(native: Chat, *, past: int = 0) -> tuple[Chat, Unsupported | None, tuple[str, ...]]:
@@ -71,7 +72,7 @@ def translate(native: Chat, *, past: int = 0) -> tuple[Chat, Unsupported | None,
     body: Chat = {"model": native["model"], "messages": said.messages}
     body |= {name: native[name] for name in (*SAME, "stream") if native.get(name) is not None}
     if native.get("max_output_tokens") is not None:
-        body["max_completion_tokens"] = native["max_output_tokens"]
+        body["max_tokens"] = native["max_output_tokens"]
     if native.get("top_logprobs") or "message.output_text.logprobs" in (native.get("include") or ()):
         body["logprobs"] = True
     if tools:
@@ -133,7 +134,7 @@ class Conversation:
         is_plain = all(part["type"] == "text" for part in parts) and (role == "assistant" or not parts[1:])
         message: Chat = {"role": role, "content": "".join(part["text"] for part in parts) if is_plain else parts}
         if role == "assistant":
-            message |= self._thought
+            message |= self._thought | _extra(item)
         self._thought = {}
         self.messages.append(message)
 
@@ -145,6 +146,7 @@ class Conversation:
             "id": item["call_id"],
             "type": "function",
             "function": {"name": hub_name(item["name"], item.get("namespace")), "arguments": arguments or "{}"},
+            **_extra(item),
         }
         if not self.messages or self.messages[-1]["role"] != "assistant":
             self.messages.append({"role": "assistant", "content": None})
@@ -163,8 +165,8 @@ class Conversation:
     def _think(self, item: Chat, place: str) -> None:
         text = "\n".join(part["text"] for part in item.get("content") or item.get("summary") or ())
         thought: Chat = {THOUGHT: text} if text else {}
-        if item.get("encrypted_content"):
-            thought[DETAILS] = _opened(item, f"{place}.encrypted_content")
+        if details := _opened(item, f"{place}.encrypted_content"):
+            thought[DETAILS] = details
         self._thought |= _joined(self._thought, thought)
 
     def _parts(self, content: Any, place: str) -> list[Chat]:
@@ -177,6 +179,10 @@ class Conversation:
             else:
                 self.foreign = self.foreign or f"{place}.{index}"
         return found
+
+
+def _extra(item: Chat) -> Chat:
+    return {EXTRA: item[EXTRA]} if isinstance(item.get(EXTRA), dict) else {}
 
 
 def _joined(earlier: Chat, thought: Chat) -> Chat:
@@ -206,11 +212,10 @@ def _part(part: Chat) -> Chat | None:
 
 
 def _opened(item: Chat, place: str) -> list[Any]:
-    """What `seal` sealed; what OpenAI did stays as it is."""
-    sealed = item["encrypted_content"]
+    """What `seal` sealed. What OpenAI sealed is nothing to others."""
+    sealed = item.get("encrypted_content") or ""
     if not sealed.startswith(SEALED):
-        foreign = {"type": "reasoning.encrypted", "data": sealed, "format": "openai-responses-v1"}
-        return [foreign | ({"id": item["id"]} if item.get("id") else {})]
+        return []
     try:
         details = jsonx.loads(base64.urlsafe_b64decode(sealed.removeprefix(SEALED)))
     except ValueError as exc:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.dialects import responses_answer as answers
 from services.dialects.responses_answer import Tool, item_id
-from services.dialects.responses_input import DETAILS
+from services.dialects.responses_input import DETAILS, EXTRA
 from services.errors import GatewayError, UpstreamError
 from services.types import Call, Chat
 from utils import jsonx, sse
@@ -27,6 +27,7 @@ class Opened:
     call_id: str = ""
     name: str = ""  # of the tool, in the hub
     tool: Tool = UNKNOWN
+    extra: Chat = field(default_factory=dict)
 
 
 class ResponsesStream:
@@ -83,17 +84,21 @@ class ResponsesStream:
         choice = choices[0]
         self._finish = answers.text_of(choice.get("finish_reason")) or self._finish
         delta = choice.get("delta")
-        if not delta:
-            return out
+        return out + self._delta(delta, choice.get("logprobs")) if delta else out
+
+    def _delta(self, delta: Chat, logprobs: Any) -> bytes:
+        out = b""
         if thought := delta.get("reasoning_content") or delta.get("reasoning"):
             out += self._think(thought)
         if delta.get(DETAILS):
             out += self._think("")
-            self._details += list(delta[DETAILS])
+            self._details += answers.details_of(delta)
         if content := delta.get("content"):
-            out += self._say("output_text", content, choice.get("logprobs"))
+            out += self._say("output_text", content, logprobs)
         if refusal := delta.get("refusal"):
             out += self._say("refusal", refusal, None)
+        if delta.get(EXTRA) and self._said is not None:
+            self._said.extra = answers.extra_of(delta)
         if delta.get("annotations"):
             self._citations += answers.citations_of(delta["annotations"])
         for tool in delta.get("tool_calls") or ():
@@ -173,7 +178,7 @@ class ResponsesStream:
         out = self._close_part()
         if (said := self._said) is None:
             return out
-        item = answers.message_item(said.id, self._parts)
+        item = answers.message_item(said.id, self._parts) | said.extra
         self._said, self._parts = None, []
         return out + self._close(said, item)
 
@@ -220,6 +225,7 @@ class ResponsesStream:
     def _use(self, delta: Chat) -> bytes:
         function = delta.get("function") or {}
         tool, out = self._tool_of(delta), b""
+        tool.extra = answers.extra_of(delta) or tool.extra
         if not tool.id:
             tool.name += answers.text_of(function.get("name"))
             if not tool.name:
@@ -263,7 +269,7 @@ class ResponsesStream:
     def _close_tool(self, tool: Opened) -> bytes:
         arguments = "".join(tool.texts)
         place: Chat = {"item_id": tool.id, "output_index": tool.index}
-        item = answers.call_item(tool.id, tool.call_id, tool.tool, arguments)
+        item = answers.call_item(tool.id, tool.call_id, tool.tool, arguments) | tool.extra
         if tool.tool.is_custom:
             out = self._event("response.custom_tool_call_input.delta", **place, delta=item["input"])
             out += self._event("response.custom_tool_call_input.done", **place, input=item["input"])

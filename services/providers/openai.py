@@ -1,13 +1,15 @@
 """OpenAI's own dialect, towards OpenAI and everything compatible. Bytes pass through; usage is read on the way.
 
 Settings of such a provider: `organization` (header), `max_tokens_field` (name of the output limit in chats),
-`stream_usage` false for servers that refuse `stream_options`, `responses` (see responses.py).
+`stream_usage` false for servers that refuse `stream_options`, `cache_control` true for those that know such marks,
+`responses` (see responses.py).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError, UpstreamRefused
+from services.providers import translated
 from services.providers.base import (
     SHAPE_ERRORS,
     StreamDecoder,
@@ -18,7 +20,7 @@ from services.providers.base import (
     refused,
     tokens,
 )
-from services.types import CHAT, COMPLETION, EMBEDDING, Call, Deployment, Usage
+from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings"}
@@ -35,7 +37,10 @@ class OpenAI:
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
         upstream = deployment.upstream
-        body = {**(call.body if call.native is None else _fitting(call, deployment)), "model": deployment.model}
+        body, dropped = _asked(call, deployment), tuple[str, ...]()
+        if call.native is not None and OFFICIAL in upstream.base_url:
+            dropped = translated.refused_by_openai(body, deployment.model)
+            body = {name: value for name, value in body.items() if name not in dropped}
         if call.is_stream and upstream.settings.get("stream_usage", True):
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         if call.max_output_tokens is not None:
@@ -43,7 +48,7 @@ class OpenAI:
         headers = headers_of(upstream.settings, upstream.credential)
         if call.dialect == DIALECT:
             headers += call.forwarded
-        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body))
+        return UpstreamRequest("POST", PATHS[call.operation], headers, jsonx.dumps(body), dropped)
 
     def decode(self, call: Call, body: bytes) -> WholeAnswer:
         """See Wire.decode."""
@@ -238,22 +243,18 @@ def _faults(listed: list[Any]) -> dict[str, Any]:
     return {"message": "; ".join(texts), "param": param}
 
 
-def _fitting(call: Call, deployment: Deployment) -> dict[str, Any]:
-    """A translated request as these servers take it: the output limit by their name, the past without its reasoning.
-
-    Several of them refuse a message with a member that they do not know.
-    """
-    body = dict(call.body)
-    limits = [body.pop(name) for name in ("max_tokens", "max_completion_tokens") if name in body]
-    if limits:
-        body[_limit_field(call, deployment)] = limits[-1]
-    body["messages"] = [
-        {name: value for name, value in message.items() if not name.startswith("reasoning_")}
-        if message["role"] == "assistant"
-        else message
-        for message in body["messages"]
-    ]
-    return body
+def _asked(call: Call, deployment: Deployment) -> Chat:
+    """The caller's body with the model's name there, in OpenAI's own words where it was translated."""
+    if call.native is None:
+        return {**call.body, "model": deployment.model}
+    is_official = OFFICIAL in deployment.upstream.base_url
+    body = translated.plain(
+        call.body,
+        limit_field=_limit_field(call, deployment),
+        without=(translated.THINKING, translated.REASONING) if is_official else (translated.THINKING,),
+        marks_cache=bool(deployment.upstream.settings.get("cache_control")),
+    )
+    return body | {"model": deployment.model}
 
 
 def _limit_field(call: Call, deployment: Deployment) -> str:

@@ -115,7 +115,7 @@ def test_what_the_past_has_of_openais_own_is_blamed_on_it():
         b'{"choices": [{"message": {"tool_calls": [1]}}]}',
         b'{"choices": [{"message": {"tool_calls": [{"function": {"arguments": ""}}]}}]}',
         b'{"choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": {}}}]}}]}',
-        b'{"choices": [{"message": {"reasoning_details": 1}}]}',
+        b'{"choices": [{"message": {"thinking_blocks": 1}}]}',
         b'{"choices": [{"message": {"refusal": 1}}]}',
         b'{"choices": [{"message": {"content": "x", "annotations": [1]}}]}',
         b'{"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{}]}}]}',
@@ -140,7 +140,7 @@ def test_odd_usage_is_left_out_and_never_made_up():
         {"content": 1},
         {"content": [1]},
         {"reasoning_content": 1},
-        {"reasoning_details": 1},
+        {"thinking_blocks": 1},
         {"refusal": 1},
         {"tool_calls": 1},
         {"tool_calls": [{"index": [], "function": {"name": "f"}}]},
@@ -158,8 +158,8 @@ def test_a_malformed_piece_is_the_upstreams_fault(delta):
 
 def test_reasoning_too_deep_to_be_sealed_is_the_upstreams_fault():
     translator = RESPONSES.translation.stream(make())
-    deep = b"[" * 400 + b"]" * 400
-    translator.feed(b'data: {"choices": [{"delta": {"reasoning_details": ' + deep + b"}}]}\n\n")
+    deep = b'[{"a":' + b"[" * 400 + b"]" * 400 + b"}]"
+    translator.feed(b'data: {"choices": [{"delta": {"thinking_blocks": ' + deep + b"}}]}\n\n")
     with pytest.raises(UpstreamError, match="completion"):
         translator.end()
 

@@ -117,7 +117,7 @@ def test_a_chat_stays_a_chat():
     translated = make([{"type": "reasoning", "summary": [{"text": "t"}]}, {"role": "assistant", "content": "a"}])
     assert [*translated.body["messages"][0]] == ["role", "content", "reasoning_content"]
     sent = json.loads(wire.encode(translated, DEPLOYMENT).body)
-    assert sent["messages"] == [{"role": "assistant", "content": "a"}], "others refuse what they do not know"
+    assert sent["messages"] == [{"role": "assistant", "content": "a", "reasoning_content": "t"}]
     assert "max_tokens" not in sent
     limited = json.loads(wire.encode(make(max_output_tokens=5), DEPLOYMENT).body)
     assert limited["max_tokens"] == 5
