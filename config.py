@@ -190,6 +190,7 @@ class Config(BaseModel):
 
     unpriced_policy: Literal["refuse", "free_flagged", ""] = _("UNPRICED_POLICY", "", "A model without a price: `refuse` (402) or `free_flagged` (booked at 0 and marked); unset = refuse in staging and production.", group="Money")
     default_max_output_tokens: Count = _("DEFAULT_MAX_OUTPUT_TOKENS", 4096, "Output limit sent with a call that has none, where a budget applies and the model's own limit is unknown.")
+    responses_retention_days: Annotated[int, Field(ge=0, le=3650)] = _("RESPONSES_RETENTION_DAYS", 30, "Days that answers of `/v1/responses` are kept (sealed with `ENCRYPTION_KEYS`) for `previous_response_id`; 0 = never stored.", group="Answers")
     rate_limit_per_minute: Count | None = _("RATE_LIMIT_PER_MINUTE", None, "Requests per minute and client address on `/v1`.", group="Limits")
     rate_limit_enabled: bool | None = _("RATE_LIMIT_ENABLED", None, "Whether each user has a limit of requests; unset = if `RATE_LIMIT_REQUESTS` is set.")
     rate_limit_requests: Count | None = _("RATE_LIMIT_REQUESTS", None, "Requests of one user per window; 100 where `RATE_LIMIT_ENABLED` is true and this is unset.")

@@ -2,7 +2,8 @@
 
 Units stand in the names: `_nanousd` is 10^-9 USD, a `_rate` is nano-USD per million tokens, `_at` is a moment
 in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). The tables of the books
-(windows, holds, usage, ledger) stand in models_books.py, that of routes in models_routes.py.
+(windows, holds, usage, ledger) stand in models_books.py, that of routes in models_routes.py, those of stored answers in
+models_responses.py.
 
 Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` are append-only, and every
 change that a worker's snapshot depends on raises `catalog_version`.
@@ -16,12 +17,24 @@ from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
+from models_responses import StoredItem, StoredResponse
 from models_routes import Route
 from utils import ids
 from utils.columns import IntOrNone, Names, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
 
-__all__ = ["BudgetWindow", "Hold", "Lease", "LedgerEntry", "LimitLease", "LimitWindow", "Route", "UsageRecord"]
+__all__ = [
+    "BudgetWindow",
+    "Hold",
+    "Lease",
+    "LedgerEntry",
+    "LimitLease",
+    "LimitWindow",
+    "Route",
+    "StoredItem",
+    "StoredResponse",
+    "UsageRecord",
+]
 
 # The books know users, keys and budgets by number for ever. SQLite would give the number of a deleted one to the
 # next, which would then start with the other's usage; Postgres never does.

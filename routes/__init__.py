@@ -17,6 +17,7 @@ from routes import (
     ops,
     providers,
     render,
+    responses,
     user,
 )
 from routes.early import EarlyRefusal
@@ -24,10 +25,10 @@ from routes.ports import PortGuard
 from utils.extensions import csrf
 
 BLUEPRINTS = (
-    *(llm.bp, media.bp, messages.bp, providers.bp, callroutes.calls, legacy.bp),
+    *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
 )
-CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, providers.bp, callroutes.calls)
+CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 
 
 def register(app: Flask, config: Config) -> None:

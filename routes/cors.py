@@ -8,7 +8,7 @@ ALLOWED: Final = {
     "access-control-allow-headers": "authorization, content-type, x-api-key, api-key, "
     "openai-organization, openai-project, x-custom-event-id, x-metadata, "
     "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access",
-    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
     "access-control-expose-headers": "x-request-id, request-id, retry-after, x-should-retry, "
     "x-gateway-dropped-params, x-gateway-max-output-tokens",
     "access-control-max-age": "600",

@@ -19,7 +19,7 @@ PATHS: Final = frozenset(
     f"{surface}/{name}"
     for surface in ("/v1", "/api/providers/openai/v1", "/api/providers/openai")
     for name in ("chat/completions", "completions", "embeddings")
-) | {"/v1/messages", "/v1/messages/count_tokens"}
+) | {"/v1/messages", "/v1/messages/count_tokens", "/v1/responses"}
 
 
 class EarlyRefusal:

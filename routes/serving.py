@@ -1,6 +1,6 @@
 """What the surfaces of API-key clients have in common: calls, models, counted requests. Each brings its own errors."""
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from flask import Response, request
@@ -8,7 +8,7 @@ from flask import Response, request
 from routes import headers as limit_headers
 from routes import render
 from services import explain as explanation
-from services.dialects import ANTHROPIC, OPENAI, anthropic, openai
+from services.dialects import ANTHROPIC, OPENAI, RESPONSES, anthropic, openai, responses
 from services.dialects.base import Dialect
 from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
@@ -28,7 +28,16 @@ def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
     Raises:
         GatewayError: the call was refused or failed, and is booked if it cost anything.
     """
-    return answer(_call(operation, request.get_data(cache=False), caller, dialect), dialect)
+    return answer(read(caller, operation, dialect), dialect)
+
+
+def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
+    """The request as a call.
+
+    Raises:
+        InvalidRequest: its body, or one of the headers that name it.
+    """
+    return _call(operation, request.get_data(cache=False), caller, dialect)
 
 
 def answer(call: Call, dialect: Dialect) -> Response:
@@ -71,15 +80,25 @@ def explain(caller: Caller) -> Response:
         AccountingUnavailable: the books cannot be read.
     """
     raw = request.get_data(cache=False)
-    dialect = ANTHROPIC if render.speaks_anthropic() else OPENAI
-    operation = CHAT if dialect is ANTHROPIC else openai.operation_of(openai.members(raw))
+    dialect, operation = _meant(openai.members(raw))
     call = _call(operation, raw, caller, dialect)
+    if dialect is RESPONSES:
+        gateway().responses.admit(call)
     try:
         return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, dialect)))
     except AccountingUnavailable:
         raise
     except GatewayError as exc:
         return render.answer(explanation.of_refusal(call, exc))
+
+
+def _meant(body: dict[str, Any]) -> tuple[Dialect, str]:
+    """In which dialect a request to explain is written, and what it asks for."""
+    if render.speaks_anthropic():
+        return ANTHROPIC, CHAT
+    if "input" in body and responses.is_meant(body):
+        return RESPONSES, CHAT
+    return OPENAI, openai.operation_of(body)
 
 
 def counted(caller: Caller) -> dict[str, str]:
@@ -104,7 +123,7 @@ def found(caller: Caller, name: str) -> PublicModel:
     Raises:
         NotFound: there is none, or none that this caller may use.
     """
-    model = gateway().catalog.snapshot().models.get(name)
+    model = gateway().catalog.snapshot().model(name)
     if model is None or not _is_offered(model, caller):
         raise NotFound(f"Model '{name}' not found", param="model_id", code="model_not_found")
     return model

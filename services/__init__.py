@@ -32,6 +32,7 @@ from services.leases import Leases
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
+from services.responses import Responses
 from services.spool import Spool
 from services.throttle import Throttle
 from services.tokens import Tokens
@@ -77,6 +78,7 @@ class Gateway:
     user_management: UserManagement
     provider_settings: ProviderSettings
     call_routes: CallRoutes
+    responses: Responses
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -141,6 +143,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.login_returns_api_key,
         ),
     )
+    responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
     housekeeper = Housekeeper(
         [
             Job("replay", 1.0, accounting.replay),
@@ -150,6 +153,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("idle connections", 15.0, transport.prune),
             Job("tidy", 300.0, accounts.tidy),
             Job("retired secrets", 300.0, keys.forget_retired),
+            Job("ended answers", 300.0, responses.forget_ended),
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
@@ -192,6 +196,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         UserManagement(engine, catalog),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
+        responses,
         remote,
     )
 

@@ -10,7 +10,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import httptools
 
@@ -33,6 +33,14 @@ class Patience:
     silence_s: float
     total_s: float
     first_byte_s: float | None = None  # until the body begins; None: as between two bytes
+
+
+class Abortable(Protocol):
+    """An open exchange with an upstream."""
+
+    def shutdown(self) -> None:
+        """End it now, from whatever thread; the reader wakes up."""
+        ...
 
 
 class ConnectionLost(UpstreamUnreachable):

@@ -239,6 +239,7 @@ class Pipeline:
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
         request = _encoded(wire, call, deployment)
+
         attempt = Attempt(deployment)
         call.attempts.append(attempt)
         try:
@@ -308,6 +309,8 @@ class Pipeline:
         if call.is_stream and call.outcome in BROKEN and call.deployment is not None:
             self._health.failed(call.deployment, UpstreamError(call.error or call.outcome))
         self._accounting.settle(settlement_of(call, token_counter.estimate))
+        if call.outcome == "ok" and call.reply is not None and call.reply.keep is not None:
+            call.reply.keep(call)
 
 
 def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:

@@ -1,13 +1,14 @@
 """The records that cross module borders. Plain data."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from services.errors import CallerGone, Draining, GatewayError, Unsupported
 
 if TYPE_CHECKING:
+    from services.exchange import Abortable
     from services.steps import Route, Step
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -294,20 +295,23 @@ class Form:
     uploads: tuple[Upload, ...] = ()
 
 
-class Abortable(Protocol):
-    """An open exchange with an upstream."""
-
-    def shutdown(self) -> None:
-        """End it now, from whatever thread; the reader wakes up."""
-        ...
-
-
 @dataclass(slots=True)
 class Attempt:
     """One try at one deployment."""
 
     deployment: Deployment
     happened: str = ""  # empty: the call's own outcome
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer of the Responses API in the making: whoever writes it, its id and its past are the gateway's own."""
+
+    head: Chat  # the members that are so, whatever an upstream says
+    given: list[Chat]  # the input of this call alone, as items
+    whole: Chat | None = None  # the answer, as far as it came
+    next_number: int = 0  # of the events of its stream
+    keep: Callable[["Call"], None] | None = None  # called once it ended well; must not fail
 
 
 @dataclass(slots=True, eq=False)
@@ -333,6 +337,7 @@ class Call:
     is_native: bool = False  # the upstream was asked, and answers, in the caller's own dialect
     native_only: Unsupported | None = None  # why only an upstream that speaks the caller's dialect can serve it
     untranslated: tuple[str, ...] = ()  # members of `native` that tune it and that the hub format has no word for
+    reply: Reply | None = None
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     detours: Mapping[int, str] = field(default_factory=dict)  # candidates that wait for a reason, by their number
@@ -364,7 +369,7 @@ class Call:
     upstream_type: str = ""  # the content type that the upstream gave its answer
     upstream_headers: Mapping[str, str] = field(default_factory=dict)  # those of the upstream that its caller may see
     abort_reason: GatewayError | None = None
-    exchange: Abortable | None = None
+    exchange: "Abortable | None" = None
     upstream_s: float = 0.0  # spent waiting for upstreams, until an answer began or was whole
 
     @property

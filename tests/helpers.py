@@ -26,6 +26,7 @@ def add_provider(
     *,
     kind: str = "openai",
     credential: str = "sk-upstream-secret",
+    settings: dict[str, Any] | None = None,
     **columns: Any,
 ) -> int:
     """A provider row that leads to the fake upstream."""
@@ -38,9 +39,8 @@ def add_provider(
         else f"http://127.0.0.1:{upstream.port}"
     )
     with Session(here.engine) as session, session.begin():
-        row = Provider(
-            name=name, kind=kind, base_url=base_url, credential=here.sealer.seal(credential), settings={}, **columns
-        )
+        sealed = here.sealer.seal(credential)
+        row = Provider(name=name, kind=kind, base_url=base_url, credential=sealed, settings=settings or {}, **columns)
         session.add(row)
         session.flush()
         return row.id

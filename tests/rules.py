@@ -15,8 +15,9 @@ LAYERS = {
     "utils": ("utils",),
     "config": ("config_checks", "utils"),
     "config_checks": ("utils",),
-    "models": ("models_books", "models_routes", "utils"),
+    "models": ("models_books", "models_responses", "models_routes", "utils"),
     "models_books": ("utils",),
+    "models_responses": ("utils",),
     "models_routes": ("utils",),
     "services": ("services", "models", "config", "utils"),
     "services.providers": ("services.providers", *WIRE),
@@ -33,7 +34,10 @@ LAYERS = {
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "utils"),
 }
-OURS = ("app", "config", "config_checks", "models", "models_books", "models_routes", "routes", "services", "utils")
+OURS = (
+    *("app", "config", "config_checks", "models", "models_books", "models_responses", "models_routes"),
+    *("routes", "services", "utils"),
+)
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
 REQUEST_STATE = ("request", "g", "session", "current_app", "has_request_context")
 SEES_REQUESTS = ("routes/", "utils/decorators.py", "utils/extensions.py", "migrations/env.py")
@@ -51,6 +55,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
     "models.py",
     "models_books.py",
     "models_routes.py",
+    "models_responses.py",
     "migrations/",
     "utils/columns.py",
     "utils/extensions.py",
@@ -85,6 +90,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "reconcile",
             "removal",
             "reports",
+            "responses",
             "throttle",
             "usermanagement",
         )

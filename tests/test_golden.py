@@ -8,7 +8,7 @@
 - `stream.in`, `stream.out`: the same, streamed;
 - `error.in`, `error.out`: a provider's error body, and what is made of it;
 - `case.json`: fields of the call, the deployment's model, the provider's settings and base URL, the usage, and what of
-  the request is dropped.
+  the request is dropped; with `dialect`, the wire gets the body of a client of that dialect, which is also its own.
 
 `make golden-update` rewrites what is expected; the difference is then the review.
 """
@@ -61,7 +61,7 @@ def call_of(case: Path, **more: Any) -> Call:
     if "forwarded" in fields:
         fields["forwarded"] = tuple(map(tuple, fields["forwarded"]))
     path = case / "request.in"
-    if path.exists() and (dialect := dialect_of(case)):
+    if path.exists() and (dialect := dialect_of(case) or told(case).get("dialect")):
         found = DIALECTS[dialect].call(fields.get("operation", CHAT), path.read_bytes(), CALLER, make_call().id)
         for name, value in {"started_ms": make_call().started_ms, **fields, **more}.items():
             setattr(found, name, value)

@@ -3,7 +3,16 @@
 from dataclasses import replace
 from typing import Final
 
-from services.dialects import anthropic, openai, openai_other, prompts, proxy
+from services.dialects import (
+    anthropic,
+    openai,
+    openai_other,
+    prompts,
+    proxy,
+    responses,
+    responses_answer,
+    responses_stream,
+)
 from services.dialects.base import Dialect
 
 OPENAI: Final = Dialect(
@@ -25,4 +34,23 @@ ANTHROPIC: Final = Dialect(
     forwards=("anthropic-beta", "anthropic-version"),
     last_event=anthropic.last_event,
 )
-DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, PROMPTS, ANTHROPIC)}
+
+
+class _Responses:
+    """See Translation."""
+
+    answer = staticmethod(responses_answer.answer)
+    stream = staticmethod(responses_stream.ResponsesStream)
+
+
+RESPONSES: Final = Dialect(
+    responses.NAME,
+    responses.call,
+    responses.demand,
+    openai.error_body,
+    responses_stream.error_event,
+    translation=_Responses(),
+    forwards=("openai-beta",),
+    last_event=responses_stream.last_event,
+)
+DIALECTS: Final = {dialect.name: dialect for dialect in (OPENAI, PROMPTS, ANTHROPIC, RESPONSES)}

@@ -3,9 +3,10 @@
 Members nobody knows here go upstream as they are: vendors add some every few months.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
+from services.dialects import checks
+from services.dialects.checks import Check
 from services.errors import BodyEmpty, BodyUnreadable, GatewayError, InvalidRequest
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Caller, Chat, Demand, PublicModel
 from utils import clock, jsonx, sse
@@ -26,8 +27,6 @@ IMAGE_LOW_TOKENS: Final = 2_900  # the same model, low detail: 2833
 BASE64_PER_AUDIO_TOKEN: Final = (
     16  # the leanest codecs spend about 1000 base64 characters on a second, models 32 tokens
 )
-
-Check = Callable[[Any], str | None]
 
 
 def call(operation: str, raw: bytes, caller: Caller, request_id: str) -> Call:
@@ -141,44 +140,8 @@ def _inputs(call: Call) -> int:
     return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
 
 
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "must be a string"
-
-
-def _name(value: Any) -> str | None:
-    return None if isinstance(value, str) and value.strip() else "must be a non-empty string"
-
-
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "must be true or false"
-
-
-def _number(value: Any) -> str | None:
-    return None if isinstance(value, int | float) and not isinstance(value, bool) else "must be a number"
-
-
-def _whole(low: int, high: int) -> Check:
-    def check(value: Any) -> str | None:
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if is_whole and low <= value <= high else f"must be a whole number from {low} to {high}"
-
-    return check
-
-
-def _object(value: Any) -> str | None:
-    return None if isinstance(value, dict) else "must be an object"
-
-
-def _objects(value: Any) -> str | None:
-    return (
-        None
-        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-        else "must be an array of objects"
-    )
-
-
 def _tools(value: Any) -> str | None:
-    if (problem := _objects(value)) is not None:
+    if (problem := checks.mappings(value)) is not None:
         return problem
     for tool in value:
         if tool.get("type") == "function" and not _is_function(tool.get("function")):
@@ -195,7 +158,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _tool_calls(value: Any) -> str | None:
-    if (problem := _objects(value)) is not None:
+    if (problem := checks.mappings(value)) is not None:
         return problem
     for call in value:
         function = call.get("function", {})
@@ -230,7 +193,7 @@ def _format(value: Any) -> str | None:
         and not isinstance(value.get("json_schema"), dict)
     ):
         return "must have a `json_schema` object"
-    return _object(value)
+    return checks.mapping(value)
 
 
 def _prompt(value: Any) -> str | None:
@@ -255,49 +218,49 @@ def _encoding(value: Any) -> str | None:
 
 # A member that belongs to another operation is checked all the same, so that no code meets it with a wrong type.
 _COMMON: Final[dict[str, Check]] = {
-    "model": _name,
-    "messages": _objects,
+    "model": checks.name,
+    "messages": checks.mappings,
     "prompt": _prompt,
     "input": _prompt,
-    "stream": _flag,
-    "stream_options": _object,
-    "temperature": _number,
-    "top_p": _number,
-    "n": _whole(1, MAX_CHOICES),
-    "best_of": _whole(1, MAX_CHOICES),
-    "max_tokens": _whole(1, MAX_INT),
-    "max_completion_tokens": _whole(1, MAX_INT),
+    "stream": checks.flag,
+    "stream_options": checks.mapping,
+    "temperature": checks.number,
+    "top_p": checks.number,
+    "n": checks.whole(1, MAX_CHOICES),
+    "best_of": checks.whole(1, MAX_CHOICES),
+    "max_tokens": checks.whole(1, MAX_INT),
+    "max_completion_tokens": checks.whole(1, MAX_INT),
     "stop": _stop,
-    "presence_penalty": _number,
-    "frequency_penalty": _number,
-    "logit_bias": _object,
-    "seed": _whole(-(2**63), 2**64 - 1),
-    "user": _text,
-    "suffix": _text,
-    "echo": _flag,
-    "top_logprobs": _whole(0, 20),
+    "presence_penalty": checks.number,
+    "frequency_penalty": checks.number,
+    "logit_bias": checks.mapping,
+    "seed": checks.whole(-(2**63), 2**64 - 1),
+    "user": checks.text,
+    "suffix": checks.text,
+    "echo": checks.flag,
+    "top_logprobs": checks.whole(0, 20),
     "tools": _tools,
     "tool_choice": _choice,
-    "parallel_tool_calls": _flag,
-    "functions": _objects,
+    "parallel_tool_calls": checks.flag,
+    "functions": checks.mappings,
     "function_call": _choice,
     "response_format": _format,
-    "reasoning_effort": _text,
-    "verbosity": _text,
-    "audio": _object,
-    "prediction": _object,
-    "service_tier": _text,
-    "store": _flag,
-    "metadata": _object,
-    "web_search_options": _object,
-    "prompt_cache_key": _text,
-    "safety_identifier": _text,
+    "reasoning_effort": checks.text,
+    "verbosity": checks.text,
+    "audio": checks.mapping,
+    "prediction": checks.mapping,
+    "service_tier": checks.text,
+    "store": checks.flag,
+    "metadata": checks.mapping,
+    "web_search_options": checks.mapping,
+    "prompt_cache_key": checks.text,
+    "safety_identifier": checks.text,
     "encoding_format": _encoding,
-    "dimensions": _whole(1, 65_536),
+    "dimensions": checks.whole(1, 65_536),
 }
 FIELDS: Final[dict[str, dict[str, Check]]] = {
-    CHAT: _COMMON | {"logprobs": _flag},
-    COMPLETION: _COMMON | {"logprobs": _whole(0, 20)},
+    CHAT: _COMMON | {"logprobs": checks.flag},
+    COMPLETION: _COMMON | {"logprobs": checks.whole(0, 20)},
     EMBEDDING: _COMMON,
 }
 REQUIRED: Final = {CHAT: ("model", "messages"), COMPLETION: ("model", "prompt"), EMBEDDING: ("model", "input")}

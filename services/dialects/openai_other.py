@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Final
 
 from services.dialects import openai
-from services.dialects.openai import Check
+from services.dialects.checks import Check
 from services.errors import InvalidRequest
 from services.types import (
     CHAT,

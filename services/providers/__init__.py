@@ -6,12 +6,12 @@ from services.providers.anthropic import Anthropic
 from services.providers.azure import Azure
 from services.providers.base import Wire
 from services.providers.bedrock import Bedrock
-from services.providers.compatible import Compatible
 from services.providers.custom import Custom
 from services.providers.gemini import Gemini
 from services.providers.gigachat import GigaChat
 from services.providers.ollama import Ollama
 from services.providers.openai import OpenAI
+from services.providers.responses import WithResponses
 from services.types import CHAT, COMPLETION, EMBEDDING
 
 
@@ -22,7 +22,7 @@ class Echo(OpenAI):
 
 
 WIRES: Final[dict[str, Wire]] = {
-    "openai": Compatible(),
+    "openai": WithResponses(),
     "azure": Azure(),
     "anthropic": Anthropic(),
     "gemini": Gemini(),

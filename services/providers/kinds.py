@@ -54,6 +54,7 @@ KINDS: Final = {
         "https://api.openai.com/v1",
         (
             Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),
+            Setting("responses", "Has the Responses API", "`true` or `false`; empty: only api.openai.com has it."),
             Setting("drop", "Members it refuses", "Names of request members between commas; they are left out."),
             Setting(
                 "max_tokens_field",

@@ -2,7 +2,7 @@
 
 What compatible vendors do differently is in services/providers/compatible.py. Settings of such a provider:
 `organization` (header), `max_tokens_field` (name of the output limit in chats), `stream_usage` false for servers that
-refuse `stream_options`, `cache_control` true for those that know such marks.
+refuse `stream_options`, `cache_control` true for those that know such marks, `responses` (see responses.py).
 """
 
 from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tests.fakes import anthropic, media
+from tests.fakes import anthropic, media, responses
 
 TAG = re.compile(r"\{\{(.*?)\}\}")
 
@@ -157,8 +157,6 @@ class _Answer:
             return self._whole(
                 json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
             )
-        if path.endswith("/api/tags"):
-            return self._whole(json.dumps({"models": [{"name": name, "model": name} for name in self.server.models]}))
         if path.endswith(("/embeddings", "/api/embed")):
             return self._whole(json.dumps(self._embeddings(path)))
         if path.startswith("/api/") or "/api/chat" in path or "/api/generate" in path:
@@ -168,9 +166,17 @@ class _Answer:
         if (made := media.answer(path, self.body, self.plan)) is not None:
             kind, content = made
             return self._stream(content, kind) if isinstance(content, list) else self._whole(content, kind)
+        if path.endswith("/responses"):
+            return self._responses()
         if self.body.get("stream"):
             return self._stream([self._sse(event) for event in self._events()], "text/event-stream")
         return self._whole(json.dumps(self._completion()))
+
+    def _responses(self) -> bool:
+        if not self.body.get("stream"):
+            return self._whole(json.dumps(responses.answer(self.body, self.plan)))
+        events = responses.events(self.body, self.plan)
+        return self._stream([(text.encode(), is_word) for text, is_word in events], "text/event-stream")
 
     def _whole(self, text: str, kind: str = "application/json") -> bool:
         data = text.encode()
@@ -268,6 +274,9 @@ class _Answer:
         )
 
     def _ollama(self, path: str) -> bool:
+        if path.endswith("/api/tags"):
+            return self._whole(json.dumps({"models": [{"name": name, "model": name} for name in self.server.models]}))
+
         def line(text: str, *, done: bool = False) -> dict[str, Any]:
             said = {"message": {"role": "assistant", "content": text}} if "/api/chat" in path else {"response": text}
             counts = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": self.plan.words} if done else {}

@@ -11,6 +11,7 @@ import pytest
 from services.errors import UpstreamError
 from tests.test_golden import cases, decode
 
+CASES = cases("stream.in")
 COUNT = int(os.environ.get("TOLLHOUSE_FUZZ", "3000"))
 SEED = int(os.environ.get("TOLLHOUSE_SEED", "20261121"))
 

@@ -445,7 +445,7 @@ def test_hosts_that_are_not_ours(make_app, sqlite_database):
     assert app.test_client().get("/health", headers={"Host": "evil.test"}).status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"])
 @pytest.mark.parametrize(
     "headers",
     [
