@@ -27,6 +27,7 @@ ENVIRONMENTS: Final = ("development", "test", "staging", "production")
 SECRETS_FILE: Final = "secrets.env"
 MIN_TOKEN: Final = 16
 MIN_PASSWORD: Final = 12
+IN_HEADERS: Final = ("OPENAI_API_KEY", "OPENAI_AI_KEY", "OPENAI_ORG_ID", "ANTHROPIC_API_KEY", "GIGACHAT_AUTH_KEY")
 REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
 
 Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
@@ -366,6 +367,7 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
     problems += settings.url_problems(OPENAI_BASE_URL=config.openai_base_url, OLLAMA_BASE_URL=config.ollama_base_url)
+    problems += settings.header_problems({name: merged[name] for name in IN_HEADERS if name in merged})
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
