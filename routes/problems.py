@@ -53,6 +53,7 @@ NAMED: Final = {  # by the code of an error; others are named after their code a
     "key_not_found": ("/errors/key-not-found", "key is not found"),
     "user_not_found": ("/errors/user-not-found", "user is not found"),
     "duplicate_key": ("/errors/duplicate-key", "key is a duplicate"),
+    "duplicate_setting": ("/errors/duplicate-provider-setting", "provider setting is a duplicate"),
     "duplicate_user": ("/errors/duplicate-user", "user is a duplicate"),
 }
 

@@ -45,7 +45,7 @@ MEMBERS: Final[Mapping[str, Parse]] = {
     "rotationEnabled": fields.flag,
     "userId": fields.user,
     "settingId": fields.text(MAX_SETTING),
-    "settingIds": fields.entries(fields.text(MAX_SETTING)),
+    "settingIds": fields.entries(fields.text(MAX_SETTING, is_required=True)),
     "policyId": fields.absent("does not exist; this gateway has no policies"),
     "isKeyNotHashed": fields.absent("is refused; keys are kept as digests only"),
 }
@@ -248,7 +248,13 @@ def _apply(row: ApiKey, values: Mapping[str, Any]) -> None:
 
 
 def _bind(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
-    """Keep the key to the provider settings that are named; an empty list lets it reach all."""
+    """Keep the key to the provider settings that are named; an empty list lets it reach all.
+
+    Raises:
+        FieldsInvalid: one does not exist, or the two members say opposite things.
+    """
+    if values.get("settingId") and values.get("settingIds") == []:
+        raise FieldsInvalid({"settingIds": "is empty, and settingId names one; give one of the two"})
     for member in ("settingId", "settingIds"):
         if member in values:
             named = values[member] if member == "settingIds" else [values[member]]
