@@ -7,12 +7,13 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry
-from services import budgets
+from models import ApiKey, AuditEntry, Budget, BudgetWindow
+from services import budgets, periods
 from services.audit import Actor
 from services.keys import USED_UP
 from tests.callers import bearer, find, issue
 from tests.helpers import assert_books_agree, chat, open_holds, rows, with_upstream
+from utils import clock
 
 CHAT = "/api/providers/openai/v1/chat/completions"
 EXPIRED, REVOKED = "[BricksLLM] key has expired", "[BricksLLM] api key has been revoked"
@@ -133,7 +134,11 @@ def test_money_held_by_another_call_expires_nothing(fast, key, upstream):
     ],
 )
 def test_other_budgets_leave_the_key_alone(fast, key, scope, period, unit, status):
-    limit(fast, "0", scope, {"user": "ana", "key": key.id, "model": "fast"}[scope], period, unit)
+    limit(fast, "1000", scope, {"user": "ana", "key": key.id, "model": "fast"}[scope], period, unit)
+    with Session(engine(fast)) as session, session.begin():
+        budget = session.query(Budget).one()
+        start = periods.start_s(period, "UTC", clock.now_s())
+        session.add(BudgetWindow(budget_id=budget.id, period_start=start, spent_amount=budget.limit_amount))
     answer = post(fast, key)
     error = answer.json["error"]
     assert (answer.status_code, error["code"]) == (status, status)
