@@ -251,6 +251,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
         wrong = {str(mistake["loc"][0]) for mistake in exc.errors()}
         config = Config.model_validate({name: value for name, value in merged.items() if name not in wrong})
     problems += settings.port_problems(config.port or settings.GUNICORN_PORT, config.admin_port, config.proxy_port)
+    problems += settings.header_problems({name: merged[name] for name in IN_HEADERS if name in merged})
     problems += [*_problems(config, merged), *settings.redis_problems(config.redis_url, config.redis_hosts)]
     if problems:
         raise ConfigError(environment, problems)
@@ -367,7 +368,6 @@ def _problems(config: Config, merged: Mapping[str, str]) -> list[str]:
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
     problems += settings.url_problems(OPENAI_BASE_URL=config.openai_base_url, OLLAMA_BASE_URL=config.ollama_base_url)
-    problems += settings.header_problems({name: merged[name] for name in IN_HEADERS if name in merged})
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:

@@ -30,10 +30,7 @@ CountRecord = tuple[str, str, int, int, int, bool]  # subject, unit, start, end,
 
 
 def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
-    """What is booked for a call that ended in this worker; its usage is then in the call too.
-
-    `estimate` counts prompt and delivered text.
-    """
+    """What is booked for a call that ended in this worker; its usage is then in the call. `estimate` counts texts."""
     deployment = call.deployment
     usage, state = _usage(call, estimate)
     call.usage = usage
