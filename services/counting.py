@@ -95,7 +95,7 @@ def refusal(
     wait = wait_s(counted, window, now_s)
     whose = {
         "user": f"user `{caller.username}`",
-        "key": f"key `{caller.key_hint}`",
+        "key": f"key `{caller.key_hint}` (#{caller.key_id})",
         "team": f"team `{caller.team}`",
         "model": f"model `{model}`",
         "address": "this client address",

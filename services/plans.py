@@ -220,7 +220,7 @@ def _whose(call: Call, budget: BudgetRef) -> str:
     caller = call.caller
     return {
         "user": f"user `{caller.username}`",
-        "key": f"key `{caller.key_hint}`",
+        "key": f"key `{caller.key_hint}` (#{caller.key_id})",
         "team": f"team `{caller.team}`",
         "model": f"model `{budget.owner}`",
     }[budget.scope]

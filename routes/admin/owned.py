@@ -35,12 +35,16 @@ class OwnedForm(PanelForm):
         """The number of the owner.
 
         Raises:
-            InvalidRequest: there is none of that name.
+            InvalidRequest: there is none of that name, or several keys have the hint.
         """
-        found = number_of(self.scope.data, self.owner.data)
-        if found is None:
-            raise InvalidRequest(N_("There is nothing of that name."), param="owner")
-        return found
+        try:
+            return owners.find(db.session(), self.scope.data, self.owner.data)
+        except GatewayError as exc:
+            if exc.code == owners.AMBIGUOUS:
+                raise InvalidRequest(
+                    N_("Several keys have this hint. Give the key's number or UUID."), param="owner"
+                ) from exc
+            raise InvalidRequest(N_("There is nothing of that name."), param="owner") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def test_a_budget_of_a_key(fast):
     with Session(engine(fast)) as session:
         key = session.query(ApiKey).filter_by(kind="environment").one()
     limit(fast, 1, "tokens", key=key.id)
-    assert f"key `{key.hint}`" in post(fast).json["error"]["message"]
+    assert f"key `{key.hint}` (#{key.id}) cannot" in post(fast).json["error"]["message"]
 
 
 def test_both_budgets_must_fit(fast):
@@ -174,6 +174,30 @@ def test_a_model_with_a_small_window_bounds_the_input(app, upstream):
     add_model(app, add_provider(app, upstream), context_window=50)
     limit(app, 100, "tokens")
     assert post(app, chat("x" * 5000, max_tokens=50)).status_code == 200
+
+
+def test_another_time_zone_forgets_nothing_that_is_spent(fast, monkeypatch):
+    now = 1_798_761_600 + 3_600.0  # an hour into 2027: in Sao Paulo it is still 2026
+    monkeypatch.setattr(clock, "now_s", lambda: now)
+
+    def move_to(timezone, limit=100):
+        change = {"scope": "user", "owner": "api-tokens", "unit": "tokens", "limit": str(limit), "period": "day"}
+        budgets.put(engine(fast), ME, **change, timezone=timezone)
+
+    move_to("UTC")
+    move_to("America/Sao_Paulo")
+    move_to("UTC")  # nothing is spent yet
+    with Session(engine(fast)) as session, session.begin():
+        budget = session.query(Budget).one()
+        session.add(BudgetWindow(budget_id=budget.id, period_start=1_798_761_600, spent_amount=99, held_amount=1))
+    with pytest.raises(InvalidRequest, match="time zone stays"):
+        move_to("America/Sao_Paulo")
+    move_to("Africa/Abidjan", 50)  # its day began at the same moment
+    move_to(None, 40)
+    (state,) = budgets.states(engine(fast), [session.query(Budget).one()])
+    assert (state.budget.timezone, state.budget.limit_amount, state.spent) == ("Africa/Abidjan", 40, 99)
+    now += 86_400
+    move_to("America/Sao_Paulo")
 
 
 def test_free_models_count_tokens_but_not_money(app, upstream):
