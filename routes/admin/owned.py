@@ -40,11 +40,10 @@ class OwnedForm(PanelForm):
         try:
             return owners.find(db.session(), self.scope.data, self.owner.data)
         except GatewayError as exc:
+            message = N_("There is nothing of that name.")
             if exc.code == owners.AMBIGUOUS:
-                raise InvalidRequest(
-                    N_("Several keys have this hint. Give the key's number or UUID."), param="owner"
-                ) from exc
-            raise InvalidRequest(N_("There is nothing of that name."), param="owner") from exc
+                message = N_("Several keys have this hint. Give the key's number or UUID.")
+            raise InvalidRequest(message, param="owner") from exc
 
 
 @dataclass(frozen=True, slots=True)

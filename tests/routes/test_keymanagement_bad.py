@@ -164,6 +164,20 @@ def test_amounts_and_units_go_together(lite):
             assert refused(ask(lite, method, path, more | body), 400, "/errors/validation") == said
 
 
+def test_a_bad_unit_is_named_beside_other_mistakes(lite):
+    key = f"{KEYS}/{make(lite)['keyId']}"
+    for method, path, more in (("PUT", KEYS, REQUIRED), ("PATCH", key, {}), ("PUT", USERS, {"name": "x"})):
+        body = more | {"tags": [""], RATE: 5, RATE_UNIT: "fortnight", COST: 1}
+        found = invalid(ask(lite, method, path, body)) if path != key else ask(lite, method, path, body).json["errors"]
+        assert found == {
+            "tags": "must not be empty",
+            RATE_UNIT: "rate limit unit can not be identified",
+            COST_UNIT: "cost limit unit can not be empty if cost limit over time is specified",
+        }
+    found = invalid(ask(lite, "PUT", KEYS, REQUIRED | {RATE: -1, RATE_UNIT: "m"}))
+    assert list(found) == [RATE], "a unit whose amount is the mistake is none itself"
+
+
 # Duplicates
 
 
