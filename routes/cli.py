@@ -11,7 +11,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_ledger, cli_prices, screen
+from routes import cli_ledger, cli_prices, cli_teams, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -40,6 +40,7 @@ def register(app: Flask) -> None:
         budgets_group,
         limits_group,
         cli_prices.group,
+        cli_teams.group,
         prepare,
         create_admin,
     ):

@@ -80,6 +80,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "reconcile",
             "removal",
             "reports",
+            "teams",
             "throttle",
             "usermanagement",
         )
