@@ -16,6 +16,7 @@ from services.types import BudgetRef
 from utils import clock, money
 
 UTC: Final = "UTC"
+CHANGED: Final = "limit changed"  # why a balance moved
 WARN_PERCENT: Final = 80  # from this share of a limit on, calls are warned
 STAYS: Final = (
     "The time zone stays as it is while something is spent in this period: another one would begin a new period, "
@@ -139,7 +140,7 @@ def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timez
     if not is_new and warned.has_changes():
         details |= {"warn_percent_before": next(iter(warned.deleted), None), "warn_percent_after": row.warn_percent}
     if row.is_prepaid and not is_new:
-        balances.move(session, row.scope_id, amount - row.limit_amount, actor, "limit changed")
+        balances.move(session, row.scope_id, amount - row.limit_amount, actor, CHANGED)
         session.refresh(row)
         row.timezone = timezone
     else:

@@ -105,9 +105,10 @@ def refusal(
     gone = used(counted, window)
     most = "at least" if is_least else "up to"
     needed = f", this call needs {most} {counted.amount:,}" if limit.unit == TOKENS else ""
+    verb = "is" if gone == 1 else "are"
     again = "It will never fit." if math.isinf(wait) else f"Try again in {max(1, math.ceil(wait))} s."
     return RateLimited(
-        f"Too many {what} for {whose}: the limit is {limit.amount:,} {span}, {gone:,} are used{needed}. {again}",
+        f"Too many {what} for {whose}: the limit is {limit.amount:,} {span}, {gone:,} {verb} used{needed}. {again}",
         wait_s=wait,
         room=Room(limit, max(0, limit.amount - gone), 0.0 if wait == float("inf") else wait),
         details={
