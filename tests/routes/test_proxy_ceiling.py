@@ -58,7 +58,10 @@ def test_a_key_that_spent_its_limit_has_expired_and_is_revoked(fast, key):
         assert len(rows(engine(fast))) < 20
     assert said(answer) == (401, EXPIRED)
     assert answer.headers["www-authenticate"] == "Bearer"
-    assert f"key `{key.hint}` cannot take this call: limit $0.00002, spent $0.0000" in answer.json["error"]["detail"]
+    assert (
+        f"key `{key.hint}` (#{key.id}) cannot take this call: limit $0.00002, spent $0.0000"
+        in answer.json["error"]["detail"]
+    )
     row = find(fast, ApiKey, key.id)
     assert (row.revoked_at is not None, row.revoked_reason) == (True, "The total cost limit has been reached")
     assert said(post(fast, key)) == (401, REVOKED), "this worker knows at once"

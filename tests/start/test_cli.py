@@ -185,7 +185,7 @@ def test_budgets_are_set_changed_and_shown(command, session):
         f"key {called} (#1)  total: limit 1,000 tokens, spent 0 tokens, held 0 tokens",
     ]
     assert command(*put[:-2], "--limit", "30") == (0, "Budget set.\n")
-    row = find(session, Budget)
+    row = find(session, Budget, period="month")
     assert (row.limit_amount, row.timezone) == (30_000_000_000, "Europe/Lisbon"), "a zone that is not named stays"
     assert command(*put[:-2], "--limit", "none") == (0, "Budget removed.\n")
     assert command(*put[:-2], "--limit", "none") == (78, "There is no such budget.\n")
