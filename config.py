@@ -26,6 +26,7 @@ from utils import settings
 ROOT: Final = Path(__file__).resolve().parent
 EXIT_BAD_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 MIN_PASSWORD: Final = config_checks.MIN_PASSWORD
+IN_HEADERS: Final = ("_API_KEY", "_AUTH_KEY", "_AI_KEY", "_ORG_ID")  # how the settings end that are sent in headers
 
 Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
 Commas = Annotated[tuple[str, ...], BeforeValidator(settings.commas)]
@@ -276,6 +277,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
         wrong = {str(mistake["loc"][0]) for mistake in exc.errors()}
         config = Config.model_validate({name: value for name, value in merged.items() if name not in wrong})
     problems += settings.port_problems(config.port or settings.GUNICORN_PORT, config.admin_port, config.proxy_port)
+    problems += settings.header_problems({name: value for name, value in merged.items() if name.endswith(IN_HEADERS)})
     problems += [*problems_of(config, merged), *settings.redis_problems(config.redis_url, config.redis_hosts)]
     if problems:
         raise ConfigError(environment, problems)

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import click
 import flask_migrate
@@ -10,7 +11,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_ledger, cli_prices, cli_providers, screen
+from routes import cli_ledger, cli_prices, cli_providers, cli_teams, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -21,6 +22,8 @@ from services.periods import PERIODS
 from utils import ids
 from utils.extensions import db, gateway
 from utils.settings import is_weak
+
+NONE: Final = "none"  # as a limit: none any more
 
 config_group = AppGroup("config", help="Settings and the configuration file.")
 budgets_group = AppGroup("budgets", help="Ceilings of users, keys, teams and models.")
@@ -38,6 +41,7 @@ def register(app: Flask) -> None:
         limits_group,
         cli_prices.group,
         cli_providers.group,
+        cli_teams.group,
         prepare,
         create_admin,
     ):
@@ -123,29 +127,26 @@ def config_docs(check: bool) -> None:
 @budgets_group.command("set")
 @owner_options
 @click.option("--unit", type=click.Choice(["usd", "tokens"]), required=True)
-@click.option("--limit", required=True, help="USD or tokens.")
+@click.option("--limit", required=True, help="USD or tokens; `none` takes the budget away.")
 @click.option("--period", type=click.Choice(PERIODS), default="total", show_default=True)
-@click.option("--timezone", default="UTC", show_default=True)
+@click.option("--timezone", default=None, help="Default: as it is; of a new budget UTC.")
 @click.option("--warn", "warn_percent", type=click.IntRange(1, 100), default=budgets.WARN_PERCENT, show_default=True)
 @in_app
-def budgets_set(limit: str, unit: str, period: str, timezone: str, warn_percent: int, **given: str | None) -> None:
+def budgets_set(
+    limit: str, unit: str, period: str, timezone: str | None, warn_percent: int, **given: str | None
+) -> None:
     """Set the ceiling of a user, key, team or model, or change it."""
+    engine = gateway().engine
     try:
         scope, name = owner(given)
-        budgets.put(
-            gateway().engine,
-            OPERATOR,
-            scope=scope,
-            owner=name,
-            unit=unit,
-            limit=limit,
-            period=period,
-            timezone=timezone,
-            warn_percent=warn_percent,
-        )
+        what = {"scope": scope, "owner": name, "unit": unit, "period": period}
+        if limit == NONE:
+            budgets.remove(engine, OPERATOR, **what)
+        else:
+            budgets.put(engine, OPERATOR, limit=limit, timezone=timezone, warn_percent=warn_percent, **what)
     except GatewayError as exc:
         fail(str(exc))
-    click.echo("Budget set.")
+    click.echo("Budget removed." if limit == NONE else "Budget set.")
 
 
 @budgets_group.command("show")
@@ -161,21 +162,24 @@ def budgets_show() -> None:
 @click.option("--every-address", is_flag=True, help="Each client address has a count of its own.")
 @click.option("--unit", type=click.Choice(limits.UNITS), required=True)
 @click.option("--limit", required=True, help="How many; `none` takes the limit away.")
-@click.option("--period", type=click.Choice(counting.PERIODS), default="minute", show_default=True)
+@click.option(
+    "--period", type=click.Choice(counting.PERIODS), default=None, help="Default: minute; concurrent has none."
+)
 @in_app
-def limits_set(every_address: bool, unit: str, limit: str, period: str, **given: str | None) -> None:
+def limits_set(every_address: bool, unit: str, limit: str, period: str | None, **given: str | None) -> None:
     """Set how many requests, tokens or concurrent calls a user, key, team, model or address may have."""
     try:
-        scope, name = ("address", "") if every_address else owner(given)
+        scope, name = ("address", "") if every_address else owner(given, "--every-address")
         what = {"scope": scope, "owner": name, "unit": unit}
-        what["period"] = counting.NONE if unit == counting.CONCURRENT else period
-        if limit == "none":
+        what["period"] = period or (counting.NONE if unit == counting.CONCURRENT else "minute")
+        limits.check_kind(unit, what["period"])
+        if limit == NONE:
             limits.remove(gateway().engine, OPERATOR, **what)
         else:
             limits.put(gateway().engine, OPERATOR, limit=limit, **what)
     except GatewayError as exc:
         fail(str(exc))
-    click.echo("Limit removed." if limit == "none" else "Limit set.")
+    click.echo("Limit removed." if limit == NONE else "Limit set.")
 
 
 @limits_group.command("show")

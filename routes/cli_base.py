@@ -50,15 +50,16 @@ def owner_options(command: Callable[P, T]) -> Callable[P, T]:
     return command
 
 
-def owner(given: Mapping[str, str | None]) -> tuple[str, str]:
-    """Scope and name of the one owner that was named.
+def owner(given: Mapping[str, str | None], *others: str) -> tuple[str, str]:
+    """Scope and name of the one owner that was named; `others`: what could have been given instead of one.
 
     Raises:
         InvalidRequest: none, or more than one.
     """
     named = [(scope, name) for scope, name in given.items() if name is not None]
     if len(named) != 1:
-        raise InvalidRequest("Name one of --user, --key, --team and --model.")
+        *first, last = [*(f"--{scope}" for scope in OWNERS), *others]
+        raise InvalidRequest(f"Name one of {', '.join(first)} and {last}.")
     return named[0]
 
 

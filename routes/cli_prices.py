@@ -90,7 +90,7 @@ def prices_refresh(yes: bool) -> None:
         if not yes:
             click.confirm("Store these prices?", abort=True)
         stored = pricebook.adopt(engine, OPERATOR, _look_up, _is_looked_up, action="price_refresh")
-        click.echo(f"{len(stored)} prices stored.")
+        click.echo(f"{_count(stored)} stored.")
 
 
 @group.command("import")
@@ -112,7 +112,7 @@ def prices_import(file: Path, kind: str, dry_run: bool) -> None:
     except PriceFileError as exc:
         fail(f"{file}: {exc}")
     _say(changes, "Nothing is different.")
-    click.echo(f"{len(changes)} prices {'would be ' if dry_run else ''}stored.")
+    click.echo(f"{_count(changes)} {'would be ' if dry_run else ''}stored.")
 
 
 def _from_catalogue(find: pricebook.Find, *, dry_run: bool) -> list[Change]:
@@ -137,6 +137,10 @@ def _look_up(provider: Provider, model: str) -> Price | None:
 
 def _is_looked_up(price: Price) -> bool:
     return prices.is_catalogue(price.source)
+
+
+def _count(changes: list[Change]) -> str:
+    return "1 price" if len(changes) == 1 else f"{len(changes)} prices"
 
 
 def _say(changes: list[Change], otherwise: str) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from services import counting
 from services.errors import RateLimited
+from services.pricing import tokens_of
 from services.types import Call, Room
 from utils import clock
 
@@ -15,8 +16,13 @@ SHOWN: Final = (counting.REQUESTS, counting.TOKENS)  # units with headers of the
 
 
 def of_call(call: Call) -> dict[str, str]:
-    """Of an admitted call."""
-    headers = of_rooms(call.room)
+    """Of an admitted call: as its admission left them, or as its end did where the answer is whole."""
+    rooms: Iterable[Room] = call.room
+    if call.is_finished and call.usage is not None:
+        tokens = tokens_of(call.usage)
+        amounts = {count.limit.subject: count.amount for count in (*call.counts, *call.remote_counts)}
+        rooms = [counting.settled(room, amounts.get(room.limit.subject, 0), tokens) for room in call.room]
+    headers = of_rooms(rooms)
     if call.warnings:
         headers["x-gateway-budget-warning"] = "; ".join(call.warnings)[:MAX_CHARS]
     return headers

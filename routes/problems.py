@@ -62,6 +62,7 @@ NAMED: Final = {  # by the code of an error; others are named after their code a
     "duplicate_route": ("/errors/duplicate-route", "route is a duplicate"),
     "user_not_found": ("/errors/user-not-found", "user is not found"),
     "duplicate_key": ("/errors/duplicate-key", "key is a duplicate"),
+    "duplicate_setting": ("/errors/duplicate-provider-setting", "provider setting is a duplicate"),
     "duplicate_user": ("/errors/duplicate-user", "user is a duplicate"),
 }
 

@@ -5,6 +5,7 @@ from services.bootstrap import Report
 from services.configapply import Changes
 from utils import settings
 
+ANOTHER_ADMIN = "Make another admin with: .venv/bin/flask create-admin NAME"
 NO_ADMIN = "none yet; make one with: .venv/bin/flask create-admin NAME"
 
 
@@ -26,6 +27,7 @@ def started(config: Config, report: Report, url: str) -> str:
         lines.append(f"  API key       {report.api_key}   (shown once)")
     if report.admin_name and not report.api_key:
         lines.append("  Passwords and keys are shown when they are made and never again; make new ones in the panel.")
+        lines.append(f"  Nobody knows the password? {ANOTHER_ADMIN}")
     model = "echo" if config.has_echo else "MODEL"
     lines += [
         "",

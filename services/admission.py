@@ -145,7 +145,7 @@ class Admission:
                 self._full[count.limit.subject] = (count.limit.amount, window, until_s)
 
     def _note(self, call: Call, counts: Sequence[Count], held: Held, now_s: float) -> None:
-        """Tell the call how much room its limits have left, and which budgets are nearly spent."""
+        """Tell the call how much room its limits have left, and which budgets were nearly spent before it came."""
         counters = held.counters
         call.room = tuple(
             counting.room(count, *counters[count.limit.subject], now_s)
@@ -155,6 +155,7 @@ class Admission:
         warnings = []
         for take in call.takes:
             gone, limit = held.budgets.get(take.budget.id, (0, 0))
+            gone -= take.amount  # the most that this call may use, hardly what it will
             percent = take.budget.warn_percent
             if percent is not None and limit and gone * 100 >= limit * percent:
                 warnings.append(f"{take.budget.scope} budget ({take.budget.period}): {gone * 100 // limit} % is gone")

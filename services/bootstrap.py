@@ -1,6 +1,7 @@
 """What every start makes sure of, once for all workers and however often: built-in rows, first admin, first key.
 
-Runs after the migrations, in a process of its own. A second run changes nothing and shows no secret again.
+Runs after the migrations, in a process of its own. A second run changes nothing and shows no secret again. The admin
+and the key come last: what is shown once must not be made by a start that then fails and shows nothing.
 """
 
 import secrets
@@ -64,14 +65,13 @@ def run(engine: Engine, config: Config, accounts: Accounts, keys: Keys, sealer: 
     """Make sure of everything; see the module.
 
     Raises:
-        ConfigFileError: the configuration file cannot be applied; the rest is done.
+        ConfigFileError: the configuration file cannot be applied; no admin and no key were made.
     """
     report = Report()
     with Session(engine) as session, session.begin():
         _ensure_echo(session, enabled=config.has_echo)
         _ensure_providers(session, config, sealer)
         _ensure_tokens(session, config, keys)
-    _ensure_admin(engine, config, accounts, keys, report)
     if config.config_file is not None:
         report.changes = configapply.apply(engine, sealer, config.config_file, config.environ, SYSTEM)
     discovery.ask_due(0)
@@ -80,6 +80,7 @@ def run(engine: Engine, config: Config, accounts: Accounts, keys: Keys, sealer: 
             Provider.discover, Provider.discovery_error.is_not(None)
         )
         report.discovery = tuple(f"{name}: {problem}" for name, problem in session.execute(failed))
+    _ensure_admin(engine, config, accounts, keys, report)
     return report
 
 

@@ -11,11 +11,17 @@ from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow
 from services import audit, balances, owners, periods
-from services.errors import InvalidRequest
+from services.errors import InvalidRequest, NotFound
 from services.types import BudgetRef
 from utils import clock, money
 
+UTC: Final = "UTC"
+CHANGED: Final = "limit changed"  # why a balance moved
 WARN_PERCENT: Final = 80  # from this share of a limit on, calls are warned
+STAYS: Final = (
+    "The time zone stays as it is while something is spent in this period: another one would begin a new period, "
+    "from zero."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +56,40 @@ def put(  # noqa: PLR0913 - what a budget is made of
     unit: str,
     limit: str,
     period: str,
-    timezone: str = "UTC",
+    timezone: str | None = None,
     warn_percent: int | None = WARN_PERCENT,
 ) -> None:
     """Make a budget or change its limit, also to less than is spent already. `owner` as services/owners.py reads it.
 
+    Without a time zone it keeps its own; a new one is in UTC.
+
     Raises:
-        InvalidRequest: a value that cannot be.
+        InvalidRequest: a value that cannot be; see `change`.
         NotFound: no such owner.
     """
     amount = parse_limit(unit, limit)
-    check_timezone(timezone)
+    if timezone is not None:
+        check_timezone(timezone)
     with Session(engine) as session, session.begin():
         scope_id = owners.find(session, scope, owner)
         row = find(session, scope, scope_id, unit, period)
         if row is None:
             row = Budget(scope=scope, scope_id=scope_id, unit=unit, period=period)
         row.warn_percent = warn_percent
-        change(session, actor, row, amount, timezone)
+        change(session, actor, row, amount, timezone or row.timezone or UTC)
+
+
+def remove(engine: Engine, actor: audit.Actor, *, scope: str, owner: str, unit: str, period: str) -> None:
+    """Take a budget away; a balance stays with its user.
+
+    Raises:
+        NotFound: there is none, or no such owner.
+    """
+    with Session(engine) as session, session.begin():
+        row = find(session, scope, owners.find(session, scope, owner), unit, period)
+        if row is None:
+            raise NotFound("There is no such budget.", param="limit")
+        delete(session, actor, row)
 
 
 def refs(session: Session, owned: Iterable[tuple[str, int]]) -> tuple[BudgetRef, ...]:
@@ -105,9 +127,12 @@ def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timez
     """Set the limit of a budget, which may be a new one, within the caller's transaction.
 
     Raises:
-        InvalidRequest: of a balance, more would be taken than calls have left.
+        InvalidRequest: of a balance, more would be taken than calls have left; or another time zone would begin a new
+            period while something is spent or held in this one, and forget that.
     """
     is_new = inspect(row).transient
+    if not is_new and row.timezone != timezone:
+        _check_unspent(session, row, timezone)
     details = {"unit": row.unit, "period": row.period, "before": None if is_new else row.limit_amount, "after": amount}
     if not is_new and row.timezone != timezone:
         details |= {"timezone_before": row.timezone, "timezone_after": timezone}
@@ -115,13 +140,22 @@ def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timez
     if not is_new and warned.has_changes():
         details |= {"warn_percent_before": next(iter(warned.deleted), None), "warn_percent_after": row.warn_percent}
     if row.is_prepaid and not is_new:
-        balances.move(session, row.scope_id, amount - row.limit_amount, actor, "limit changed")
+        balances.move(session, row.scope_id, amount - row.limit_amount, actor, CHANGED)
         session.refresh(row)
         row.timezone = timezone
     else:
         row.limit_amount, row.timezone = amount, timezone
         session.add(row)
     audit.note(session, actor, "limit_set", row.scope, row.scope_id, details)
+
+
+def _check_unspent(session: Session, row: Budget, timezone: str) -> None:
+    now_s = clock.now_s()
+    start_s = periods.start_s(row.period, row.timezone, now_s)
+    window = (BudgetWindow.budget_id == row.id, BudgetWindow.period_start == start_s)
+    gone = session.scalar(select(BudgetWindow.spent_amount + BudgetWindow.held_amount).where(*window))
+    if gone and periods.start_s(row.period, timezone, now_s) != start_s:
+        raise InvalidRequest(STAYS, param="timezone")
 
 
 def delete(session: Session, actor: audit.Actor, row: Budget) -> None:
@@ -215,4 +249,4 @@ def lines(engine: Engine) -> Iterator[str]:
         show = money.show_usd if row.unit == "usd" else "{:,} tokens".format
         kind = "balance" if row.is_prepaid else row.period
         figures = f"limit {show(row.limit_amount)}, spent {show(state.spent)}, held {show(state.held)}"
-        yield f"{row.scope} {called.get((row.scope, row.scope_id), f'#{row.scope_id}')}  {kind}: {figures}"
+        yield f"{owners.label(row, called)}  {kind}: {figures}"

@@ -19,6 +19,7 @@ from services.pricewords import MILLION, MOST_INPUT, THOUSAND
 from services.providers.kinds import KINDS
 from services.transport import origin_of
 from services.types import Price
+from utils.settings import fits_header
 
 MAX_VALUES: Final = 100_000  # anchors that refer to each other could unfold to billions
 MAX_DEPTH: Final = 50  # an anchor that refers to itself has no bottom
@@ -59,6 +60,13 @@ class ProviderEntry(_Strict):
         if kind not in KINDS:
             raise ValueError(f"`{kind}` is none of {', '.join(KINDS)}")
         return kind
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, api_key: str) -> str:
+        if not fits_header(api_key):
+            raise ValueError("has characters other than ASCII, which no header can carry")
+        return api_key
 
     @model_validator(mode="after")
     def _has_address(self) -> "ProviderEntry":

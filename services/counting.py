@@ -5,7 +5,9 @@ covers. So a burst at the end of one minute and another at the start of the next
 Days and months begin at midnight UTC and do not slide.
 """
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -48,6 +50,8 @@ def wait_s(counted: Count, window: WindowState, now_s: float) -> float:
     """Seconds until the amount would fit if nothing else came; infinite where it never does."""
     if counted.amount > counted.limit.amount:
         return float("inf")
+    if used(counted, window) + counted.amount <= counted.limit.amount:
+        return 0.0
     if counted.limit.unit == CONCURRENT:
         return LATER_S
     has_begun = window.period_start >= counted.start
@@ -69,18 +73,29 @@ def room(counted: Count, current: int, previous: int, now_s: float) -> Room:
     return Room(counted.limit, left, resets_in_s)
 
 
+def settled(left: Room, amount: int, tokens: int) -> Room:
+    """The limit after a call that had counted that amount has ended, with so many tokens used."""
+    back = {REQUESTS: 0, TOKENS: amount - tokens}.get(left.limit.unit, amount)
+    return replace(left, left=max(0, min(left.limit.amount, left.left + back)))
+
+
 def longest(pairs: Iterable[tuple[Count, WindowState]], now_s: float) -> tuple[Count, WindowState]:
     """The one of these limits that keeps a caller waiting longest."""
     return max(pairs, key=lambda pair: wait_s(pair[0], pair[1], now_s))
 
 
-def refusal(caller: Caller, counted: Count, window: WindowState, now_s: float, *, model: str = "") -> RateLimited:
-    """What a caller reads whose limit has no room: which layer, its numbers, when to come again."""
+def refusal(
+    caller: Caller, counted: Count, window: WindowState, now_s: float, *, model: str = "", is_least: bool = False
+) -> RateLimited:
+    """What a caller reads whose limit has no room: which layer, its numbers, when to come again.
+
+    `is_least`: the amount is the least that the call could be sent with, not the most that it may use.
+    """
     limit = counted.limit
     wait = wait_s(counted, window, now_s)
     whose = {
         "user": f"user `{caller.username}`",
-        "key": f"key `{caller.key_hint}`",
+        "key": f"key `{caller.key_hint}` (#{caller.key_id})",
         "team": f"team `{caller.team}`",
         "model": f"model `{model}`",
         "address": "this client address",
@@ -88,10 +103,12 @@ def refusal(caller: Caller, counted: Count, window: WindowState, now_s: float, *
     what = "calls" if limit.unit == CONCURRENT else limit.unit
     span = span_of(limit)
     gone = used(counted, window)
-    needed = f", this call needs up to {counted.amount:,}" if limit.unit == TOKENS else ""
-    again = f"Try again in {max(1, round(wait + 0.5))} s." if wait != float("inf") else "It will never fit."
+    most = "at least" if is_least else "up to"
+    needed = f", this call needs {most} {counted.amount:,}" if limit.unit == TOKENS else ""
+    verb = "is" if gone == 1 else "are"
+    again = "It will never fit." if math.isinf(wait) else f"Try again in {max(1, math.ceil(wait))} s."
     return RateLimited(
-        f"Too many {what} for {whose}: the limit is {limit.amount:,} {span}, {gone:,} are used{needed}. {again}",
+        f"Too many {what} for {whose}: the limit is {limit.amount:,} {span}, {gone:,} {verb} used{needed}. {again}",
         wait_s=wait,
         room=Room(limit, max(0, limit.amount - gone), 0.0 if wait == float("inf") else wait),
         details={

@@ -6,11 +6,12 @@ Models set up by people or by the configuration file are left alone.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Engine, or_, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Provider
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 WAIT_S: Final = 2.0  # for one provider's list
 ON_DEMAND_S: Final = 5.0  # a call for an unknown model makes us ask again, but not more often than this
 MAX_NAME_CHARS: Final = 200
+BAD_HEADER: Final = "its credential or a setting has characters that no header can carry; enter it again"
 
 
 class Discovery:
@@ -58,8 +60,7 @@ class Discovery:
                     .returning(Provider.id)
                 )
             )
-        for provider_id in due:
-            self.ask(provider_id)
+        self._ask_all(due)
         return len(due)
 
     def ask_now(self) -> bool:
@@ -70,11 +71,20 @@ class Discovery:
             self._asked_s = clock.monotonic_s()
             with Session(self._engine) as session:
                 ids = list(session.scalars(select(Provider.id).where(Provider.discover, Provider.is_enabled)))
-            for provider_id in ids:
-                self.ask(provider_id)
+            self._ask_all(ids)
             return bool(ids)
         finally:
             self._asking.release()
+
+    def _ask_all(self, ids: Sequence[int]) -> None:
+        """Ask them one after the other; what goes wrong with one keeps nobody from the others."""
+        for provider_id in ids:
+            try:
+                self.ask(provider_id)
+            except OperationalError:
+                raise  # the database is away, for the next one too
+            except Exception as exc:  # noqa: BLE001 - a start and calls for unknown models depend on getting through
+                log.warning("models of provider %s not listed: %s: %s", provider_id, type(exc).__name__, exc)
 
     def ask(self, provider_id: int) -> str | None:
         """Ask one provider and store what it has; returns what went wrong, in words for an admin."""
@@ -91,8 +101,8 @@ class Discovery:
             settings = {**provider.settings, "base_url": provider.base_url}
             path, headers = wire.model_list(settings, self._tokens.credential(wire, upstream))
             names = wire.model_names(self._transport.fetch(upstream, path, headers, timeout_s=WAIT_S))
-        except (UpstreamError, SealBroken) as exc:
-            problem = clean(str(exc))
+        except (UpstreamError, SealBroken, UnicodeError) as exc:
+            problem = BAD_HEADER if isinstance(exc, UnicodeError) else clean(str(exc))
             log.info("models of provider %s not listed: %s", provider.name, problem)
             self._note(provider_id, problem)
             return problem

@@ -4,15 +4,14 @@ Names are matched without regard to case, and `null` counts as not given, as in 
 Members that nobody knows are left out and named, so that clients of other versions work and typing errors are seen.
 """
 
-import ipaddress
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from services import budgets, durations, keys, limits
+from services import budgets, durations, keys, limits, restrictions
 from services.callers import ALLOWED, MAX_CHARS, MIN_STRICT, is_token
 from services.errors import FieldsInvalid, InvalidRequest
 
@@ -77,7 +76,9 @@ def read(parsers: Mapping[str, Parse], body: Mapping[str, Any], required: Collec
         elif name in required:
             wrong[name] = "is required"
     if wrong:
-        raise FieldsInvalid(wrong)
+        # Beside other mistakes, what is wrong with a unit is one of them; what it belongs to may be the mistake itself.
+        units = {member: why for pair, member, why in _unit_problems(values) if not wrong.keys() & set(pair)}
+        raise FieldsInvalid(wrong | units)
     check_units(values)
     return Given(values, tuple(ignored))
 
@@ -97,16 +98,22 @@ def check_units(values: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequest: in the words that clients know.
     """
+    for _pair, member, why in _unit_problems(values):
+        raise InvalidRequest(why, param=member)
+
+
+def _unit_problems(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str, str]]:
+    """Amount and unit that do not go together, which of them is wrong, and why."""
     for amount, unit, what in OVER_TIME:
         if values.get(unit) and not values.get(amount):
-            raise InvalidRequest(f"{what} over time can not be empty if {what} unit is specified", param=amount)
+            yield (amount, unit), amount, f"{what} over time can not be empty if {what} unit is specified"
     for amount, unit, what in OVER_TIME:
         if not values.get(amount):
             continue
         if not values.get(unit):
-            raise InvalidRequest(f"{what} unit can not be empty if {what} over time is specified", param=unit)
-        if values[unit] not in UNITS:
-            raise InvalidRequest(f"{what} unit can not be identified", param=unit)
+            yield (amount, unit), unit, f"{what} unit can not be empty if {what} over time is specified"
+        elif values[unit] not in UNITS:
+            yield (amount, unit), unit, f"{what} unit can not be identified"
 
 
 def text(most: int, *, is_required: bool = False) -> Parse:
@@ -223,11 +230,9 @@ def path(value: Any) -> dict[str, str]:
 def network(value: Any) -> str:
     """An address or a network, in its shortest form."""
     try:
-        if isinstance(value, str) and "%" not in value:
-            return str(ipaddress.ip_network(value.strip(), strict=False))
-    except ValueError:
-        pass
-    raise Unfit("must be addresses or networks such as 192.0.2.7 or 10.0.0.0/8")
+        return restrictions.network(value if isinstance(value, str) else "")
+    except InvalidRequest as exc:
+        raise Unfit("must be addresses or networks such as 192.0.2.7 or 10.0.0.0/8") from exc
 
 
 def order(value: Any) -> str:

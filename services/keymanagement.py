@@ -26,6 +26,7 @@ from utils import clock
 
 LONGEST_GRACE: Final = timedelta(days=30)
 LONGEST_ID: Final = 36  # of a UUID
+UNKNOWN: Final = "is not known here; give grace or graceInSeconds"
 COLUMNS: Final = {  # members that are stored as they were read
     "name": "name",
     "tags": "tags",
@@ -45,7 +46,7 @@ MEMBERS: Final[Mapping[str, Parse]] = {
     "rotationEnabled": fields.flag,
     "userId": fields.user,
     "settingId": fields.text(MAX_SETTING),
-    "settingIds": fields.entries(fields.text(MAX_SETTING)),
+    "settingIds": fields.entries(fields.text(MAX_SETTING, is_required=True)),
     "policyId": fields.absent("does not exist; this gateway has no policies"),
     "isKeyNotHashed": fields.absent("is refused; keys are kept as digests only"),
 }
@@ -164,11 +165,13 @@ class KeyManagement:
         """A new secret for a key; the old one goes on for the grace that the body names, by default not at all.
 
         Raises:
-            FieldsInvalid: no such grace.
+            FieldsInvalid: no such grace, or a member that means nothing here.
             NotFound: there is no such key.
             Conflict: the key is not for clients to change, or opens nothing any more.
         """
         given = fields.read(ROTATION, body)
+        if given.ignored:  # a grace that was misspelt would end the old secret at once
+            raise FieldsInvalid({name[: fields.MAX_NAME]: UNKNOWN for name in given.ignored})
         grace = _grace(given.values)
         with changing(self._engine, self._catalog) as session:
             row = self._locked(session, key_id)
@@ -180,7 +183,7 @@ class KeyManagement:
             until = moment(clock.now() + grace) if grace else None
             details = {"before": {"hint": before}, "after": {"hint": issued.hint}, "old_secret_until": until}
             note(session, actor, "key_rotate", "key", row.id, details)
-        return Answer(self._view(issued.id) | {"key": issued.secret}, given.ignored)
+        return Answer(self._view(issued.id) | {"key": issued.secret})
 
     def search(self, body: Mapping[str, Any]) -> Listed:
         """The keys that meet all that the body names, newest first unless it says `asc`.
@@ -248,7 +251,13 @@ def _apply(row: ApiKey, values: Mapping[str, Any]) -> None:
 
 
 def _bind(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
-    """Keep the key to the provider settings that are named; an empty list lets it reach all."""
+    """Keep the key to the provider settings that are named; an empty list lets it reach all.
+
+    Raises:
+        FieldsInvalid: one does not exist, or the two members say opposite things.
+    """
+    if values.get("settingId") and values.get("settingIds") == []:
+        raise FieldsInvalid({"settingIds": "is empty, and settingId names one; give one of the two"})
     for member in ("settingId", "settingIds"):
         if member in values:
             named = values[member] if member == "settingIds" else [values[member]]

@@ -179,11 +179,7 @@ def lines(engine: Engine, remote: "Remote | None" = None) -> Iterator[str]:
         called = owners.names(session, [(row.scope, row.scope_id) for row in rows])
     gone = used(engine, rows, remote)
     for row in rows:
-        whose = "every address" if row.scope == "address" else f"{row.scope} {_name(called, row)}"
-        span = "at once" if row.unit == "concurrent" else f"a {row.period}"
+        whose = "every address" if row.scope == "address" else owners.label(row, called)
+        span = "at once" if row.unit == "concurrent" else f"per {row.period}"
         state = "" if row.scope == "address" else f", {gone.get(row.id, 0):,} used"
         yield f"{whose}: {row.limit_amount:,} {row.unit} {span}{state}"
-
-
-def _name(called: Mapping[tuple[str, int], str], row: Limit) -> str:
-    return called.get((row.scope, row.scope_id), f"#{row.scope_id}")

@@ -36,6 +36,13 @@ class Plan:
         """The most the call can use."""
         return Bound(self.demand.input_tokens, self.output * self.demand.choices, self.demand.images)
 
+    @property
+    def smallest(self) -> Bound:
+        """The least it can be sent with: as it is where its caller set the output limit, else one token a choice."""
+        if self.demand.output_tokens is not None:
+            return self.bound
+        return replace(self.bound, output_tokens=min(self.bound.output_tokens, self.demand.choices))
+
     def budgets(self) -> list[BudgetRef]:
         """Every budget that applies, in the order in which they are taken."""
         is_free = all(price.is_free for price in _prices(self.candidates))
@@ -69,6 +76,10 @@ class Plan:
             for limit in self.call.limits
         )
         return in_order(found)
+
+    def needed(self, budget: BudgetRef) -> int:
+        """What the budget must have left for this call, however little output it is sent with."""
+        return self._amount(budget, self.smallest)
 
     def least(self, budget: BudgetRef) -> int:
         """What the budget must still have for a small call to them: a short prompt, one output token or image."""
@@ -144,36 +155,52 @@ def smaller(plan: Plan, state: State, *, is_last: bool) -> Plan:
     if not state.budgets:
         return plan
     if is_last or (state.short and plan.demand.output_tokens is not None):
-        pairs = state.short or state.budgets
-        raise refusal(plan, *min(pairs, key=lambda pair: pair[1].left - pair[0].amount))
+        raise refusal(plan, *_hardest(plan, state.short or state.budgets))
     if plan.demand.output_tokens is not None:
         return plan
     fits = [_affordable(plan, take.budget, standing.left) for take, standing in state.budgets]
     if min(fits) < 1:
-        raise refusal(plan, *state.budgets[fits.index(min(fits))])
+        raise refusal(plan, *_hardest(plan, [pair for pair, fit in zip(state.budgets, fits, strict=True) if fit < 1]))
     return replace(plan, output=min(*fits, plan.most))
 
 
 def refusal(plan: Plan, take: Take, standing: Standing) -> BudgetExceeded:
-    """What a caller reads whose budget cannot take the call: which one, its numbers, when it resets."""
-    budget, now_s = take.budget, clock.now_s()
+    """What a caller reads whose budget cannot take the call: which one, its numbers, when it resets.
+
+    A call that needs more than the whole limit of a period fits into none: that is for people to mend, as with a total.
+    """
+    budget, now_s, needed = take.budget, clock.now_s(), plan.needed(take.budget)
     ends_s = periods.end_s(budget.period, budget.timezone, now_s)
+    resets_s = None if needed > standing.limit else ends_s
     show = money.show_usd if budget.unit == "usd" else lambda tokens: f"{tokens:,} tokens"
     kind = "token balance" if budget.is_prepaid else "budget"
     span = "" if ends_s is None else f" of this {budget.period}"
-    resets_at = None if ends_s is None else f"{datetime.fromtimestamp(ends_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    resets_at = None if resets_s is None else f"{datetime.fromtimestamp(resets_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    never = "It does not reset." if ends_s is None else "It will never fit."
     message = (
         f"The {kind}{span} of {_whose(plan.call, budget)} cannot take this call: "
         f"limit {show(standing.limit)}, spent {show(standing.spent)}, "
-        f"held by calls under way {show(standing.held)}, needed {show(take.amount)}. "
-        f"It {'does not reset' if resets_at is None else f'resets at {resets_at}'}."
+        f"held by calls under way {show(standing.held)}, "
+        f"needed {'at least ' if plan.demand.output_tokens is None else ''}{show(needed)}. "
+        f"{never if resets_at is None else f'It resets at {resets_at}.'}"
     )
+    more = {"needed": needed, "least": plan.least(budget), "resets_at": resets_at}
     return BudgetExceeded(
         message,
-        resets_in_s=None if ends_s is None else max(1, round(ends_s - now_s)),
-        is_spent=standing.spent + take.amount > standing.limit,
-        details=budget_details(take, standing) | {"least": plan.least(budget), "resets_at": resets_at},
+        resets_in_s=None if resets_s is None else max(1, round(resets_s - now_s)),
+        is_spent=standing.spent + needed > standing.limit,
+        details=budget_details(take, standing) | more,
     )
+
+
+def _hardest(plan: Plan, pairs: Sequence[tuple[Take, Standing]]) -> tuple[Take, Standing]:
+    """The one of these budgets that refuses: first of all one that can never take the call."""
+
+    def rank(pair: tuple[Take, Standing]) -> tuple[bool, int]:
+        needed = plan.needed(pair[0].budget)
+        return needed <= pair[1].limit, pair[1].left - needed
+
+    return min(pairs, key=rank)
 
 
 def budget_details(take: Take, standing: Standing) -> dict[str, Any]:
@@ -194,28 +221,38 @@ def _whose(call: Call, budget: BudgetRef) -> str:
     caller = call.caller
     return {
         "user": f"user `{caller.username}`",
-        "key": f"key `{caller.key_hint}`",
+        "key": f"key `{caller.key_hint}` (#{caller.key_id})",
         "team": f"team `{caller.team}`",
         "model": f"model `{budget.owner}`",
     }[budget.scope]
 
 
 def _within_limits(plan: Plan, full: list[tuple[Count, WindowState]], *, is_last: bool) -> Plan:
-    """With less output where a limit of tokens could never take all of it; else the caller must wait.
+    """With less output where the gateway chose it and limits of tokens have some left; else the caller must wait.
 
     Raises:
         RateLimited: the limit that keeps the caller waiting longest.
     """
     if not full:
         raise AccountingUnavailable("the budgets of this call change too fast; please try again")
-    now_s = clock.now_s()
-    count, window = counting.longest(full, now_s)
-    if count.limit.unit == counting.TOKENS and count.amount > count.limit.amount and not is_last:
-        fits = (count.limit.amount - plan.demand.input_tokens) // plan.demand.choices
-        if plan.demand.output_tokens is None and 1 <= fits < plan.output:
-            return replace(plan, output=fits, most=fits)
+    now_s, is_ours = clock.now_s(), plan.demand.output_tokens is None
+    if is_ours and not is_last and (output := min(_countable(plan, *pair) for pair in full)) >= 1:
+        return replace(plan, output=output, most=output)
+    tokens = plan.smallest.input_tokens + plan.smallest.output_tokens
+    needs = [
+        (replace(count, amount=tokens) if count.limit.unit == counting.TOKENS else count, window)
+        for count, window in full
+    ]
+    count, window = counting.longest(needs, now_s)
     model = plan.call.model.name if plan.call.model else ""
-    raise counting.refusal(plan.call.caller, count, window, now_s, model=model)
+    raise counting.refusal(plan.call.caller, count, window, now_s, model=model, is_least=is_ours)
+
+
+def _countable(plan: Plan, count: Count, window: WindowState) -> int:
+    """The output per choice that this limit has left; 0 or less = none, or it is not of tokens."""
+    if count.limit.unit != counting.TOKENS:
+        return 0
+    return (count.limit.amount - counting.used(count, window) - plan.demand.input_tokens) // plan.demand.choices
 
 
 def _affordable(plan: Plan, budget: BudgetRef, left: int) -> int:

@@ -16,10 +16,16 @@ from services import audit
 from services.catalog import Catalog
 from services.credentials import Sealer
 from services.discovery import Discovery
-from services.errors import FieldsInvalid, InvalidRequest, NotFound
+from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
+from utils.settings import fits_header
 
 MAX_NAME: Final = 100
+MAX_MODEL: Final = 200
+MAX_CREDENTIAL: Final = 500
 CREDENTIALS: Final = ("apikey", "apiKey")
+MEMBERS: Final = ("provider", "setting", "name", "allowedModels")
+BAD_CREDENTIAL: Final = f"must be 1 to {MAX_CREDENTIAL} ASCII letters, digits and signs; it goes into a header"
+WHY: Final = {"costMap": "is refused; prices are set per model"}  # of members that clients of the other gateway send
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +51,16 @@ class ProviderSettings:
         """A new setting; its provider is asked for its models at once.
 
         Raises:
-            InvalidRequest: a member that is missing or wrong, or a name that is taken.
+            FieldsInvalid: members that are missing or wrong.
+            Conflict: the name is taken (code `duplicate_setting`).
         """
-        wanted = self._read(given)
-        if wanted.provider is None or not wanted.credential:
-            raise InvalidRequest("`provider` and `setting.apikey` are required.", param="provider")
+        wanted = self._read(given, ("provider", "setting.apikey"))
+        kind, credential = wanted.provider or "", wanted.credential or ""  # both are there
         row = Provider(
             name=wanted.name or "",
-            kind=wanted.provider,
-            base_url=self._base_urls[wanted.provider],
-            credential=self._sealer.seal(wanted.credential),
+            kind=kind,
+            base_url=self._base_urls[kind],
+            credential=self._sealer.seal(credential),
             settings=_settings({}, wanted.allowed_models),
             discover=True,
             managed_by="admin",
@@ -66,7 +72,8 @@ class ProviderSettings:
 
         Raises:
             NotFound: there is none with that id.
-            InvalidRequest: see `create`.
+            FieldsInvalid, Conflict: see `create`.
+            InvalidRequest: it is not for clients to change.
         """
         wanted = self._read(given)
         with Session(self._engine, expire_on_commit=False) as session:
@@ -92,6 +99,7 @@ class ProviderSettings:
             return [shown(row) for row in rows]
 
     def _store(self, actor: audit.Actor, row: Provider, action: str) -> dict[str, Any]:
+        name = row.name
         try:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
                 row = session.merge(row)
@@ -100,26 +108,40 @@ class ProviderSettings:
                 after = {"kind": row.kind, "allowed_models": row.settings.get("allowed_models")}
                 audit.note(session, actor, action, "provider", row.name, {"after": after})
         except IntegrityError as exc:
-            raise InvalidRequest(f"There is a provider `{row.name}` already.", param="name") from exc
+            raise Conflict(f"There is a provider `{name}` already.", param="name", code="duplicate_setting") from exc
         self._discovery.ask(row.id)
         self._catalog.refresh()
         return shown(row)
 
-    def _read(self, given: dict[str, Any]) -> Setting:
-        setting = given.get("setting") or {}
-        if not isinstance(setting, dict) or unknown(given, "provider", "setting", "name", "allowedModels"):
-            raise InvalidRequest("Give `provider`, `setting`, `name` and `allowedModels` only.", param="setting")
-        if unknown(setting, *CREDENTIALS):
-            raise InvalidRequest("`setting` may have `apikey` only.", param="setting")
-        provider, name, models = given.get("provider"), given.get("name"), given.get("allowedModels")
-        credential = next((setting[key] for key in CREDENTIALS if key in setting), None)
-        if provider is not None and provider not in list(self._base_urls):  # it may be of any type
-            raise InvalidRequest(f"`provider` must be one of {', '.join(self._base_urls)}.", param="provider")
-        if not _is_text(credential, 500) or not _is_text(name, MAX_NAME):
-            raise InvalidRequest("`apikey` and `name` must be texts without control characters.", param="setting")
-        if models is not None and not (isinstance(models, list) and all(_is_text(one, 200) and one for one in models)):
-            raise InvalidRequest("`allowedModels` must be an array of model names.", param="allowedModels")
+    def _read(self, given: dict[str, Any], required: tuple[str, ...] = ()) -> Setting:
+        """What a body says.
+
+        Raises:
+            FieldsInvalid: with all that is wrong, each with its reason.
+        """
+        provider, setting = given.get("provider"), given.get("setting")
+        inside: dict[str, Any] = setting if isinstance(setting, dict) else {}
+        credential = next((inside[key] for key in CREDENTIALS if key in inside), None)
+        name, models = given.get("name"), given.get("allowedModels")
+        wrong = {member[:MAX_NAME]: WHY.get(member, "is not known here") for member in unknown(given, *MEMBERS)}
+        wrong |= {f"setting.{one[:MAX_NAME]}": "is not known here" for one in unknown(inside, *CREDENTIALS)}
+        checks = {
+            # It may be of any type, so it is looked for in a list.
+            "provider": (provider is None or provider in list(self._base_urls), self._one_of()),
+            "setting": (setting is None or isinstance(setting, dict), 'must be an object such as {"apikey": "…"}'),
+            "setting.apikey": (_is_text(credential, MAX_CREDENTIAL) and fits_header(credential or ""), BAD_CREDENTIAL),
+            "name": (_is_text(name, MAX_NAME), f"must be a text of 1 to {MAX_NAME} printable characters"),
+            "allowedModels": (_are_models(models), "must be a list of model names"),
+        }
+        wrong |= {member: why for member, (is_good, why) in checks.items() if not is_good}
+        missing = {"provider": not provider, "setting.apikey": not credential and "setting" not in wrong}
+        wrong |= {one: "is required" for one in required if missing[one] and one not in wrong}
+        if wrong:
+            raise FieldsInvalid(wrong)
         return Setting(provider, credential, name, models)
+
+    def _one_of(self) -> str:
+        return f"must be one of {', '.join(self._base_urls)}"
 
 
 def numbers(session: Session, given: Sequence[str], member: str) -> list[int]:
@@ -161,6 +183,10 @@ def unknown(given: dict[str, Any], *names: str) -> list[str]:
 def _settings(settings: dict[str, Any], allowed_models: list[str] | None) -> dict[str, Any]:
     kept = {name: value for name, value in settings.items() if name != "allowed_models"}
     return kept | ({"allowed_models": allowed_models} if allowed_models else {})
+
+
+def _are_models(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(_is_text(one, MAX_MODEL) and one for one in value))
 
 
 def _is_text(value: Any, longest: int) -> bool:

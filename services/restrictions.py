@@ -9,6 +9,7 @@ from services.errors import InvalidRequest
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 LONGEST_PATH: Final = 255
+MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # IPv4 as IPv6 writes it
 
 
 def path_rule(text: str) -> dict[str, str]:
@@ -42,6 +43,9 @@ def network(text: str) -> str:
         found = None
     if found is None or "%" in text:  # a zone means something on one machine only
         raise InvalidRequest(f"`{text[:60]}` is not a network such as 10.0.0.0/8.", param="allowed_ips")
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(MAPPED):  # clients are known by their IPv4 address
+        plain = int(found.network_address) - int(MAPPED.network_address)
+        return str(ipaddress.IPv4Network((plain, found.prefixlen - MAPPED.prefixlen)))
     return str(found)
 
 

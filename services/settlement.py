@@ -30,9 +30,10 @@ CountRecord = tuple[str, str, int, int, int, bool]  # subject, unit, start, end,
 
 
 def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
-    """What is booked for a call that ended in this worker. `estimate` counts prompt and delivered text."""
+    """What is booked for a call that ended in this worker; its usage is then in the call. `estimate` counts texts."""
     deployment = call.deployment
     usage, state = _usage(call, estimate)
+    call.usage = usage
     price = deployment.price if deployment else None
     lines = charge_lines(usage, price) if price and state != "void" else ()
     cost = amount_nanousd(lines)

@@ -260,7 +260,14 @@ def _locked(session: Session, number: int) -> User:
 
 
 def _number(given: str) -> int:
-    return int(given) if given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS else 0
+    """The `id` as a number.
+
+    Raises:
+        NotFound: it is none, so nobody has it.
+    """
+    if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
+        raise _unknown(given)
+    return int(given)
 
 
 def _unknown(user_id: str) -> NotFound:

@@ -91,6 +91,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "removal",
             "reports",
             "responses",
+            "teams",
             "throttle",
             "usermanagement",
         )

@@ -212,6 +212,21 @@ def url_problems(**urls: str) -> list[str]:
     return problems
 
 
+def fits_header(text: str) -> bool:
+    """Whether a header can carry the text: visible ASCII and spaces, whatever the client that sends it."""
+    return text.isascii() and text.isprintable()
+
+
+def header_problems(texts: Mapping[str, str]) -> list[str]:
+    """One line for each of these settings that no header can carry. Their values are secrets."""
+    fix = "copy it again; a `…` in an example stands for what was left out"
+    return [
+        f"{name}: has characters other than ASCII, which no header can carry. Fix: {fix}"
+        for name, text in texts.items()
+        if not fits_header(text)
+    ]
+
+
 def port_problems(*ports: int | None) -> list[str]:
     """One line if two of PORT, ADMIN_PORT and PROXY_PORT are the same."""
     given = [port for port in ports if port is not None]

@@ -1,5 +1,6 @@
 """What the forms of users, keys and teams share: which models and paths they may use, from where, and until when."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -25,6 +26,7 @@ Form = TypeVar("Form", bound="ModelsForm")
 MAX_LINES: Final = 200
 MAX_TAGS: Final = 50
 LONGEST_TAG: Final = 60
+TAG: Final = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')  # in quotes, as in CSV, or plain
 SCOPES: Final = {"all": _("Every model, also future ones"), "some": _("Only these:")}
 
 
@@ -77,19 +79,20 @@ class LinesField(Field):  # type: ignore[misc, unused-ignore]
 
 
 class TagsField(Field):  # type: ignore[misc, unused-ignore]
-    """Words between commas; None when left empty."""
+    """Words between commas, as in CSV: one with a comma stands in quotes. None when left empty."""
 
     widget = TextInput()
     data: list[str] | None
 
     def _value(self) -> str:
-        return str(self.raw_data[0]) if self.raw_data else ", ".join(self.data or ())
+        return str(self.raw_data[0]) if self.raw_data else ", ".join(map(_quoted, self.data or ()))
 
     def process_formdata(self, valuelist: list[str]) -> None:
         """See WTForms."""
         if not valuelist:
             return
-        words = dict.fromkeys(word.strip() for word in valuelist[0].split(",") if word.strip())
+        given = (found[2] or (found[1] or "").replace('""', '"') for found in TAG.finditer(valuelist[0]))
+        words = dict.fromkeys(word.strip() for word in given if word.strip())
         self.data = list(words) or None
         if not all(word.isprintable() for word in words):
             raise ValueError(gettext("Only characters that can be seen, please."))
@@ -97,6 +100,11 @@ class TagsField(Field):  # type: ignore[misc, unused-ignore]
             raise ValueError(
                 gettext("At most %(count)s tags of %(chars)s characters.", count=MAX_TAGS, chars=LONGEST_TAG)
             )
+
+
+def _quoted(tag: str) -> str:
+    """The tag as TagsField reads it."""
+    return '"' + tag.replace('"', '""') + '"' if "," in tag or tag.startswith('"') else tag
 
 
 class ModelsForm(PanelForm):
@@ -127,7 +135,7 @@ class AccessForm(ModelsForm):
             "One a line; without a method for all of them, with /* at the end for everything below. Empty: every path."
         ),
     )
-    tags = TagsField(_("Tags"), description=_("Words to find it by, between commas."))
+    tags = TagsField(_("Tags"), description=_("Words to find it by, between commas; one with a comma in quotes."))
     expires_at = MomentField(_("Expires (UTC)"), description=_("Leave both empty for no end."))
     ttl = TextField(_("Or so long after it was made"), [Length(0, 40)], description=_("Such as 30d or 36h30m."))
 

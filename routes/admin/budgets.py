@@ -11,7 +11,7 @@ from wtforms.validators import InputRequired, Length, NumberRange, Optional, Val
 
 from models import Budget
 from routes.admin import owned
-from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options
+from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options, tokens_problem, usd_problem
 from routes.admin.guard import actor, expose, go
 from routes.admin.owned import SCOPE_NAMES, OwnedForm
 from routes.admin.tables import Choice, Table
@@ -26,17 +26,10 @@ _ = lazy_gettext
 LEVEL_NAMES: Final = {"ok": _("OK"), "warning": _("Nearly spent"), "exhausted": _("Used up")}
 
 
-class LimitForm(PanelForm):
-    """What can be changed of a budget."""
+class BalanceForm(PanelForm):
+    """What can be changed of a balance, which has no periods."""
 
-    limit = TextField(_("Limit"), [InputRequired(), Length(1, 30)])
-    timezone = TextField(
-        _("Time zone"),
-        [InputRequired(), Length(1, 60)],
-        default="UTC",
-        description=_("Where days, weeks and months begin, such as America/Sao_Paulo."),
-    )
-
+    limit = TextField(_("Limit"), [InputRequired(), Length(1, 50)])
     warn_percent = IntegerField(
         _("Warn at (%)"),
         [Optional(), NumberRange(1, 100)],
@@ -53,22 +46,31 @@ class LimitForm(PanelForm):
     def validate_limit(self, field: Any) -> None:
         """An amount in the budget's unit."""
         is_usd = self.unit_now() == "usd"
-        usd, tokens = gettext("This is not an amount in USD, such as 2.50."), gettext("This is not a number of tokens.")
-        if not is_usd and not field.data.isdigit():
-            raise ValidationError(tokens)
-        try:
-            budgets.parse_limit(self.unit_now(), field.data)
-        except InvalidRequest as exc:
-            raise ValidationError(usd if is_usd else tokens) from exc
+        if problem := usd_problem(field.data) if is_usd else tokens_problem(field.data):
+            raise ValidationError(problem)
+
+    def amount(self) -> int:
+        """The limit in the budget's unit."""
+        return budgets.parse_limit(self.unit_now(), self.limit.data)
+
+
+class LimitForm(BalanceForm):
+    """What can be changed of a budget."""
+
+    timezone = TextField(
+        _("Time zone"),
+        [InputRequired(), Length(1, 60)],
+        default=budgets.UTC,
+        description=_(
+            "Where days, weeks and months begin, such as America/Sao_Paulo. "
+            "It stays while something is spent in a period."
+        ),
+    )
 
     def validate_timezone(self, field: Any) -> None:
         """A name of the time zone database."""
         if field.data not in available_timezones():
             raise ValidationError(gettext("There is no time zone of that name."))
-
-    def amount(self) -> int:
-        """The limit in the budget's unit."""
-        return budgets.parse_limit(self.unit_now(), self.limit.data)
 
 
 class NewBudget(OwnedForm, LimitForm):
@@ -133,10 +135,11 @@ class Budgets(Table):
         scope = self.argument("scope") if self.argument("scope") in SCOPE_NAMES else "user"
         return NewBudget(self.given(), scope=scope, owner=self.argument("owner"))
 
-    def edit_form(self, obj: Any = None) -> LimitForm:
+    def edit_form(self, obj: Any = None) -> BalanceForm:
         """See Flask-Admin."""
         shown = f"{money.usd(obj.limit_amount).normalize():f}" if obj.unit == "usd" else str(obj.limit_amount)
-        form = LimitForm(self.given(), limit=shown, timezone=obj.timezone, warn_percent=obj.warn_percent)
+        kind = BalanceForm if obj.is_prepaid else LimitForm
+        form = kind(self.given(), limit=shown, timezone=obj.timezone, warn_percent=obj.warn_percent)
         form.unit_of_row = obj.unit
         return form
 
@@ -164,11 +167,23 @@ class Budgets(Table):
 
     def update(self, form: Any, row: Budget) -> Any:
         """Store limit, time zone and when to warn."""
-        return self._store(form, row)
+        if not row.is_prepaid:
+            return self._store(form, row)
+        before = row.limit_amount
+        try:
+            return self._store(form, row)
+        except InvalidRequest as exc:
+            exc.param = "limit"
+            if "deductible" not in exc.details:
+                raise
+            least = before - exc.details["deductible"]
+            message = gettext("It cannot be less than %(least)s tokens, which are spent or held by calls.", least=least)
+            raise InvalidRequest(message, param="limit") from exc
 
     def _store(self, form: Any, row: Budget) -> Any:
         row.warn_percent = form.warn_percent.data
-        budgets.change(db.session(), actor(), row, form.amount(), form.timezone.data)
+        timezone = form.timezone.data if "timezone" in form else row.timezone
+        budgets.change(db.session(), actor(), row, form.amount(), timezone)
         db.session.commit()
         self.settled()
         return go(".index_view")

@@ -91,6 +91,32 @@ class SecretField(PasswordField):  # type: ignore[misc, unused-ignore]
             raise ValidationError(gettext("Only characters that can be seen, please."))
 
 
+def usd_problem(text: str) -> str | None:
+    """What is wrong with an amount in USD as people write it; None = nothing."""
+    try:
+        amount = Decimal(text)
+    except ArithmeticError:
+        return gettext("This is not an amount in USD, such as 2.50.")
+    if amount.is_nan():
+        return gettext("This is not an amount in USD, such as 2.50.")
+    if amount < 0:
+        return gettext("This cannot be negative.")
+    if not amount.is_finite() or amount > money.usd(money.MAX_NANOUSD):
+        return gettext("This is more than can be counted.")
+    if amount != money.usd(money.nanousd(amount)):
+        return gettext("Nine decimals are the finest that counts.")
+    return None
+
+
+def tokens_problem(text: str) -> str | None:
+    """The same of a number of tokens."""
+    if text.startswith("-") and text[1:].isascii() and text[1:].isdigit():
+        return gettext("This cannot be negative.")
+    if not (text.isascii() and text.isdigit()):
+        return gettext("This is not a number of tokens.")
+    return gettext("This is more than can be counted.") if int(text) > money.MAX_NANOUSD else None
+
+
 class UsdField(Field):  # type: ignore[misc, unused-ignore]
     """An amount of money: USD for people, nano-USD in `data`, None when left empty."""
 
@@ -105,15 +131,10 @@ class UsdField(Field):  # type: ignore[misc, unused-ignore]
         """See WTForms."""
         text = valuelist[0].strip().removeprefix("$") if valuelist else ""
         self.data = None
+        if problem := usd_problem(text) if text else None:
+            raise ValueError(problem)
         if text:
-            try:
-                self.data = money.nanousd(Decimal(text))
-            except (ValueError, ArithmeticError) as exc:
-                raise ValueError(gettext("This is not an amount in USD, such as 2.50.")) from exc
-            if self.data < 0:
-                raise ValueError(gettext("This cannot be negative."))
-            if money.usd(self.data) != Decimal(text):
-                raise ValueError(gettext("Nine decimals are the finest that counts."))
+            self.data = money.nanousd(text)
 
 
 class MomentField(DateTimeLocalField):  # type: ignore[misc, unused-ignore]

@@ -1,22 +1,23 @@
 """API keys: making them (the secret is on one page, once), what they may do, and what limits them.
 
-A key is never deleted: what it did stays explained by its row. Keys of the setting API_AUTH_TOKENS follow the setting.
+A key that is revoked stays, and explains what it did; one that is deleted leaves its number in the books. Keys of the
+setting API_AUTH_TOKENS follow the setting.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import ColumnElement, and_, or_, select, true
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import Session, joinedload
 
-from models import ApiKey, Budget, Limit, Team, User
+from models import ApiKey, Budget, Limit, Provider, Team, User
 from routes.admin import access, keyforms, owned
 from routes.admin.guard import actor, expose, go
 from routes.admin.keyforms import KeyForm, NewKey
 from routes.admin.secrets import MARK_CHARS, SecretPages, retired_of
 from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import budgets, limits, reports
+from services import budgets, limits, removal, reports
 from services.audit import moment
 from services.errors import InvalidRequest
 from utils.extensions import db, gateway
@@ -32,8 +33,6 @@ class Keys(SecretPages):
     """The keys."""
 
     model_class = ApiKey
-    can_delete = False
-    delete_view = None  # type: ignore[assignment]
     icon, singular, resource = "key", "API key", "key"
     column_list = ("name", "user", "state", "allowed_models", "budget", "last_used_at")
     column_labels: ClassVar[dict[str, Any]] = {
@@ -95,6 +94,8 @@ class Keys(SecretPages):
             "calls": reports.latest_calls(engine, LATEST_CALLS, key_id=row.id),
             "names": reports.Names({row.user_id: row.user.username}, {row.id: (row.name, row.hint)}),
             "why_not_lifted": self.why_not_lifted(row),
+            "why_kept": self.why_kept(row),
+            "providers": _providers(row),
         }
 
     def create_form(self, obj: Any = None) -> NewKey:
@@ -144,6 +145,26 @@ class Keys(SecretPages):
             return gettext("This key is revoked. Lift that to change it, or make a new one.")
         return None
 
+    def why_kept(self, row: ApiKey) -> str | None:
+        """Keys of a setting come back with the next start."""
+        return self.why_fixed(row) if row.kind == "environment" else None
+
+    def consequences(self, row: ApiKey) -> list[str]:
+        """What happens to what it has."""
+        return [
+            gettext("It stops working everywhere within two seconds, and so do its former secrets."),
+            gettext("Its budgets and limits are removed; calls under way are still settled."),
+            gettext("Its usage stays, under the number of the key."),
+        ]
+
+    def delete(self, session: Session, row: ApiKey) -> None:
+        """See services/removal.py."""
+        removal.key(session, row.id)
+
+    def title(self, row: ApiKey) -> str:
+        """See Table."""
+        return row.name
+
     def describe(self, row: ApiKey) -> dict[str, Any]:
         """See Table."""
         names = ("name", "hint", "user_id", "allowed_ips", "should_log_request", "should_log_response")
@@ -158,6 +179,13 @@ class Keys(SecretPages):
 def state_of(row: ApiKey) -> str:
     """One of STATES."""
     return "revoked" if row.revoked_at is not None else "expired" if access.is_over(row) else "active"
+
+
+def _providers(row: ApiKey) -> list[Provider] | None:
+    """The provider accounts that it is bound to; None = it may reach all."""
+    if row.provider_ids is None:
+        return None
+    return list(db.session.scalars(select(Provider).where(Provider.id.in_(row.provider_ids)).order_by(Provider.name)))
 
 
 def _in_state(state: str) -> ColumnElement[bool]:

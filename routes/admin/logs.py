@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from flask import Response
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
-from models import AuditEntry, LedgerEntry, UsageRecord
+from models import AuditEntry, Budget, LedgerEntry, UsageRecord
 from routes.admin.guard import expose
-from routes.admin.owned import number_of
+from routes.admin.owned import names_of, number_of
 from routes.admin.tables import Choice, Log
 from routes.admin.texts import lazy_gettext
-from services import reports
+from services import balances, budgets, reports
 from utils import clock, jsonx, money
-from utils.extensions import gateway
+from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
@@ -34,6 +34,13 @@ OUTCOMES: Final = (
     "internal_error",
 )
 STATES: Final = {"measured": _("Measured"), "estimated": _("Estimated"), "void": _("Void")}
+ENTRY_KINDS: Final = {
+    "charge": _("Charge"),
+    "correction": _("Correction"),
+    "top_up": _("Top-up"),
+    "deduct": _("Deduction"),
+}
+REASONS: Final = {balances.INITIAL: _("initial balance"), budgets.CHANGED: _("limit changed")}  # that the gateway gives
 EXPORTED: Final = (
     "request_id",
     "created_at",
@@ -159,18 +166,7 @@ class Ledger(Log):
     }
     list_template = "admin/ledger/list.html"
     texts = ("user", "budget", "request_id")
-    choices = (
-        Choice(
-            "kind",
-            _("Kind"),
-            [
-                ("charge", _("Charge")),
-                ("correction", _("Correction")),
-                ("top_up", _("Top-up")),
-                ("deduct", _("Deduction")),
-            ],
-        ),
-    )
+    choices = (Choice("kind", _("Kind"), list(ENTRY_KINDS.items())),)
 
     def walk(self) -> reports.Walk:
         """See Log. Only the request id has an index; an account is picked out of a bounded number of entries."""
@@ -184,9 +180,15 @@ class Ledger(Log):
         return reports.ledger_walk(request_id, accounts, self.chosen("kind"))
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
-        """Whose accounts they are."""
+        """Whose accounts they are. Amounts are shown from the account's side: what it spends is negative."""
         users = [row.account_id for row in rows if row.account == "user"]
-        return {"names": reports.names(gateway().engine, users, ())}
+        numbers = {row.account_id for row in rows if row.account == "budget"}
+        found = db.session.scalars(select(Budget).where(Budget.id.in_(numbers))).all() if numbers else ()
+        return {
+            "names": reports.names(gateway().engine, users, ()),
+            "budgets": {budget.id: budget for budget in found},
+            "owners": names_of(found),
+        }
 
 
 class AuditLog(Log):

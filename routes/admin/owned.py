@@ -35,12 +35,15 @@ class OwnedForm(PanelForm):
         """The number of the owner.
 
         Raises:
-            InvalidRequest: there is none of that name.
+            InvalidRequest: there is none of that name, or several keys have the hint.
         """
-        found = number_of(self.scope.data, self.owner.data)
-        if found is None:
-            raise InvalidRequest(N_("There is nothing of that name."), param="owner")
-        return found
+        try:
+            return owners.find(db.session(), self.scope.data, self.owner.data)
+        except GatewayError as exc:
+            message = N_("There is nothing of that name.")
+            if exc.code == owners.AMBIGUOUS:
+                message = N_("Several keys have this hint. Give the key's number or UUID.")
+            raise InvalidRequest(message, param="owner") from exc
 
 
 @dataclass(frozen=True, slots=True)

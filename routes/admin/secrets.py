@@ -71,7 +71,8 @@ class SecretPages(Table):
         self.refuse(reason)
         ends = [secret.digest for secret in found]
         db.session.execute(delete(RetiredSecret).where(RetiredSecret.digest.in_(ends)))
-        self.store("key_secret_end", row, self.describe(row), before_its_time="yes")
+        said = gettext("The former secret of %(name)s has ended.", name=row.name)
+        self.store("key_secret_end", row, self.describe(row), said, before_its_time="yes")
         return go(".details_view", id=row.id)
 
     @expose("/revoke/", methods=("GET", "POST"))
@@ -90,7 +91,7 @@ class SecretPages(Table):
         before = self.describe(row)
         gateway().keys.revoke(db.session(), row.id, form.reason.data)
         db.session.refresh(row)
-        self.store("key_revoke", row, before)
+        self.store("key_revoke", row, before, gettext("%(name)s was revoked.", name=row.name))
         return go(".details_view", id=row.id)
 
     @expose("/lift/", methods=("GET", "POST"))
@@ -104,7 +105,7 @@ class SecretPages(Table):
         before = self.describe(row)
         gateway().keys.lift(db.session(), row.id)
         db.session.refresh(row)
-        self.store("key_lift", row, before)
+        self.store("key_lift", row, before, gettext("%(name)s works again.", name=row.name))
         return go(".details_view", id=row.id)
 
     def why_not_lifted(self, row: ApiKey) -> str | None:

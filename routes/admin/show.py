@@ -23,6 +23,7 @@ from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
 from routes.admin.keys import STATES as KEY_STATES
 from routes.admin.keys import state_of
 from routes.admin.limits import LAYER_NAMES, what_of
+from routes.admin.logs import ENTRY_KINDS, REASONS
 from routes.admin.logs import STATES as USAGE_STATES
 from routes.admin.overview import change
 from routes.admin.owned import PAGES
@@ -57,6 +58,8 @@ TABLES: Final = {  # names and colours by value
     "state_tones": STATE_TONES,
     "key_states": KEY_STATES,
     "usage_states": USAGE_STATES,
+    "entry_kinds": ENTRY_KINDS,
+    "reasons": REASONS,
     "managers": MANAGERS,
     "kinds": KIND_NAMES,
     "provider_kinds": KINDS,

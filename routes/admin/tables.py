@@ -233,15 +233,20 @@ class Table(SecureModelView):
 
         return self.answer_form(form, change, self.edit_template, row=row, seen=seen, **values)
 
-    def store(self, action: str, row: Any, before: Mapping[str, Any] | None, **secrets: str) -> None:
-        """Commit the change of a row, with its audit entry; of secrets it says what happened to them."""
+    def store(
+        self, action: str, row: Any, before: Mapping[str, Any] | None, said: str | None = None, **secrets: str
+    ) -> None:
+        """Commit the change of a row, with its audit entry; of secrets it says what happened to them.
+
+        `said`: what people read then; without it, that the row was saved.
+        """
         db.session.flush()
         details = audit.differences(before, self.describe(row)) | secrets
         if before is None or details["after"] or secrets:
             audit.note(db.session(), actor(), action, self.resource, row.id, details)
         db.session.commit()
         self.settled()
-        flash(gettext("%(name)s was saved.", name=self.title(row)), "success")
+        flash(said or gettext("%(name)s was saved.", name=self.title(row)), "success")
 
     def settled(self) -> None:
         """After a change: this worker sees it at once, the others within two seconds."""

@@ -37,6 +37,10 @@ OF_SERVICES: Final = (
     N_("The key was rotated at the same moment. Please look again."),
     N_("the provider's kind cannot list models"),
     N_("The database does not take this at the moment; please try again."),
+    N_(
+        "The time zone stays as it is while something is spent in this period: another one would begin a new period, "
+        "from zero."
+    ),
 )
 
 # The same of /api/v1.

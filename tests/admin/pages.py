@@ -79,7 +79,7 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         *(f"/admin/{view}/new/" for view in VIEWS),
         *(f"/admin/users/{page}/?id={user}" for page in ("details", "edit", "delete", "password")),
         *(f"/admin/teams/{page}/?id={ids['team']}" for page in ("details", "edit", "delete")),
-        *(f"/admin/keys/{page}/?id={key}" for page in ("details", "edit", "revoke", "rotate", "end", "lift")),
+        *(f"/admin/keys/{page}/?id={key}" for page in ("details", "edit", "revoke", "rotate", "end", "lift", "delete")),
         *(f"/admin/keys/{page}/?id={void}" for page in ("details", "revoke", "lift")),
         *(f"/admin/{page}s/{way}/?id={ids[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),

@@ -81,6 +81,46 @@ def test_a_budget_is_not_stored(panel_admin: Browser, data: dict[str, str]) -> N
     assert rows_of(panel_admin.app, Budget) == []
 
 
+@pytest.mark.parametrize(
+    ("unit", "limit", "said"),
+    [
+        ("usd", "-5", "This cannot be negative."),
+        ("tokens", "-5", "This cannot be negative."),
+        ("usd", "99999999999", "This is more than can be counted."),
+        ("usd", "inf", "This is more than can be counted."),
+        ("tokens", "9" * 20, "This is more than can be counted."),
+        ("usd", "0.0000000001", "Nine decimals are the finest that counts."),
+        ("usd", "NaN", "This is not an amount in USD"),
+        ("tokens", "1e3", "This is not a number of tokens."),
+    ],
+)
+def test_each_amount_that_cannot_be_has_its_own_reason(panel_admin: Browser, unit: str, limit: str, said: str) -> None:
+    add_user(panel_admin.app, "ana")
+    assert said in make(panel_admin, unit=unit, limit=limit).text
+
+
+def test_a_hint_that_several_keys_share_names_none_of_them(panel_admin: Browser) -> None:
+    app = panel_admin.app
+    for _ in range(2):
+        add_key(app, add_user(app, f"u{_}"))
+    with Session(app.extensions["gateway"].engine) as session, session.begin():
+        session.query(ApiKey).update({"hint": "co\u2026"})
+    answer = make(panel_admin, scope="key", owner="co\u2026")
+    assert answer.status_code == 422
+    assert "Several keys have this hint." in answer.text
+
+
+def test_the_time_zone_stays_while_something_is_spent(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    number = add_budget(app, "user", add_user(app, "ana"))
+    spend(app, number, 1)
+    form = {"limit": "20", "timezone": "Asia/Tokyo"}
+    answer = panel_anywhere_admin.post(f"/admin/budgets/edit/?id={number}", form)
+    assert answer.status_code == 422
+    assert "The time zone stays as it is while something is spent" in answer.text
+    assert row_of(app, Budget, number).timezone == "UTC"
+
+
 def test_a_second_budget_of_the_same_kind_is_refused(panel_anywhere_admin: Browser) -> None:
     add_user(panel_anywhere_admin.app, "ana")
     make(panel_anywhere_admin)

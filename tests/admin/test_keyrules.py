@@ -1,11 +1,13 @@
 """What a key may do, what it may have, and every layer that limits it, on the pages about keys."""
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy.orm import Session
 
 from models import ApiKey, AuditEntry, Budget, Limit
 from tests.admin.conftest import Browser, add_budget, add_key, add_limit, add_team, add_user, key_row, row_of, rows_of
@@ -170,3 +172,16 @@ def test_the_page_of_a_key_shows_every_layer_that_limits_it(panel_anywhere_admin
     for text in ("research", "$20.00", "/ 100", "<time"):
         assert text in page, text
     assert "calls are only counted" in panel_anywhere_admin.get(f"/admin/users/details/?id={add_user(app, 'eva')}").text
+
+
+def test_a_tag_with_a_comma_stays_one_tag(panel_admin: Browser) -> None:
+    tags = ["a,b", "c", 'say "x"', '"', '",', "d"]
+    number = add_key(panel_admin.app, add_user(panel_admin.app, "ana"))
+    with Session(panel_admin.app.extensions["gateway"].engine) as session, session.begin():
+        session.get_one(ApiKey, number).tags = tags
+    page = panel_admin.get(f"/admin/keys/edit/?id={number}").text
+    shown = html.unescape(page.split('name="tags"')[1].split('value="')[1].split('"')[0])
+    assert shown.startswith('"a,b", c, say "x", ')
+    form = {"name": "prod", "scope": "all", "tags": shown}
+    assert panel_admin.post(f"/admin/keys/edit/?id={number}", form).status_code == 303
+    assert row_of(panel_admin.app, ApiKey, number).tags == tags

@@ -10,7 +10,18 @@ from sqlalchemy import MetaData, select
 from sqlalchemy.orm import Session
 
 from models import ApiKey, AuditEntry, Budget, User
-from tests.admin.conftest import Browser, add_budget, add_key, add_user, columns_of, key_row, row_of, rows_of
+from tests.admin.conftest import (
+    Browser,
+    add_budget,
+    add_key,
+    add_provider,
+    add_user,
+    columns_of,
+    key_row,
+    row_of,
+    rows_of,
+)
+from tests.helpers import assert_books_agree
 
 FIELDS = {"allowed_paths", "allowed_ips", "tags", "ttl", "should_log_request", "should_log_response"}
 SECRET = re.compile(r"sk-th-[0-9A-Za-z]{49}")
@@ -175,10 +186,60 @@ def test_keys_of_the_setting_follow_the_setting(panel_app: Flask) -> None:
     assert "API_AUTH_TOKENS" in browser.get(f"/admin/keys/details/?id={number}").text
 
 
-def test_no_key_can_be_deleted(panel_admin: Browser) -> None:
-    number = add_key(panel_admin.app, 1)
-    assert panel_admin.post("/admin/keys/delete/", {"id": number}).status_code == 404
-    assert row_of(panel_admin.app, ApiKey, number) is not None
+def test_a_key_is_deleted_after_asking_and_its_usage_stays(panel_anywhere: Flask) -> None:
+    add_user(panel_anywhere, "ana")
+    browser = Browser(panel_anywhere, "admin")
+    secret = SECRET.search(make(browser).text)
+    assert secret is not None
+    assert use(panel_anywhere, secret[0]).status_code == 200
+    number = key_row(panel_anywhere, "prod").id
+    assert f"/admin/keys/delete/?id={number}" in browser.get(f"/admin/keys/details/?id={number}").text
+    assert "Its usage stays, under the number of the key." in browser.get(f"/admin/keys/delete/?id={number}").text
+    assert row_of(panel_anywhere, ApiKey, number) is not None
+    answer = browser.post("/admin/keys/delete/", {"id": number})
+    assert answer.status_code == 303
+    assert "prod was deleted." in browser.get(answer.location).text
+    assert row_of(panel_anywhere, ApiKey, number) is None
+    assert [row for row in rows_of(panel_anywhere, Budget) if row.scope == "key"] == []
+    assert use(panel_anywhere, secret[0]).status_code == 401
+    entry = rows_of(panel_anywhere, AuditEntry)[-1]
+    assert (entry.action, entry.resource_id, entry.details["before"]["name"]) == ("key_delete", str(number), "prod")
+    assert_books_agree(panel_anywhere.extensions["gateway"].engine)
+
+
+def test_keys_of_the_setting_are_not_deleted(panel_app: Flask) -> None:
+    number = next(row.id for row in rows_of(panel_app, ApiKey) if row.kind == "environment")
+    browser = Browser(panel_app, "admin")
+    assert "keys/delete" not in browser.get(f"/admin/keys/details/?id={number}").text
+    assert browser.post("/admin/keys/delete/", {"id": number}).status_code == 403
+    assert row_of(panel_app, ApiKey, number) is not None
+
+
+def test_the_providers_that_a_key_is_bound_to_are_shown(panel_app: Flask) -> None:
+    one, browser = add_provider(panel_app, "house"), Browser(panel_app, "admin")
+    bound, free = add_key(panel_app, 1, "bound"), add_key(panel_app, 1, "free")
+    with Session(panel_app.extensions["gateway"].engine) as session, session.begin():
+        session.get_one(ApiKey, bound).provider_ids = [one]
+    page = browser.get(f"/admin/keys/details/?id={bound}").text
+    assert f'<dd><a href="/admin/providers/details/?id={one}">house</a></dd>' in page
+    assert "providers/details" not in browser.get(f"/admin/keys/details/?id={free}").text
+
+
+def test_revoking_and_lifting_are_called_so(panel_app: Flask) -> None:
+    number, browser = add_key(panel_app, 1, "prod"), Browser(panel_app, "admin")
+    answer = browser.post("/admin/keys/revoke/", {"id": number, "reason": ""})
+    assert "prod was revoked." in browser.get(answer.location).text
+    answer = browser.post("/admin/keys/lift/", {"id": number})
+    assert "prod works again." in browser.get(answer.location).text
+
+
+def test_a_page_beyond_the_end_does_not_say_that_there_is_nothing(panel_app: Flask) -> None:
+    add_key(panel_app, 1, "prod")
+    browser = Browser(panel_app, "admin")
+    for query in ("page=99999", "page=7&search=prod"):
+        page = browser.get(f"/admin/keys/?{query}").text
+        assert "No API key yet" not in page
+        assert "Nothing on this page" in page
 
 
 def test_the_list_shows_state_owner_and_budget(panel_anywhere: Flask) -> None:

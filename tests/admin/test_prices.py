@@ -57,6 +57,10 @@ def test_every_rate_can_be_entered_and_is_shown(panel_anywhere_admin: Browser) -
         "in force",
     ):
         assert line in shown, line
+    table = panel_anywhere_admin.get(f"/admin/models/details/?id={row.id}").text.partition('aria-label="Prices"')[2]
+    assert '<table class="table stack">' in table.partition("</table>")[0]
+    labels = ["Valid until", "USD per million tokens", "Price from"]
+    assert re.findall(r'data-label="([^"]*)"', table.partition("</table>")[0]) == labels
     page = panel_anywhere_admin.get(f"/admin/models/edit/?id={row.id}").text
     assert f'value="{TIERS}"' in page
     entries = len(rows_of(app, AuditEntry))

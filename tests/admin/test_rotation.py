@@ -177,3 +177,12 @@ def test_a_user_has_one_default_key(panel_anywhere: Flask, has_other: bool) -> N
         with Session(here.engine) as session, session.begin():
             here.keys.issue(session, user, "default", kind="default")
     assert browser.post("/admin/keys/lift/", {"id": number}).status_code == (403 if has_other else 303)
+
+
+def test_a_revoked_key_has_no_former_secrets_that_work(panel_app: Flask) -> None:
+    number, _secret = make(panel_app)
+    browser = Browser(panel_app, "admin")
+    rotate(browser, number)
+    assert "Former secrets that still work" in browser.get(f"/admin/keys/details/?id={number}").text
+    browser.post("/admin/keys/revoke/", {"id": number, "reason": ""})
+    assert "Former secrets that still work" not in browser.get(f"/admin/keys/details/?id={number}").text

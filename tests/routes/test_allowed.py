@@ -116,6 +116,16 @@ def test_a_refusal_costs_nothing_and_has_a_code(app):
     assert rows(app.extensions["gateway"].engine) == []
 
 
+def test_an_address_written_as_ipv6_is_the_ipv4_address(lite):
+    answer = lite.test_client().put(
+        "/api/key-management/keys",
+        json={"name": "k", "key": "a-secret-of-this-test", "allowedIps": ["::ffff:127.0.0.1"]},
+    )
+    assert answer.get_json()["allowedIps"] == ["127.0.0.1/32"]
+    headers = {"Authorization": "Bearer a-secret-of-this-test"}
+    assert lite.test_client().get("/v1/models", headers=headers).status_code == 200
+
+
 def test_key_and_user_must_both_allow_the_path(app):
     user = add_user(app, allowed_paths=[{"path": "/v1/*", "method": "POST"}])
     key = issue(app, user, allowed_paths=[{"path": "/v1/models", "method": ""}, {"path": "/v1/chat/*", "method": ""}])

@@ -4,10 +4,11 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, BudgetWindow, User
-from services import budgets
+from services import budgets, periods
 from services.audit import Actor
 from services.errors import InvalidRequest, NotFound
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, chat, last, rows, with_upstream
+from utils import clock
 
 ME = Actor("tests")
 
@@ -57,14 +58,52 @@ def test_a_spent_total_is_402_with_all_numbers(fast, upstream):
     assert (rows(engine(fast)), upstream.served) == ([], [])
 
 
-def test_a_spent_period_is_429_and_says_when_it_resets(fast):
-    limit(fast, 50, "tokens", "day")
+def test_a_spent_period_is_429_and_says_when_it_resets(fast, upstream):
+    limit(fast, 400, "tokens", "day")
+    upstream.will(usage={"prompt_tokens": 5, "completion_tokens": 385})
+    assert post(fast).status_code == 200
     response = post(fast)
     assert response.status_code == 429
     assert "budget of this day" in response.json["error"]["message"]
     assert "resets at 20" in response.json["error"]["message"]
     assert 0 < int(response.headers["retry-after"]) <= 86_400
     assert response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(("unit", "amount"), [("tokens", 100), ("usd", "0.00001")])
+@pytest.mark.parametrize("own", [{"max_tokens": 100}, {}], ids=["its own output limit", "none"])
+def test_what_no_period_can_take_is_402_and_does_not_say_come_again(fast, unit, amount, own):
+    limit(fast, amount, unit, "day")
+    response = post(fast, chat("word " * 40, **own))
+    assert (response.status_code, response.json["error"]["code"]) == (402, "budget_exceeded")
+    message = response.json["error"]["message"]
+    assert "The budget of this day of user `api-tokens`" in message
+    assert message.endswith("It will never fit.")
+    assert ("needed at least" in message) == (not own)
+    assert "retry-after" not in response.headers
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_the_budget_that_can_never_take_the_call_is_the_one_that_is_named(fast, upstream):
+    limit(fast, 400, "tokens", "hour")
+    upstream.will(usage={"prompt_tokens": 5, "completion_tokens": 5_000})
+    assert post(fast).status_code == 200
+    limit(fast, 120, "tokens", "day")
+    response = post(fast)
+    assert response.status_code == 402
+    assert "limit 120 tokens" in response.json["error"]["message"]
+
+
+def test_a_call_without_an_output_limit_may_come_again_when_held_money_is_back(fast):
+    """The most it could have been sent with is not what it needs."""
+    limit(fast, 400, "tokens", "day")
+    with Session(engine(fast)) as session, session.begin():
+        budget = session.query(Budget).one()
+        start = periods.start_s("day", "UTC", clock.now_s())
+        session.add(BudgetWindow(budget_id=budget.id, period_start=start, held_amount=399))
+    response = post(fast, chat("one two three"))
+    assert (response.status_code, response.headers["x-should-retry"]) == (429, "true")
+    assert response.headers["retry-after"] == "1"
 
 
 def test_money_that_is_only_held_may_come_back_at_once(fast):
@@ -84,7 +123,7 @@ def test_a_budget_of_a_key(fast):
     with Session(engine(fast)) as session:
         key = session.query(ApiKey).filter_by(kind="environment").one()
     limit(fast, 1, "tokens", key=key.id)
-    assert f"key `{key.hint}`" in post(fast).json["error"]["message"]
+    assert f"key `{key.hint}` (#{key.id}) cannot" in post(fast).json["error"]["message"]
 
 
 def test_both_budgets_must_fit(fast):
@@ -128,13 +167,37 @@ def test_the_limit_is_what_the_budget_still_affords(fast, upstream, unit, amount
     assert 0 < given < 1000
     assert upstream.served[0].body["max_tokens"] == given
     limit(fast, 20, unit="tokens", period="hour")
-    assert post(fast, chat("one two three")).status_code == 429
+    assert post(fast, chat("one two three")).status_code == 402
 
 
 def test_a_model_with_a_small_window_bounds_the_input(app, upstream):
     add_model(app, add_provider(app, upstream), context_window=50)
     limit(app, 100, "tokens")
     assert post(app, chat("x" * 5000, max_tokens=50)).status_code == 200
+
+
+def test_another_time_zone_forgets_nothing_that_is_spent(fast, monkeypatch):
+    now = 1_798_761_600 + 3_600.0  # an hour into 2027: in Sao Paulo it is still 2026
+    monkeypatch.setattr(clock, "now_s", lambda: now)
+
+    def move_to(timezone, limit=100):
+        change = {"scope": "user", "owner": "api-tokens", "unit": "tokens", "limit": str(limit), "period": "day"}
+        budgets.put(engine(fast), ME, **change, timezone=timezone)
+
+    move_to("UTC")
+    move_to("America/Sao_Paulo")
+    move_to("UTC")  # nothing is spent yet
+    with Session(engine(fast)) as session, session.begin():
+        budget = session.query(Budget).one()
+        session.add(BudgetWindow(budget_id=budget.id, period_start=1_798_761_600, spent_amount=99, held_amount=1))
+    with pytest.raises(InvalidRequest, match="time zone stays"):
+        move_to("America/Sao_Paulo")
+    move_to("Africa/Abidjan", 50)  # its day began at the same moment
+    move_to(None, 40)
+    (state,) = budgets.states(engine(fast), [session.query(Budget).one()])
+    assert (state.budget.timezone, state.budget.limit_amount, state.spent) == ("Africa/Abidjan", 40, 99)
+    now += 86_400
+    move_to("America/Sao_Paulo")
 
 
 def test_free_models_count_tokens_but_not_money(app, upstream):
@@ -242,11 +305,11 @@ def test_a_lying_provider_is_booked_in_full_and_marked(fast, upstream):
     assert_books_agree(engine(fast))
 
 
-def test_a_new_period_starts_by_itself(fast, monkeypatch):
+def test_a_new_period_starts_by_itself(fast, upstream, monkeypatch):
     limit(fast, 400, "tokens", "day")
+    upstream.will(usage={"prompt_tokens": 5, "completion_tokens": 385})
     assert post(fast).status_code == 200
-    limit(fast, 200, "tokens", "day")
-    assert post(fast, chat("x" * 150, max_tokens=100)).status_code == 429
+    assert post(fast, chat("x", max_tokens=100)).status_code == 429
     now = __import__("time").time()
     monkeypatch.setattr("utils.clock.now_s", lambda: now + 86_400)
     assert post(fast, chat("x", max_tokens=100)).status_code == 200

@@ -93,3 +93,27 @@ def test_a_provider_that_no_longer_has_a_model_takes_its_own_price_along(app, up
     with Session(here.engine) as session:
         numbers = set(session.scalars(select(Deployment.id)))
         assert all(row.deployment_id in {None, *numbers} for row in session.scalars(select(Price)))
+
+
+def test_what_goes_wrong_with_one_provider_keeps_nobody_from_the_others(lite, upstream, monkeypatch):
+    upstream.models = ["gpt-x"]
+    broken, _good = (add_provider(lite, upstream, name, discover=True) for name in ("broken", "good"))
+    discovery = lite.extensions["gateway"].discovery
+    ask = discovery.ask
+
+    def fails(number):
+        if number == broken:
+            raise KeyError(number)
+        return ask(number)
+
+    monkeypatch.setattr(discovery, "ask", fails)
+    monkeypatch.setattr(discovery, "_asked_s", -1e9)
+    response = lite.test_client().post("/v1/chat/completions", json=chat("hi", "gpt-x"), headers=AUTH)
+    assert response.status_code == 200
+    assert discovery.ask_due(0) >= 2
+
+
+def test_an_unknown_model_is_unknown_whatever_credentials_are_stored(lite, upstream):
+    add_provider(lite, upstream, "bad", credential="sk-\u65e5\u672c", discover=True)
+    response = lite.test_client().post("/v1/chat/completions", json=chat("hi", "nobody-has-it"), headers=AUTH)
+    assert response.status_code in (400, 404)

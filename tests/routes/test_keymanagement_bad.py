@@ -85,6 +85,8 @@ BAD = [
     ("rotationEnabled", "no"),
     ("settingId", "98daa3ae-961d-4253-bf6a-322a32fdca3d"),
     ("settingIds", ["98daa3ae-961d-4253-bf6a-322a32fdca3d"]),
+    ("settingIds", [""]),
+    ("settingIds", [" "]),
     ("policyId", "p"),
     ("isKeyNotHashed", True),
     ("userId", ""),
@@ -131,7 +133,7 @@ def test_a_bad_path_is_named_to_the_member(lite, path, named):
 def test_what_is_not_there_is_said_by_name(lite):
     for member, value, name in (
         ("settingId", "s-1", "s-1"),
-        ("settingIds", ["", "s-2"], "s-2"),
+        ("settingIds", ["s-2"], "s-2"),
         ("policyId", "p-1", "p-1"),
     ):
         found = invalid(ask(lite, "POST", KEYS, {"name": "x", member: value}))
@@ -160,6 +162,20 @@ def test_amounts_and_units_go_together(lite):
     for body, said in UNITS:
         for method, path, more in (("PUT", KEYS, REQUIRED), ("PATCH", key, {}), ("PUT", USERS, {"name": "x"})):
             assert refused(ask(lite, method, path, more | body), 400, "/errors/validation") == said
+
+
+def test_a_bad_unit_is_named_beside_other_mistakes(lite):
+    key = f"{KEYS}/{make(lite)['keyId']}"
+    for method, path, more in (("PUT", KEYS, REQUIRED), ("PATCH", key, {}), ("PUT", USERS, {"name": "x"})):
+        body = more | {"tags": [""], RATE: 5, RATE_UNIT: "fortnight", COST: 1}
+        found = invalid(ask(lite, method, path, body)) if path != key else ask(lite, method, path, body).json["errors"]
+        assert found == {
+            "tags": "must not be empty",
+            RATE_UNIT: "rate limit unit can not be identified",
+            COST_UNIT: "cost limit unit can not be empty if cost limit over time is specified",
+        }
+    found = invalid(ask(lite, "PUT", KEYS, REQUIRED | {RATE: -1, RATE_UNIT: "m"}))
+    assert list(found) == [RATE], "a unit whose amount is the mistake is none itself"
 
 
 # Duplicates

@@ -230,6 +230,14 @@ def test_bad_graces(lite, body, named):
     assert refused(answer, 400, "/errors/validation") == f"fields [{named}] are invalid"
 
 
+def test_a_misspelt_grace_does_not_end_the_secret(lite):
+    made = make(lite, key=SECRET)
+    answer = rotate(lite, made, graceInSecond=3_600)
+    assert refused(answer, 400, "/errors/validation") == "fields [graceInSecond] are invalid"
+    assert call(lite, SECRET).status_code == 200
+    assert rotate(lite, made, GRACE="1h").status_code == 200, "case is nobody's mistake"
+
+
 def test_two_graces_are_refused(lite):
     refused(rotate(lite, make(lite), grace="1h", graceInSeconds=60), 400, "/errors/validation")
 

@@ -185,6 +185,9 @@ def test_unknown_users(app):
     for number in ("0", "999999", "-1", "x", "%00", "9" * 30, "1.0", "%D9%A1"):
         for method in ("GET", "PATCH", "DELETE"):
             refused(ask(app, method, f"{USERS}/{number}", {}), 404, "/errors/user-not-found")
+    for given in ("abc", "0", "9" * 30):
+        said = refused(ask(app, "GET", f"{USERS}/{given}"), 404, "/errors/user-not-found")
+        assert said == f"There is no user `{given}`."
 
 
 def test_an_admin_is_not_locked_out_here(app):

@@ -140,7 +140,10 @@ def test_tokens_are_held_at_their_bound_and_corrected_to_what_was_used(fast, now
     with Session(gateway(fast).engine) as session:
         window = session.query(LimitWindow).one()
         assert window.used_amount == used.input_tokens + used.output_tokens == 8
-    assert 700 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 900, "as long as the call was under way"
+    assert answer.headers["x-ratelimit-remaining-tokens"] == "992", "a whole answer is settled before it is sent"
+    streamed = post(fast, chat("one two three", max_tokens=100, stream=True))
+    assert 700 < int(streamed.headers["x-ratelimit-remaining-tokens"]) < 900, "as long as the call is under way"
+    streamed.close()
     refused = post(fast, chat(max_tokens=950))
     assert refused.status_code == 429
     assert "this call needs up to" in refused.get_json()["error"]["message"]
@@ -158,6 +161,45 @@ def test_a_call_without_an_output_limit_gets_one_that_a_small_limit_of_tokens_ca
     assert never.status_code == 429
     assert "It will never fit." in never.get_json()["error"]["message"]
     assert "Retry-After" not in never.headers
+
+
+def test_a_call_without_an_output_limit_gets_what_others_left_of_a_limit_of_tokens(fast, upstream, now):
+    limit(fast, 500, "tokens", "hour")
+    given = []
+    for _ in range(3):
+        answer = post(fast, chat("hi"))
+        assert answer.status_code == 200, answer.text
+        given.append(int(answer.headers["x-gateway-max-output-tokens"]))
+        assert upstream.served[-1].body["max_tokens"] == given[-1]
+    used = last(gateway(fast).engine)
+    assert given[0] - given[1] == given[1] - given[2] == used.input_tokens + used.output_tokens
+    upstream.will(usage={"prompt_tokens": 5, "completion_tokens": 450})
+    assert post(fast, chat("hi")).status_code == 200
+    refused = post(fast, chat("hi"))
+    assert refused.status_code == 429
+    assert "this call needs at least" in refused.get_json()["error"]["message"]
+    assert 0 < int(refused.headers["Retry-After"]) < 7200
+    now[0] += int(refused.headers["Retry-After"])
+    assert post(fast, chat("hi")).status_code == 200, "as soon as the least it needs is there"
+
+
+def test_where_several_limits_of_tokens_apply_the_smallest_rest_is_given(fast, now):
+    limit(fast, 600, "tokens", "hour")
+    limit(fast, 400, "tokens", "day")
+    smallest = int(post(fast, chat("hi")).headers["x-gateway-max-output-tokens"])
+    assert smallest < 400
+    limit(fast, 2)
+    answers = [post(fast, chat("hi")) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert "Too many requests" in answers[-1].get_json()["error"]["message"]
+
+
+def test_a_call_that_ended_is_under_way_no_longer(fast):
+    limit(fast, 2, "concurrent")
+    assert post(fast).headers["X-RateLimit-Remaining"] == "2"
+    streamed = post(fast, chat(stream=True))
+    assert streamed.headers["X-RateLimit-Remaining"] == "1"
+    streamed.close()
 
 
 def test_tokens_of_a_call_that_nobody_answered_come_back(fast, upstream, now):

@@ -74,6 +74,7 @@ def test_settings_are_listed_and_changed_without_their_credential(served, upstre
         {"provider": "openai", "setting": "sk"},
         {"provider": "openai", "setting": {"apikey": 7}},
         {"provider": "openai", "setting": {"apikey": "a\nb"}},
+        {"provider": "openai", "setting": {"apikey": "sk-1\u65e5\u672c"}, "name": "\u65e5\u672c \U0001f642"},
         {"provider": "openai", "setting": {"apikey": SECRET, "url": "http://169.254.169.254"}},
         {"provider": "mars", "setting": {"apikey": SECRET}},
         {"provider": ["openai"], "setting": {"apikey": SECRET}},
@@ -88,13 +89,33 @@ def test_what_cannot_be_is_refused_and_nothing_is_stored(served, body):
     assert send(served, "GET", "/api/provider-settings").get_json() == []
 
 
+def test_all_mistakes_are_named_at_once_each_with_its_own_reason(served):
+    def reasons(method, path, body):
+        answer = send(served, method, path, body)
+        assert answer.get_json()["detail"].endswith("] are invalid")
+        return answer.get_json()["errors"]
+
+    body = {"provider": "mars", "setting": "x", "costMap": {}, "name": 5}
+    found = reasons("PUT", "/api/provider-settings", body)
+    assert found.keys() == {"provider", "setting", "costMap", "name"}
+    assert found["costMap"].startswith("is refused; prices")
+    assert reasons("PUT", "/api/provider-settings", {}) == {"provider": "is required", "setting.apikey": "is required"}
+    path = f"/api/provider-settings/{create(served)['id']}"
+    found = reasons("PATCH", path, {"setting": {"apikey": "sk-\u2026", "url": "x"}, "colour": 1})
+    assert found.keys() == {"setting.apikey", "setting.url", "colour"}
+    assert send(served, "PATCH", path, {"name": "good"}).status_code == 200
+
+
 def test_names_are_taken_once_and_unknown_ids_are_told(served):
     create(served, name="one")
-    again = send(
-        served, "PUT", "/api/provider-settings", {"provider": "openai", "setting": {"apikey": SECRET}, "name": "one"}
-    )
-    assert again.status_code == 400
-    assert "already" in again.get_json()["detail"]
+    other = create(served, name="two")
+    body = {"provider": "openai", "setting": {"apikey": SECRET}, "name": "one"}
+    again = send(served, "PUT", "/api/provider-settings", body)
+    renamed = send(served, "PATCH", f"/api/provider-settings/{other['id']}", {"name": "one"})
+    for answer in (again, renamed):
+        assert (answer.status_code, answer.get_json()["type"]) == (409, "/errors/duplicate-provider-setting")
+        assert answer.get_json()["detail"] == "There is a provider `one` already."
+    assert send(served, "GET", f"/api/provider-settings?ids={other['id']}").get_json() == [other]
     missing = send(served, "PATCH", "/api/provider-settings/nothing", {"name": "two"})
     assert (missing.status_code, missing.get_json()["type"]) == (404, "/errors/provider-setting-not-found")
     body = {"name": "k", "key": "another-secret-key", "settingIds": ["no-such-setting"]}
@@ -108,6 +129,8 @@ def test_a_key_is_let_go_by_an_empty_list(served):
     key = send(served, "PUT", "/api/key-management/keys", body).get_json()
     path = f"/api/key-management/keys/{key['keyId']}"
     assert send(served, "PATCH", path, {"name": "k2"}).get_json()["settingIds"] == [made["id"]]
+    both = send(served, "PATCH", path, {"settingId": made["id"], "settingIds": []})
+    assert (both.status_code, list(both.get_json()["errors"])) == (400, ["settingIds"]), "one says none, one says one"
     assert send(served, "PATCH", path, {"settingIds": []}).get_json()["settingIds"] == []
 
 

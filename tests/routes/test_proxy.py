@@ -137,7 +137,7 @@ def test_too_many_requests_say_what_the_limit_is(app):
     assert post(app, chat(model="echo")).headers["x-ratelimit-remaining-requests"] == "0"
     response = post(app, chat(model="echo"))
     found = error(response, 429, "too many requests")
-    assert "the limit is 1 per minute, 1 are used" in found["detail"]
+    assert "the limit is 1 per minute, 1 is used" in found["detail"]
     assert int(response.headers["retry-after"]) >= 1
     assert response.headers["x-ratelimit-limit-requests"] == "1"
 

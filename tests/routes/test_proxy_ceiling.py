@@ -7,12 +7,13 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry
-from services import budgets
+from models import ApiKey, AuditEntry, Budget, BudgetWindow
+from services import budgets, periods
 from services.audit import Actor
 from services.keys import USED_UP
 from tests.callers import bearer, find, issue
 from tests.helpers import assert_books_agree, chat, open_holds, rows, with_upstream
+from utils import clock
 
 CHAT = "/api/providers/openai/v1/chat/completions"
 EXPIRED, REVOKED = "[BricksLLM] key has expired", "[BricksLLM] api key has been revoked"
@@ -57,7 +58,10 @@ def test_a_key_that_spent_its_limit_has_expired_and_is_revoked(fast, key):
         assert len(rows(engine(fast))) < 20
     assert said(answer) == (401, EXPIRED)
     assert answer.headers["www-authenticate"] == "Bearer"
-    assert f"key `{key.hint}` cannot take this call: limit $0.00002, spent $0.0000" in answer.json["error"]["detail"]
+    assert (
+        f"key `{key.hint}` (#{key.id}) cannot take this call: limit $0.00002, spent $0.0000"
+        in answer.json["error"]["detail"]
+    )
     row = find(fast, ApiKey, key.id)
     assert (row.revoked_at is not None, row.revoked_reason) == (True, "The total cost limit has been reached")
     assert said(post(fast, key)) == (401, REVOKED), "this worker knows at once"
@@ -133,7 +137,11 @@ def test_money_held_by_another_call_expires_nothing(fast, key, upstream):
     ],
 )
 def test_other_budgets_leave_the_key_alone(fast, key, scope, period, unit, status):
-    limit(fast, "0", scope, {"user": "ana", "key": key.id, "model": "fast"}[scope], period, unit)
+    limit(fast, "1000", scope, {"user": "ana", "key": key.id, "model": "fast"}[scope], period, unit)
+    with Session(engine(fast)) as session, session.begin():
+        budget = session.query(Budget).one()
+        start = periods.start_s(period, "UTC", clock.now_s())
+        session.add(BudgetWindow(budget_id=budget.id, period_start=start, spent_amount=budget.limit_amount))
     answer = post(fast, key)
     error = answer.json["error"]
     assert (answer.status_code, error["code"]) == (status, status)

@@ -85,5 +85,5 @@ def test_an_operator_sees_what_is_used(fast):
     for _ in range(2):
         post(fast)
     done = fast.test_cli_runner().invoke(args=["limits", "show"])
-    assert "user api-tokens: 5 requests a day, 2 used" in done.output
+    assert "user api-tokens: 5 requests per day, 2 used" in done.output
     assert limits.used(here(fast).engine, []) == {}

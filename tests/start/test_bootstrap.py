@@ -73,7 +73,21 @@ def test_the_first_start_makes_an_admin_and_a_key_and_shows_both_once(empty, ses
     assert (again.admin_password, again.api_key) == ("", "")
     shown = screen.started(app.extensions["gateway"].config, again, "")
     assert "shown when they are made and never again" in shown
+    assert "flask create-admin" in shown
     assert "Bearer YOUR_API_KEY" in shown
+
+
+def test_a_start_that_fails_keeps_nothing_that_is_shown_only_once(empty, session, tmp_path):
+    file = tmp_path / "house.yaml"
+    file.write_text("servers: []\n", encoding="utf-8")
+    with pytest.raises(ConfigFileError, match="servers"):
+        empty(TOLLHOUSE_CONFIG=str(file))
+    assert find(session, User, username="admin") is None
+    file.write_text("providers: []\n", encoding="utf-8")
+    app, report = empty(TOLLHOUSE_CONFIG=str(file))
+    answer = app.test_client().post("/login", json={"username": report.admin_name, "password": report.admin_password})
+    assert answer.status_code == 200
+    assert report.api_key
 
 
 def test_a_second_start_changes_no_row(start, session):
@@ -162,6 +176,16 @@ def test_a_provider_that_does_not_answer_is_named_and_holds_nothing_up(start):
     (problem,) = report.discovery
     assert problem.startswith("ollama: ")
     assert f"Note: Models not listed by {problem}" in screen.started(app.extensions["gateway"].config, report, "")
+
+
+def test_a_credential_that_no_header_can_carry_is_named_and_holds_nothing_up(app, start, session, upstream):
+    upstream.models = ["gpt-x"]
+    add_provider(app, upstream, "bad", credential="sk-\u2026", discover=True)
+    add_provider(app, upstream, "good", discover=True)
+    _app, report = start()
+    (problem,) = report.discovery
+    assert problem.startswith("bad: its credential")
+    assert find(session, Model, name="gpt-x") is not None
 
 
 def test_a_name_that_people_took_stays_theirs(app, start, session, upstream):

@@ -182,7 +182,43 @@ def test_budgets_are_set_changed_and_shown(command, session):
     called = find(session, ApiKey, id=1).hint
     assert command("budgets", "show")[1].splitlines() == [
         "user admin  month: limit $20.00, spent $0.00, held $0.00",
-        f"key {called}  total: limit 1,000 tokens, spent 0 tokens, held 0 tokens",
+        f"key {called} (#1)  total: limit 1,000 tokens, spent 0 tokens, held 0 tokens",
+    ]
+    assert command(*put[:-2], "--limit", "30") == (0, "Budget set.\n")
+    row = find(session, Budget, period="month")
+    assert (row.limit_amount, row.timezone) == (30_000_000_000, "Europe/Lisbon"), "a zone that is not named stays"
+    assert command(*put[:-2], "--limit", "none") == (0, "Budget removed.\n")
+    assert command(*put[:-2], "--limit", "none") == (78, "There is no such budget.\n")
+    assert find(session, AuditEntry, action="limit_set", actor="operator", resource_type="user") is not None
+    assert [line.split()[0] for line in command("budgets", "show")[1].splitlines()] == ["key"]
+
+
+def test_limits_are_set_removed_and_shown(command):
+    put = ["limits", "set", "--key", "1", "--unit", "requests", "--period", "hour"]
+    assert command(*put, "--limit", "5") == (0, "Limit set.\n")
+    assert command("limits", "set", "--every-address", "--unit", "concurrent", "--limit", "3") == (0, "Limit set.\n")
+    first, second = command("limits", "show")[1].splitlines()
+    assert first.endswith("(#1): 5 requests per hour, 0 used")
+    assert second == "every address: 3 concurrent at once"
+    assert command(*put, "--limit", "none") == (0, "Limit removed.\n")
+    bad = ["limits", "set", "--user", "admin", "--unit", "concurrent", "--limit", "5", "--period", "day"]
+    status, output = command(*bad)
+    assert (status, "Concurrent calls have the period `none`" in output) == (78, True)
+    status, output = command("limits", "set", "--unit", "requests", "--limit", "5")
+    assert (status, output) == (78, "Name one of --user, --key, --team, --model and --every-address.\n")
+
+
+def test_keys_that_share_a_hint_are_told_apart_by_number(command, session):
+    with session.begin():
+        for secret in ("co-one", "co-two"):
+            session.add(ApiKey(user_id=1, name=secret, digest=secret, hint="co\u2026"))
+    status, output = command("budgets", "set", "--key", "co\u2026", "--unit", "usd", "--limit", "1")
+    assert (status, "Several keys have the hint `co\u2026`: name the key by its number or UUID" in output) == (78, True)
+    for number in (3, 4):
+        assert command("budgets", "set", "--key", str(number), "--unit", "usd", "--limit", "1")[0] == 0
+    assert [line.split("  ")[0] for line in command("budgets", "show")[1].splitlines()] == [
+        "key co\u2026 (#3)",
+        "key co\u2026 (#4)",
     ]
 
 

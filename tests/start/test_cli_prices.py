@@ -133,7 +133,7 @@ def test_what_the_catalogue_has_new_is_shown_then_stored(app, command, looked_up
     assert command("refresh", given="n\n")[0] == 1
     assert current(app).input_rate == 1
     status, output = command("refresh", given="y\n")
-    assert (status, output.splitlines()[-1]) == (0, "1 prices stored.")
+    assert (status, output.splitlines()[-1]) == (0, "1 price stored.")
     assert current(app).input_rate == 150_000_000
     assert command("refresh", "--yes") == (0, "The catalogue says what is stored.\n")
     with Session(app.extensions["gateway"].engine) as session:
@@ -164,10 +164,10 @@ def test_a_file_is_imported_after_a_dry_run(app, command, looked_up, tmp_path, k
     file = tmp_path / "new.prices"
     file.write_text(text, encoding="utf-8", newline="")
     status, output = command("import", file, "--format", kind, "--dry-run")
-    assert (status, output.splitlines()[-1]) == (0, "1 prices would be stored.")
+    assert (status, output.splitlines()[-1]) == (0, "1 price would be stored.")
     assert f"-> input $0.20, output $0.80 [{kind} new.prices]" in output
     assert current(app).input_rate == 1
-    assert command("import", file, "--format", kind)[1].splitlines()[-1] == "1 prices stored."
+    assert command("import", file, "--format", kind)[1].splitlines()[-1] == "1 price stored."
     assert (current(app).input_rate, current(app).source) == (200_000_000, f"{kind} new.prices")
     assert command("import", file, "--format", kind)[1] == "Nothing is different.\n0 prices stored.\n"
     with Session(app.extensions["gateway"].engine) as session:

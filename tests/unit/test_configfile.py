@@ -69,6 +69,12 @@ def test_variables_stand_for_texts_of_the_environment(read):
     assert read(FILE, KEY="${OTHER}").providers[0].api_key == "${OTHER}", "a value is not looked into again"
 
 
+def test_a_key_that_no_header_can_carry_is_a_mistake_that_does_not_repeat_it(problems):
+    (found,) = problems(FILE, KEY="sk-abc\u2026")
+    assert found.startswith("line 5: `providers.0.api_key`: has characters other than ASCII")
+    assert "sk-abc" not in found
+
+
 def test_variables_that_are_not_set_are_named_with_their_lines(problems):
     found = problems(FILE.replace("${KEY}", "${NO_KEY}").replace("gpt-4o-mini", "${NO_MODEL}"))
     assert "line 5: the variable `NO_KEY` is not set" in found

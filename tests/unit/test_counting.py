@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import counting
-from services.types import LimitRef, WindowState
+from services.types import LimitRef, Room, WindowState
+from tests.calls import CALLER
 
 NOW = datetime(2026, 11, 21, 10, 30, 15, tzinfo=UTC).timestamp()
 
@@ -90,9 +91,36 @@ def test_after_the_wait_there_is_room_and_not_much_earlier(ceiling, amount, curr
         return counting.used(later, window) + amount <= ceiling
 
     if has_room(0):
+        assert wait == 0
         return
     assert has_room(wait + 0.001)
     assert not has_room(max(0.0, wait - 0.7))
+
+
+def test_what_fits_now_need_not_wait_for_tomorrow():
+    day = int(NOW) // 86_400 * 86_400
+    counted = counting.count(limit("day"), 10, NOW)
+    assert counting.wait_s(counted, WindowState(day, day + 86_400, 90, 0), NOW) == 0
+    assert counting.wait_s(counted, WindowState(day, day + 86_400, 91, 0), NOW) == day + 86_400 - NOW
+
+
+@pytest.mark.parametrize(("unit", "words", "after"), [("concurrent", "1 s", 1), ("requests", "45 s", 45)])
+def test_a_refusal_and_its_header_name_the_same_second(unit, words, after):
+    minute = NOW - 15
+    counted = counting.count(limit("none" if unit == "concurrent" else "day", 1, unit), 1, NOW)
+    if unit == "requests":
+        counted = replace(counted, start=int(minute), end=int(minute) + 60)
+    found = counting.refusal(CALLER, counted, WindowState(counted.start, counted.end, 1, 0), NOW)
+    assert str(found).endswith(f"Try again in {words}.")
+    assert found.retry_after_s == found.details["retry_after"] == after
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "tokens", "left"),
+    [("requests", 1, 8, 40), ("tokens", 30, 8, 62), ("tokens", 30, 99, 0), ("concurrent", 1, 8, 41)],
+)
+def test_what_an_ended_call_leaves_of_a_limit(unit, amount, tokens, left):
+    assert counting.settled(Room(limit(unit=unit), 40, 5.0), amount, tokens) == Room(limit(unit=unit), left, 5.0)
 
 
 def test_the_words_for_a_period():

@@ -1,0 +1,54 @@
+"""Teams by command: made, joined and listed. The panel also renames and deletes them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.orm import Session
+
+from models import Team, User
+from services import audit
+from services.errors import InvalidRequest, NotFound
+
+MAX_NAME: Final = 150
+
+
+def add(engine: Engine, actor: audit.Actor, name: str, users: Sequence[str] = ()) -> bool:
+    """Have these users join a team, which is made if need be; whether it was made. A user is in one team at a time.
+
+    Raises:
+        InvalidRequest: a name that cannot be.
+        NotFound: no such user; nothing was changed.
+    """
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+        raise InvalidRequest(f"A team's name has 1 to {MAX_NAME} characters that can be seen.", param="name")
+    with Session(engine) as session, session.begin():
+        found = dict(session.execute(select(User.username, User.id).where(User.username.in_(users))).tuples().all())
+        if missing := [user for user in users if user not in found]:
+            raise NotFound(f"There is no user `{missing[0]}`.", param="user")
+        row = session.scalar(select(Team).where(Team.name == name))
+        before = None if row is None else _describe(session, row)
+        if row is None:
+            row = Team(name=name)
+            session.add(row)
+            session.flush()
+        session.execute(update(User).where(User.id.in_(found.values())).values(team_id=row.id))
+        details = audit.differences(before, _describe(session, row))
+        if details["after"]:
+            audit.note(session, actor, "team_create" if before is None else "team_update", "team", row.id, details)
+        return before is None
+
+
+def lines(engine: Engine) -> Iterator[str]:
+    """Every team in a line of text, with how many users it has."""
+    count = func.count(User.id)
+    query = select(Team.name, count).join(User, User.team_id == Team.id, isouter=True).group_by(Team.id, Team.name)
+    with Session(engine) as session:
+        rows = session.execute(query.order_by(Team.name)).tuples().all()
+    for name, members in rows:
+        yield f"{name}  {members:,} {'user' if members == 1 else 'users'}"
+
+
+def _describe(session: Session, row: Team) -> dict[str, object]:
+    query = select(User.username).where(User.team_id == row.id).order_by(User.username)
+    return {"name": row.name, "allowed_models": row.allowed_models, "members": list(session.scalars(query))}
