@@ -41,7 +41,7 @@ from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
 from services.transport import Answer
-from services.types import Attempt, Call, Caller, Deployment, PublicModel
+from services.types import Attempt, Call, Caller, Demand, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
@@ -99,7 +99,7 @@ class Pipeline:
         """
         self._resolve(call)
         assert call.model is not None  # noqa: S101 - _resolve found one or raised
-        self._accounting.reserve(call, dialect.demand(call, call.model, self._policy.default_output_tokens))
+        self._accounting.reserve(call, self._demand(call, call.model, dialect))
         try:
             self._watch.add(call, socket)
             answer = self._first_answer(call, dialect)
@@ -119,8 +119,13 @@ class Pipeline:
         """
         self._resolve(call)
         assert call.model is not None  # noqa: S101 - _resolve found one or raised
-        demand = dialect.demand(call, call.model, self._policy.default_output_tokens)
-        return self._accounting.admission.explain(call, demand)
+        return self._accounting.admission.explain(call, self._demand(call, call.model, dialect))
+
+    def _demand(self, call: Call, model: PublicModel, dialect: Dialect) -> Demand:
+        """What the call may use at most, wherever it goes."""
+        found = dialect.demand(call, model, self._policy.default_output_tokens)
+        hidden = max(self._wires[one.upstream.kind].hidden_tokens(call, one) for one in call.candidates)
+        return replace(found, input_tokens=found.input_tokens + hidden) if hidden else found
 
     def _resolve(self, call: Call) -> None:
         """The model, its deployments in the order in which they are tried, and whose budgets and limits apply."""

@@ -12,10 +12,6 @@ from services.types import CHAT, Call, Caller, Demand, PublicModel
 from utils import clock, sse
 
 NAME: Final = "anthropic"
-# Claude is told how to use tools, and how to keep to a schema, in a prompt of its vendor's that is charged as input.
-# 530 tokens at most are published (docs.anthropic.com, tool-use-pricing-and-tokens, read 2026-11-21); newer models
-# are not on that list, so three times as much is held.
-HIDDEN_TOKENS: Final = 1_600
 ERROR_TYPES: Final = {
     401: "authentication_error",
     402: "billing_error",
@@ -74,8 +70,7 @@ def demand(call: Call, model: PublicModel, default_output: int) -> Demand:
     """
     media, is_bounded = openai.media_tokens(call.body)
     is_bounded = is_bounded and (call.native_only is None or not call.body["max_tokens"])
-    has_prompt = "tools" in call.body or "response_format" in call.body
-    bound = call.body_bytes + media + (HIDDEN_TOKENS if has_prompt else 0)
+    bound = call.body_bytes + media
     if model.context_window is not None:
         bound = min(bound, model.context_window) if is_bounded else model.context_window
         is_bounded = True

@@ -17,7 +17,7 @@ from services.providers.anthropic_answer import error_event, pieces_of, understo
 from services.providers.anthropic_request import conversation, plain, tools_of, tools_used
 from services.providers.anthropic_stream import AnthropicStream, NativeStream
 from services.providers.anthropic_tuning import FORCED, limit_of, output_format, rest, sample, think, tool_choice
-from services.providers.base import UpstreamRequest, WholeAnswer, expecting, parse_object, refused
+from services.providers.base import UpstreamRequest, WholeAnswer, claudes_tokens, expecting, parse_object, refused
 from services.providers.openai import error_detail
 from services.types import CHAT, Call, Chat, Deployment
 from utils import jsonx
@@ -51,6 +51,10 @@ class Anthropic:
 
     operations = frozenset({CHAT})
     not_streams = ("text/html", "application/json")
+
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return claudes_tokens(call)
 
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode."""

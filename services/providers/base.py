@@ -19,6 +19,7 @@ MAX_TOKENS: Final = 2**31 - 1  # a provider that reports more is not believed
 PASSED_ON: Final = frozenset({400, 404, 409, 413, 415, 422, 429})  # the caller can act on these
 MAX_RETRY_AFTER_S: Final = 86_400
 MAX_RAW_CHARS: Final = 500  # of an error that an upstream's own upstream gave
+CLAUDES_PROMPT, CLAUDES_TURN = 1_024, 64  # tokens
 SHAPE_ERRORS: Final = (AttributeError, TypeError, LookupError, ValueError, OverflowError, struct.error)
 
 
@@ -111,6 +112,10 @@ class Wire(Protocol):
         """Content types that the answer to a streamed call must not have."""
         ...
 
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """The most that the provider adds to the prompt by itself, beyond what the bytes of the request bound."""
+        ...
+
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """The request for an upstream.
 
@@ -150,6 +155,17 @@ class Wire(Protocol):
             UpstreamError: it is not such a list.
         """
         ...
+
+
+def claudes_tokens(call: Call) -> int:
+    """What Anthropic adds around a Claude: a prompt for tools, one for a schema, an opening turn.
+
+    Published are up to 804 for tools (platform.claude.com/docs/en/agents-and-tools/tool-use/overview, read 2026-11-21)
+    and nothing for schemas.
+    """
+    body = call.body
+    has_tools = bool(body.get("tools")) or any(message.get("tool_calls") for message in body.get("messages", ()))
+    return CLAUDES_TURN + CLAUDES_PROMPT * (has_tools + bool(body.get("response_format")))
 
 
 def tokens(value: Any) -> int | None:

@@ -14,7 +14,8 @@ from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from services.errors import GatewayError, UpstreamError
-from services.providers.base import UpstreamRequest, WholeAnswer, expecting, parse_object, refused
+from services.providers import bedrock_models
+from services.providers.base import UpstreamRequest, WholeAnswer, claudes_tokens, expecting, parse_object, refused
 from services.providers.bedrock_answer import BedrockStream, finish_of, read_message, usage_of
 from services.providers.bedrock_request import chat_request
 from services.providers.hubanswers import frame, hub_usage, unstreamed
@@ -36,6 +37,10 @@ class Bedrock:
 
     operations = frozenset({CHAT})
     not_streams = ("text/html", "application/json")
+
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return claudes_tokens(call) if bedrock_models.claude_version(deployment.model) else 0
 
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode."""

@@ -28,6 +28,10 @@ class Custom:
     operations = frozenset({CHAT, COMPLETION})
     not_streams = ("text/html",)
 
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return 0
+
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode."""
         recipe, body = _recipe(deployment), call.body

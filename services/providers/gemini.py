@@ -42,6 +42,10 @@ class Gemini:
     operations = frozenset({CHAT, EMBEDDING})
     not_streams = ("text/html", "application/json")
 
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return 0
+
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode."""
         upstream = deployment.upstream

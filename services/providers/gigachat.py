@@ -70,6 +70,10 @@ class GigaChat:
             raise UpstreamError("the upstream answered without a token")
         return token, int(ends * 1000 if ends < SECONDS_BELOW else ends)
 
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return 0
+
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode."""
         sent, dropped = _embedding(call) if call.operation == EMBEDDING else _chat(call)

@@ -47,6 +47,10 @@ class Ollama:
     operations = frozenset(PATHS)
     not_streams = ("text/html",)
 
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return 0
+
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode."""
         body = call.body

@@ -22,11 +22,13 @@ from services.providers.base import (
     refused,
     tokens,
 )
+from services.providers.toolcalls import ToolCalls, mend_message
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Deployment, Usage
 from utils import jsonx, sse
 
 PATHS: Final = {CHAT: "/chat/completions", COMPLETION: "/completions", EMBEDDING: "/embeddings", **openai_other.PATHS}
 DIALECT: Final = "openai"
+TOOLS: Final = b'"tool_calls"'  # without which nothing of a tool call is in there
 OFFICIAL: Final = "api.openai.com"  # its newer models refuse max_tokens (developers.openai.com, read 2026-11-21)
 
 
@@ -35,6 +37,10 @@ class OpenAI:
 
     operations = frozenset(PATHS)
     not_streams = ("text/html", "application/json")
+
+    def hidden_tokens(self, call: Call, deployment: Deployment) -> int:
+        """See Wire.hidden_tokens."""
+        return 0
 
     def encode(self, call: Call, deployment: Deployment) -> UpstreamRequest:
         """See Wire.encode: the caller's own body with another model name, and what the books need."""
@@ -56,6 +62,10 @@ class OpenAI:
             raise UpstreamError("the upstream answered with JSON that is no completion")
         pieces: list[str] = []
         with expecting("a completion"):
+            if TOOLS in body and sum(
+                mend_message(choice["message"], call.id.removeprefix("req_")) for choice in answer["choices"]
+            ):
+                body = jsonx.dumps(answer)
             for choice in answer.get("choices", ()):
                 collect(choice, "message", pieces)
         return WholeAnswer(body, usage_of(answer.get("usage")), tuple(pieces))
@@ -64,7 +74,7 @@ class OpenAI:
         """See Wire.stream."""
         if call.operation in openai_other.PATHS:
             return openai_other.stream(call)
-        return OpenAIStream(call.pieces, wants_usage=call.wants_usage)
+        return OpenAIStream(call.pieces, wants_usage=call.wants_usage, name=call.id.removeprefix("req_"))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment) -> UpstreamError:
         """See Wire.error."""
@@ -104,14 +114,19 @@ def request_headers(call: Call, headers: tuple[tuple[str, str], ...]) -> tuple[t
 
 
 class OpenAIStream:
-    """Hands an upstream's events on byte for byte, but for the usage its caller did not ask for."""
+    """Hands an upstream's events on byte for byte, but for the usage its caller did not ask for.
 
-    def __init__(self, pieces: list[str], *, wants_usage: bool) -> None:
+    Broken pieces of tool calls are put right; `name` makes ids for calls that have none.
+    """
+
+    def __init__(self, pieces: list[str], *, wants_usage: bool, name: str = "") -> None:
         self.usage: Usage | None = None
         self.is_done = self._is_finished = False
         self._pieces, self._wants_usage = pieces, wants_usage
         self._split = sse.EventSplitter()
         self._end_mark = sse.DONE
+        self._tools = ToolCalls(name)
+        self._has_tools = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See StreamDecoder.feed."""
@@ -147,6 +162,9 @@ class OpenAIStream:
 
     def _chunk(self, event: bytes, chunk: dict[str, Any]) -> bytes:
         choices = chunk.get("choices") or ()
+        self._has_tools = self._has_tools or TOOLS in event
+        if self._has_tools and sum(map(self._tools.mend, choices)):
+            event = sse.format_event(chunk)
         for choice in choices:
             collect(choice, "delta", self._pieces)
             if choice.get("finish_reason"):

@@ -1,13 +1,16 @@
 """Anthropic's dialect without a network: what is refused and where, what only its own API can do."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from services.dialects import ANTHROPIC, anthropic
 from services.errors import InvalidRequest, RateLimited, UpstreamError
+from services.providers import WIRES
+from services.providers.base import CLAUDES_PROMPT, CLAUDES_TURN
 from services.types import CHAT, PublicModel
-from tests.calls import CALLER, make_call
+from tests.calls import CALLER, DEPLOYMENT, make_call
 
 HI = {"role": "user", "content": "hi"}
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
@@ -276,11 +279,22 @@ def test_the_input_is_bounded_by_the_bytes_of_the_body():
 
 
 @pytest.mark.parametrize(
-    "members", [{"tools": [TOOL]}, {"output_config": {"format": {"type": "json_schema", "schema": {}}}}]
+    ("members", "prompts"),
+    [
+        ({}, 0),
+        ({"tools": [TOOL]}, 1),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, 1),
+        ({"tools": [TOOL], "output_config": {"format": {"type": "json_schema", "schema": {}}}}, 2),
+    ],
 )
-def test_prompts_that_its_vendor_adds_are_part_of_the_bound(members):
+def test_prompts_that_its_vendor_adds_are_part_of_the_bound_where_it_is_asked(members, prompts):
     call, found = demand(**members)
-    assert found.input_tokens == call.body_bytes + anthropic.HIDDEN_TOKENS
+    assert found.input_tokens == call.body_bytes
+    assert WIRES["anthropic"].hidden_tokens(call, DEPLOYMENT) == CLAUDES_TURN + prompts * CLAUDES_PROMPT
+    claude = replace(DEPLOYMENT, model="anthropic.claude-sonnet-4-5-20250929-v1:0")
+    assert WIRES["bedrock"].hidden_tokens(call, claude) == CLAUDES_TURN + prompts * CLAUDES_PROMPT
+    others = [WIRES[name].hidden_tokens(call, DEPLOYMENT) for name in WIRES if name != "anthropic"]
+    assert set(others) == {0}
 
 
 def test_a_picture_is_bounded_by_its_own_rule_and_not_by_its_bytes():
