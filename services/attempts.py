@@ -51,7 +51,7 @@ class Attempts:
             if not (usable := self._health.usable(chosen)):
                 break
             for deployment in usable:
-                if self.failure is not None and not self._health.may_repeat():
+                if self.failure is not None and not self._health.may_go_on(deployment):
                     return
                 yield from self._one(deployment)
                 if self.failure is not None and not self.failure.is_retryable:
@@ -73,7 +73,7 @@ class Attempts:
             for number in range(step.retries + 1):
                 failures = self._failures
                 for deployment in self._health.usable(mine):
-                    if self.failure is not None and not self._health.may_repeat():
+                    if self.failure is not None and not self._health.may_go_on(deployment):
                         return
                     is_tried = True
                     yield from self._one(deployment)

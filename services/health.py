@@ -176,6 +176,11 @@ class Health:
             earned = SHARE + PER_S * (now_s - self._credited_s)
             self._credits, self._credited_s = min(MOST, self._credits + earned), now_s
 
+    def may_go_on(self, deployment: Deployment) -> bool:
+        """Whether a call that failed elsewhere may try it: freely while it is well, else as a repeat."""
+        is_well = all(circuit.in_a_row == 0 for circuit in self._of(deployment))
+        return is_well or self.may_repeat()
+
     def may_repeat(self) -> bool:
         """Whether one more attempt of a call is affordable, which then is paid."""
         with self._guard:

@@ -270,8 +270,8 @@ def test_a_key_is_rotated_in_a_dialog_and_its_former_secret_ended(page: Any, pan
     assert row_of(panel_app, ApiKey, number).hint != before.hint
     page.get_by_role("link", name="End now").click()
     page.get_by_role("dialog").get_by_role("button", name="End now").click()
-    page.get_by_text("was saved").wait_for()
-    assert page.get_by_text("Former secret").count() == 0
+    page.get_by_text("has ended").wait_for()
+    assert page.get_by_text("Former secrets").count() == 0
     assert page.evaluate("window.__reports") == []
 
 

@@ -114,4 +114,9 @@ def test_what_an_admission_tells_of_leased_limits_and_budgets(budget, limit, les
     worker.leases.flush()
     worker.end([one])
     worker.leases.flush()
-    assert "budget" in worker.admit(demand=Demand(200, 1, 20, 4096))[0].warnings[0]
+    (large,) = worker.admit(demand=Demand(200, 1, 20, 4096))
+    assert large.warnings == (), "its own hold is no spending"
+    worker.end([large])
+    worker.do(11)
+    worker.leases.flush()
+    assert "budget" in worker.admit()[0].warnings[0]

@@ -56,10 +56,10 @@ def test_a_damaged_stream_ends_with_an_error(client, vendor):
     [
         ("gemini", "error-too-long", 400, "context_length_exceeded"),
         ("gemini", "error-quota", 429, "RESOURCE_EXHAUSTED"),
-        ("gemini", "error-key", 502, "upstream_error"),
+        ("gemini", "error-key", 502, "upstream_credential"),
         ("bedrock", "error-too-long", 400, "context_length_exceeded"),
         ("bedrock", "error-throttled", 429, "ThrottlingException"),
-        ("bedrock", "error-access", 502, "upstream_error"),
+        ("bedrock", "error-access", 502, "upstream_credential"),
     ],
 )
 def test_errors_say_whose_fault_it_is(client, vendor, kind, case, status, code):

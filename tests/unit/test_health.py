@@ -177,3 +177,13 @@ def test_the_report(health, clock):
     }
     clock.now += PAUSE_S
     assert health.report()[ACCOUNT, 1]["state"] == "half_open"
+
+
+def test_going_on_is_free_where_the_last_call_went_well(health):
+    while health.may_repeat():
+        pass
+    assert health.may_go_on(ELSEWHERE)
+    fail(health, ELSEWHERE, 1)
+    assert not health.may_go_on(ELSEWHERE)
+    health.succeeded(ELSEWHERE)
+    assert health.may_go_on(ELSEWHERE)
