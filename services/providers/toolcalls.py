@@ -18,6 +18,7 @@ class _Choice:
     ids: list[str] = field(default_factory=list)  # by our index
     by_theirs: dict[int, int] = field(default_factory=dict)  # their index: ours, of the call that had it last
     is_empty: list[bool] = field(default_factory=list)  # by our index: no arguments came yet
+    is_named: list[bool] = field(default_factory=list)  # by our index
 
 
 class ToolCalls:
@@ -64,6 +65,7 @@ class ToolCalls:
             if function or "function" in piece:
                 found["function"] = function
             state.is_empty[ours] = state.is_empty[ours] and not function.get("arguments")
+            state.is_named[ours] = state.is_named[ours] or bool(function.get("name"))
             mended.append(found)
         return _joined(mended)
 
@@ -72,13 +74,15 @@ class ToolCalls:
         theirs, id_, begins = piece.get("index"), piece.get("id"), bool(function.get("name"))
         if id_ and id_ in state.ids:
             return state.ids.index(id_), False
-        if not begins and theirs in state.by_theirs:
-            return state.by_theirs[theirs], False
+        known = state.by_theirs.get(theirs) if theirs is not None else None
+        if known is not None and not (begins and (state.is_named[known] or id_)):
+            return known, False
         if not begins and not id_ and theirs is None and state.ids:
             return len(state.ids) - 1, False
         ours = len(state.ids)
         state.ids.append(id_ or f"call_{self._name}_{ours}")
         state.is_empty.append(piece.get("type", "function") == "function")
+        state.is_named.append(False)
         if theirs is not None:
             state.by_theirs[theirs] = ours
         return ours, True

@@ -21,7 +21,7 @@ class Served:
     def __init__(self, environ: dict[str, str], command: tuple[str, ...] = GUNICORN) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = int(environ.get("PORT") or probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}

@@ -39,10 +39,11 @@ def served(request, serve, sqlite_database, tmp_path, upstream):
     """A gateway on three ports with a model `fast` on the fake upstream; `engine` looks at its books."""
     app = create_app(make_config(tmp_path, DATABASE_URL=sqlite_database))
     with_upstream(app, upstream)
-    admin, proxy = free_ports(2)
+    port, admin, proxy = free_ports(3)
     running = serve(
         WORKER_CLASS=request.param,
         WEB_CONCURRENCY="2",
+        PORT=str(port),
         ADMIN_PORT=str(admin),
         PROXY_PORT=str(proxy),
         TRUSTED_PROXIES="1",

@@ -97,6 +97,7 @@ TWO = [("a", "f", '{"n":1}'), ("b", "g", '{"n":2}')]
             id="no ids",
         ),
         pytest.param([[piece(0, "a", arguments="{}"), piece(0, "a", name="f")]], [("a", "f", "{}")], id="name last"),
+        pytest.param([[piece(0, "a")], [piece(0, name="f", arguments="{}")]], [("a", "f", "{}")], id="id first"),
     ],
 )
 def test_pieces_find_their_call(chunks, expected):
