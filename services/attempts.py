@@ -46,7 +46,7 @@ class Attempts:
         if self._call.route is not None:
             yield from self._along(self._call.route.steps)
             return
-        chosen = [one for one in self._call.candidates if one.id not in self._call.detours]
+        chosen = [one for one in self._call.candidates if one.id not in self._call.detours] or self._call.candidates
         for number in range(self._retries + 1):
             if not (usable := self._health.usable(chosen)):
                 break

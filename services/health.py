@@ -160,10 +160,11 @@ class Health:
             for one in deployments
             if (shut := [circuit for circuit in self._of(one) if circuit.is_shut(now_s)])
         ]
-        wait_s, circuit = min(waits, key=lambda pair: pair[0])
+        wait_s, circuit = min(waits, key=lambda pair: pair[0], default=(0.0, Circuit()))  # its pause may just be over
         retry_after_s = max(1, math.ceil(wait_s))
+        last = f" Last: {circuit.error}" if circuit.error else ""
         return UpstreamRefused(
-            f"No provider of this model can be asked now; try again in {retry_after_s} s. Last: {circuit.error}",
+            f"No provider of this model can be asked now; try again in {retry_after_s} s.{last}",
             status=circuit.status if circuit.status == TOO_MANY else UNAVAILABLE,
             code="upstream_unavailable",
             retry_after_s=retry_after_s,

@@ -98,3 +98,9 @@ def test_a_step_that_is_shut_out_is_passed_over():
     tries = Attempts(call, health, 0)
     assert list(tries) == []
     assert (tries.failure.status, tries.failure.retry_after_s) == (429, 60)
+
+
+def test_what_waits_for_a_reason_is_tried_where_nothing_else_is_left():
+    """A budget has left out the model itself."""
+    call = make_call(detours={DEPLOYMENT.id: "context"})
+    assert list(Attempts(call, Health(), 0)) == [DEPLOYMENT]

@@ -187,3 +187,10 @@ def test_going_on_is_free_where_the_last_call_went_well(health):
     assert not health.may_go_on(ELSEWHERE)
     health.succeeded(ELSEWHERE)
     assert health.may_go_on(ELSEWHERE)
+
+
+def test_a_refusal_that_comes_when_the_pause_is_just_over(health, clock):
+    fail(health, FIRST, LAST_IN_A_ROW)
+    clock.now += PAUSE_S
+    told = health.refusal([FIRST])
+    assert (told.status, told.retry_after_s) == (503, 1)
