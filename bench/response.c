@@ -22,7 +22,8 @@ static void read_event_line(struct response *r, const char *line, size_t len, in
 {
     while (len && (line[len - 1] == '\r' || line[len - 1] == ' '))
         len--;
-    if (len >= 6 && !memcmp(line, "data:", 5) && !memcmp(line + len - 6, "[DONE]", 6)) {
+    if (len >= 6 && !memcmp(line, "data:", 5) &&
+        (!memcmp(line + len - 6, "[DONE]", 6) || memmem(line, len, "\"message_stop\"", 14))) {
         r->done = true;
         return;
     }

@@ -27,11 +27,38 @@ HOT_PROCESSES = 4
 SETTLE_S = 0.3
 # 401 and 403 refuse the key; 429 is a gateway that slows down who guesses.
 REFUSALS = ("401", "403", "429")
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+MANY_CHUNKS = 2000  # so that what a call costs besides is little
+
+
+class Body(NamedTuple):
+    """What a request asks for, and where."""
+
+    chunks: int = 0  # 0 = not streamed
+    every_ms: int = 0  # between chunks
+    padding: int = 0  # characters
+    path: str = CHAT
+
+    def text(self) -> str:
+        """The request's JSON."""
+        tag = f"{{{{chunks={self.chunks} every_ms={self.every_ms}}}}}" if self.chunks else ""
+        text = "word " * (self.padding // 5) + "Say something. " + tag
+        body: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": text}]}
+        body |= {"stream": True} if self.chunks else {}
+        if self.path == MESSAGES:
+            return json.dumps(body | {"max_tokens": MANY_CHUNKS})
+        return json.dumps(body | ({"stream_options": {"include_usage": True}} if self.chunks else {}))
+
+
 BODIES = {
-    "plain": ("", False, 0),
-    "burst": (f"{{{{chunks={CHUNKS}}}}}", True, 0),
-    "paced": (f"{{{{chunks={CHUNKS} every_ms={EVERY_MS}}}}}", True, 0),
-    "large": ("", False, 1_000_000),
+    "plain": Body(),
+    "burst": Body(CHUNKS),
+    "paced": Body(CHUNKS, EVERY_MS),
+    "large": Body(padding=1_000_000),
+    "many": Body(MANY_CHUNKS),
+    "many translated": Body(MANY_CHUNKS, path=MESSAGES),
+    "many paced": Body(MANY_CHUNKS, 1),
+    "many paced translated": Body(MANY_CHUNKS, 1, path=MESSAGES),
 }
 
 
@@ -57,18 +84,14 @@ class Load:
     @property
     def chunks(self) -> int:
         """Content chunks that make an answer complete."""
-        return CHUNKS if BODIES[self.body][1] else 0
+        return BODIES[self.body].chunks
 
 
 def write_bodies(folder: Path) -> None:
     """Writes the request bodies that the cells use."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (tag, stream, padding) in BODIES.items():
-        text = "word " * (padding // 5) + "Say something. " + tag
-        body: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": text}]}
-        if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
-        (folder / name).write_text(json.dumps(body))
+    for name, body in BODIES.items():
+        (folder / name).write_text(body.text())
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:
@@ -104,6 +127,7 @@ class Suite:
             "Direct to the fake provider, connections: 64": self._direct,
             **plain,
             f"Streamed burst of {CHUNKS} chunks, connections: 16": self._burst,
+            "One chunk of a stream": self._chunks,
             "One paced stream alone": self._single,
             **paced,
             "50 paced streams beside 2 clients posting 1 MB": self._beside_large,
@@ -126,7 +150,7 @@ class Suite:
         port = self.upstream_port if direct else self.gateway.port
         options: dict[str, object] = {"-p": port, "-b": self.bodies / load.body, "-c": load.connections}
         options |= {"-t": load.seconds, "-T": PATIENCE_S, "-r": load.ramp_ms}
-        options |= {"-e": load.chunks, "-s": load.status}
+        options |= {"-e": load.chunks, "-s": load.status, "-u": BODIES[load.body].path}
         options |= {"-H": f"Authorization: Bearer {load.key or self.gateway.token}"}
         options |= {"-n": load.requests} if load.requests else {}
         command = [str(HERE / "bin" / "load"), *(str(part) for pair in options.items() for part in pair)]
@@ -188,6 +212,20 @@ class Suite:
         figures: Figures = {"streams_per_s": result["rps"]}
         figures |= _percentiles(result, "total", "", "p50", "p95")
         return figures | self._cpu_each(cpu, result["ok"], "stream") | self._failures(cell, result)
+
+    def _chunks(self) -> Figures:
+        """All at once, and one by one; to a caller who speaks the provider's dialect, and to one who does not."""
+        figures: Figures = {}
+        failures = 0.0
+        for name in [name for name, body in BODIES.items() if body.chunks == MANY_CHUNKS]:
+            title = f"{name.replace(' ', '_')}_cpu_us"
+            if BODIES[name].path != CHAT and not self.gateway.token:
+                figures[title] = None  # the bare relay knows one dialect
+                continue
+            result, cpu = self._run_measured(Load(name, connections=8, seconds=self.seconds), "Chunks")
+            figures[title] = _ratio(cpu.gateway * 1e6, result["ok"] * MANY_CHUNKS)
+            failures += self._failures(f"Chunks, {name}", result)["failures"] or 0
+        return figures | {"failures": failures}
 
     def _single(self) -> Figures:
         cell, load = "One paced stream", Load("paced", requests=self.single_streams)
