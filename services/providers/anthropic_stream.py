@@ -6,8 +6,7 @@ content_block_stop; message_delta with the reason to stop and the usage so far; 
 (platform.claude.com/docs/en/build-with-claude/streaming, read 2026-11-21).
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from abc import abstractmethod
 from typing import Any, Final
 
 from services.errors import UpstreamError
@@ -23,6 +22,7 @@ from services.providers.anthropic_answer import (
     usage_of,
 )
 from services.providers.base import SHAPE_ERRORS, tokens
+from services.providers.events import EventStream
 from services.types import Call, Usage
 from utils import jsonx, sse
 
@@ -31,36 +31,18 @@ DETAILS: Final = ("cache_creation", "output_tokens_details")
 DATA: Final = b"\ndata: {"
 
 
-class _Stream(ABC):
+class _Stream(EventStream):
     """What both kinds of streams have in common: framing, usage, errors, the end."""
 
     def __init__(self, call: Call) -> None:
-        self.is_done = False
+        super().__init__(sse.DONE)
         self._pieces = call.pieces
-        self._split = sse.EventSplitter()
         self._counts: dict[str, Any] = {}
-        self._end_mark = sse.DONE
 
     @property
     def usage(self) -> Usage | None:
         """See StreamDecoder.usage."""
         return usage_of(self._counts)
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """See StreamDecoder.feed."""
-        try:
-            for event in self._split.feed(data):
-                yield self._event(event)
-        except sse.OversizedEvent as exc:
-            raise UpstreamError(str(exc)) from exc
-
-    def end(self) -> Iterator[bytes]:
-        """See StreamDecoder.end."""
-        for event in self._split.end():
-            yield self._event(event.rstrip(b"\r\n") + b"\n\n")
-        if not self.is_done:
-            raise UpstreamError("the upstream ended its answer early")
-        yield self._end_mark
 
     def _event(self, event: bytes) -> bytes:
         if self.is_done:
@@ -117,7 +99,7 @@ class NativeStream(_Stream):
         elif kind == "message_delta":
             self._count(data.get("usage"))
         elif kind == "message_stop":
-            self.is_done, self._end_mark = True, event
+            self.is_done, self._held = True, event
             return b""
         return event
 

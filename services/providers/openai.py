@@ -5,7 +5,7 @@ What compatible vendors do differently is in services/providers/compatible.py. S
 refuse `stream_options`, `cache_control` true for those that know such marks, `responses` (see responses.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from services.errors import UpstreamError
@@ -22,6 +22,7 @@ from services.providers.base import (
     refused,
     tokens,
 )
+from services.providers.events import EventStream
 from services.providers.toolcalls import ToolCalls, mend_message
 from services.types import CHAT, COMPLETION, EMBEDDING, Call, Chat, Deployment, Usage
 from utils import jsonx, sse
@@ -113,44 +114,25 @@ def request_headers(call: Call, headers: tuple[tuple[str, str], ...]) -> tuple[t
     return headers + call.forwarded if call.dialect == DIALECT else headers
 
 
-class OpenAIStream:
+class OpenAIStream(EventStream):
     """Hands an upstream's events on byte for byte, but for the usage its caller did not ask for.
 
     Broken pieces of tool calls are put right; `name` makes ids for calls that have none.
     """
 
     def __init__(self, pieces: list[str], *, wants_usage: bool, name: str = "") -> None:
+        super().__init__(sse.DONE)
         self.usage: Usage | None = None
-        self.is_done = self._is_finished = False
         self._pieces, self._wants_usage = pieces, wants_usage
-        self._split = sse.EventSplitter()
-        self._end_mark = sse.DONE
         self._tools = ToolCalls(name)
         self._has_tools = False
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """See StreamDecoder.feed."""
-        try:
-            for event in self._split.feed(data):
-                yield self._event(event)
-        except sse.OversizedEvent as exc:
-            raise UpstreamError(str(exc)) from exc
-
-    def end(self) -> Iterator[bytes]:
-        """See StreamDecoder.end."""
-        for event in self._split.end():
-            yield self._event(event.rstrip(b"\r\n") + b"\n\n")
-        if not (self.is_done or self._is_finished):
-            raise UpstreamError("the upstream ended its answer early")
-        yield self._end_mark
-
     def _event(self, event: bytes) -> bytes:
-        """What is handed on of one event."""
         payload = sse.data_of(event)
         if payload is None or self.is_done:
             return event if payload is None and not self.is_done else b""
         if payload.strip() == b"[DONE]":
-            self.is_done, self._end_mark = True, event
+            self.is_done, self._held = True, event
             return b""
         try:
             chunk = jsonx.peek(payload)

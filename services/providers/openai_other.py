@@ -17,6 +17,7 @@ from services.providers.base import (
     parse_object,
     tokens,
 )
+from services.providers.events import EventStream
 from services.types import (
     IMAGE,
     IMAGE_EDIT,
@@ -136,30 +137,13 @@ class Sound:
         yield self._held
 
 
-class Events:
+class Events(EventStream):
     """Hands events on as they come, but for the one that ends the answer, which waits until the call is booked."""
 
     def __init__(self, call: Call) -> None:
+        super().__init__()
         self.usage: Usage | None = None
-        self.is_done = self._is_finished = False
-        self._call, self._held = call, b""
-        self._split = sse.EventSplitter()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """See StreamDecoder.feed."""
-        try:
-            for event in self._split.feed(data):
-                yield self._event(event)
-        except sse.OversizedEvent as exc:
-            raise UpstreamError(str(exc)) from exc
-
-    def end(self) -> Iterator[bytes]:
-        """See StreamDecoder.end."""
-        for event in self._split.end():
-            yield self._event(event.rstrip(b"\r\n") + b"\n\n")
-        if not (self.is_done or self._is_finished):
-            raise UpstreamError("the upstream ended its answer early")
-        yield self._held
+        self._call = call
 
     def _event(self, event: bytes) -> bytes:
         """What is handed on now: what was held back, and the event unless it may be the last one."""

@@ -7,7 +7,6 @@ are the gateway's own.
 Source: developers.openai.com/api/reference/resources/responses (read 2026-11-21).
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from services.errors import UpstreamError
@@ -22,6 +21,7 @@ from services.providers.base import (
     tokens,
 )
 from services.providers.compatible import Compatible
+from services.providers.events import EventStream
 from services.providers.openai import OFFICIAL, headers_of
 from services.types import Call, Deployment, Reply, Usage
 from utils import jsonx, sse
@@ -67,35 +67,16 @@ class WithResponses(Compatible):
         return ResponsesEvents(call) if call.is_native and call.dialect == DIALECT else super().stream(call)
 
 
-class ResponsesEvents:
+class ResponsesEvents(EventStream):
     """Hands events on byte for byte, but for those that carry the whole answer."""
 
     def __init__(self, call: Call) -> None:
+        super().__init__()
         self.usage: Usage | None = None
-        self.is_done = False
         self._call, self._reply, self._pieces = call, _reply_of(call), call.pieces
         self._reply.whole, self._reply.next_number = None, 0
-        self._split = sse.EventSplitter()
-        self._end_mark = b""
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """See StreamDecoder.feed."""
-        try:
-            for event in self._split.feed(data):
-                yield self._event(event)
-        except sse.OversizedEvent as exc:
-            raise UpstreamError(str(exc)) from exc
-
-    def end(self) -> Iterator[bytes]:
-        """See StreamDecoder.end."""
-        for event in self._split.end():
-            yield self._event(event.rstrip(b"\r\n") + b"\n\n")
-        if not self.is_done:
-            raise UpstreamError("the upstream ended its answer early")
-        yield self._end_mark
 
     def _event(self, event: bytes) -> bytes:
-        """What is handed on of one event."""
         payload = sse.data_of(event)
         if payload is None or self.is_done:
             return event if payload is None and not self.is_done else b""
@@ -126,7 +107,7 @@ class ResponsesEvents:
         if kind in OPENINGS:
             return ours
         self.usage = usage_of(told["response"].get("usage")) or self.usage
-        self.is_done, self._end_mark = True, ours
+        self.is_done, self._held = True, ours
         return b""
 
     def _note_number(self, told: dict[str, Any]) -> None:
