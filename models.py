@@ -3,7 +3,7 @@
 Units stand in the names: `_nanousd` is 10^-9 USD, a `_rate` is nano-USD per million tokens, `_at` is a moment
 in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). The tables of the books
 (windows, holds, usage, ledger) stand in models_books.py, that of routes in models_routes.py, those of stored answers in
-models_responses.py.
+models_responses.py, those of people's dialogs and ways to sign in in models_people.py.
 
 Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` are append-only, and every
 change that a worker's snapshot depends on raises `catalog_version`.
@@ -17,6 +17,18 @@ from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
+from models_people import (
+    Agent,
+    AuditEntry,
+    AuditHead,
+    Dialog,
+    Identity,
+    Invitation,
+    Message,
+    SecondFactor,
+    StoredBody,
+    SystemConfig,
+)
 from models_responses import StoredItem, StoredResponse
 from models_routes import Route
 from utils import ids
@@ -24,15 +36,25 @@ from utils.columns import IntOrNone, Names, Serial, UtcMs, created, not_negative
 from utils.extensions import Base
 
 __all__ = [
+    "Agent",
+    "AuditEntry",
+    "AuditHead",
     "BudgetWindow",
+    "Dialog",
     "Hold",
+    "Identity",
+    "Invitation",
     "Lease",
     "LedgerEntry",
     "LimitLease",
     "LimitWindow",
+    "Message",
     "Route",
+    "SecondFactor",
+    "StoredBody",
     "StoredItem",
     "StoredResponse",
+    "SystemConfig",
     "UsageRecord",
 ]
 
@@ -65,7 +87,7 @@ class User(Base):
     """A person or service that owns keys. The two counters are sums of the ledger."""
 
     __tablename__ = "users"
-    __table_args__ = (one_of("role", "admin", "user"), NEVER_AGAIN)
+    __table_args__ = (one_of("role", "admin", "auditor", "team_admin", "user"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     username: Mapped[str] = mapped_column(String(150), unique=True)
@@ -324,23 +346,6 @@ class Limit(Base):
     limit_amount: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
-
-
-class AuditEntry(Base):
-    """Who did what to what, when, from where. Append-only; values of secrets are never in it."""
-
-    __tablename__ = "audit_log"
-
-    id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    created_at: Mapped[datetime] = created()
-    user_id: Mapped[int | None] = mapped_column(BigInteger)
-    actor: Mapped[str] = mapped_column(String(150))
-    action: Mapped[str] = mapped_column(String(40))
-    resource_type: Mapped[str] = mapped_column(String(40))
-    resource_id: Mapped[str | None] = mapped_column(String(200))
-    details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    ip_address: Mapped[str | None] = mapped_column(String(45))
-    user_agent: Mapped[str | None] = mapped_column(String(255))
 
 
 class Setting(Base):
