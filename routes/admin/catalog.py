@@ -97,15 +97,12 @@ class Models(Table):
     )
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed, with deployments, providers and prices in four statements."""
+        """The rows of the list, with deployments, providers and prices in four statements."""
         served = selectinload(Model.deployments).joinedload(Deployment.provider)
-        return self._narrowed(super().get_query()).options(served, selectinload(Model.prices))
+        return super().get_query().options(served, selectinload(Model.prices))
 
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if manager := self.chosen("managed_by"):
             query = query.filter(Model.managed_by == manager)
         state = self.chosen("state")

@@ -52,15 +52,8 @@ class Providers(Table):
         Choice("state", _("State"), [("enabled", _("Enabled")), ("disabled", _("Disabled"))]),
     )
 
-    def get_query(self) -> Any:
-        """The rows of the list, narrowed."""
-        return self._narrowed(super().get_query())
-
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if kind := self.chosen("kind"):
             query = query.filter(Provider.kind == kind)
         if state := self.chosen("state"):
