@@ -58,7 +58,7 @@ def _suite(folder: Path, work: Path, steady: Path, known: list[dict[str, Any]]) 
         print(f"{plan.name:20} {dict(counts)}", flush=True)
         failed += [(plan.name, entry.test, (entry.said,)) for entry in found if entry.outcome == "failed"]
         passed += [(plan.name, entry.test) for entry in found if entry.outcome == "passed"]
-    return _judge(failed, passed, known, ("run", "test"))
+    return judge(failed, passed, known, ("run", "test"))
 
 
 def _wires(work: Path, steady: Path, known: list[dict[str, Any]]) -> list[str]:
@@ -68,10 +68,10 @@ def _wires(work: Path, steady: Path, known: list[dict[str, Any]]) -> list[str]:
         print(f"{name:28} {dict(Counter(entry.outcome for entry in found if entry.target == name))}")
     failed = [(entry.target, entry.case, entry.said) for entry in found if entry.outcome == "bad"]
     passed = [(entry.target, entry.case) for entry in found if entry.outcome == "good"]
-    return _judge(failed, passed, known, ("target", "case"))
+    return judge(failed, passed, known, ("target", "case"))
 
 
-def _judge(
+def judge(
     failed: Failures, passed: list[tuple[str, str]], known: list[dict[str, Any]], names: tuple[str, str]
 ) -> list[str]:
     """What nobody has explained, what is explained and passes, explanations of nothing; prints a table of the rest."""
