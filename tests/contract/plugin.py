@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 # The answers that their tests name; they are stored anew before each of those tests.
-ANSWERS = ("resp_677efb5139a88190b512bc3fef8e535d", "response_id", "previous_response_id")
+ANSWERS = ("resp_677efb5139a88190b512bc3fef8e535d", "response_id", "previous_response_id", "resp_123")
 COPY = """
 INSERT OR REPLACE INTO stored_responses (id, user_id, key_id, previous_id, model, created_at, expires_at, sealed)
 SELECT :name, user_id, key_id, NULL, model, created_at, expires_at, sealed FROM stored_responses WHERE id = :pattern

@@ -131,8 +131,16 @@ def _ask_all(running: Served, upstream: Strict, document: str) -> list[Result]:
     ]
 
 
+RERANK = {
+    "query": "capital?",
+    "documents": ["Paris", "Rome"],
+    "top_n": 1,
+}  # the recorded ones have objects, or no texts
+
+
 def _requests() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """A name, our path and a body for each recorded request, whole and streamed."""
+    yield "rerank", "/v1/rerank", RERANK
     for case in cases("request.in"):
         said = told(case)
         operation = said.get("call", {}).get("operation", "chat")
