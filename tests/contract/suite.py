@@ -21,8 +21,9 @@ HERE = Path(__file__).resolve().parent
 RESOURCES = "tests/api_resources"
 CHATS = ("chat/test_completions.py",)
 RESPONSES = ("test_responses.py", "responses/test_input_items.py", "responses/test_input_tokens.py")
+VECTORS = "test_embeddings.py"
 REST = (
-    *("test_completions.py", "test_embeddings.py", "test_models.py", "test_moderations.py", "test_images.py"),
+    *("test_completions.py", VECTORS, "test_models.py", "test_moderations.py", "test_images.py"),
     *("audio/test_speech.py", "audio/test_transcriptions.py", "audio/test_translations.py"),
 )
 AZURE = {"api_version": "2025-04-01-preview"}
