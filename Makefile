@@ -39,6 +39,9 @@ soak: .venv/.installed-dev      ## The long runs: races, kills and faults at ful
 fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, and hostile bodies
 	TOLLHOUSE_FUZZ=100000 $(BIN)/python -m pytest tests/fuzz --timeout=3600
 
+contract: .venv/.installed-dev      ## Check against vendors' documents, and run openai's own tests (npm, network)
+	$(BIN)/python -m tests.contract $(CONTRACT)
+
 lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements.txt requirements.in
 	$(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=requirements-dev.txt requirements-dev.in
@@ -58,4 +61,4 @@ LOCK := --generate-hashes --strip-extras --no-header
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/.installed
 
-.PHONY: help install run test check fix docs bench soak fuzz lock golden-update
+.PHONY: help install run test check fix docs bench soak fuzz contract lock golden-update
