@@ -209,6 +209,9 @@ class Pipeline:
                 unsupported = exc
             except UpstreamError as exc:
                 exc.hide(deployment.upstream.credential)
+                if call.abort_reason is not None:  # the gateway itself hung up: that says nothing of the provider
+                    self._health.released(deployment)
+                    raise
                 call.attempts[-1].happened = exc.code or "upstream_error"
                 attempts.failed(deployment, exc)
             except BaseException:

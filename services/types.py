@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.errors import CallerGone, Draining, GatewayError, Unsupported
 
 if TYPE_CHECKING:
+    from services.counting import Room
     from services.exchange import Abortable
     from services.steps import Route, Step
 
@@ -264,20 +265,6 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """A limit as an admission left it."""
-
-    limit: LimitRef
-    left: int
-    resets_in_s: float  # until the whole limit is there again, if nothing more comes; 0 for calls under way
-
-    @property
-    def share(self) -> float:
-        """How much of the limit is left, 0 to 1."""
-        return self.left / self.limit.amount if self.limit.amount else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Upload:
     """A file in a form."""
 
@@ -350,7 +337,7 @@ class Call:
     limits: tuple[LimitRef, ...] = ()
     counts: tuple[Count, ...] = ()  # against its limits, in the database
     remote_counts: tuple[Count, ...] = ()  # … in Valkey or Redis
-    room: tuple[Room, ...] = ()  # what its admission found of its limits
+    room: "tuple[Room, ...]" = ()  # what its admission found of its limits
     warnings: tuple[str, ...] = ()  # budgets that are nearly spent
     custom_id: str | None = None
     client_metadata: str | None = None

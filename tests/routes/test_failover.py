@@ -1,6 +1,7 @@
 """Calls that find their way: repeated, passed on, kept from providers that are down, within their time."""
 
 import json
+import threading
 
 import pytest
 from sqlalchemy.orm import Session
@@ -231,3 +232,19 @@ def test_the_quickest_goes_first(lite, upstream, second):
         post(lite, chat())
     assert len(upstream.served) == 1, "once, to know it"
     assert len(second.served) == 5
+
+
+def test_callers_who_leave_are_not_held_against_their_provider(lite, upstream):
+    """They left before the first byte, so the gateway itself closed the connection."""
+    with_upstream(lite, upstream)
+    here, upstream.default.first_s = lite.extensions["gateway"], 30.0
+    for number in range(LAST_IN_A_ROW):
+        asking = threading.Thread(target=post, args=(lite, chat(stream=number % 2 == 0)))
+        asking.start()
+        upstream.wait_for(number + 1)
+        for call, _socket in list(here.watch._calls.values()):
+            call.abort_gone()
+        asking.join()
+    upstream.default.first_s = 0.0
+    assert post(lite, chat()).status_code == 200
+    assert [row.outcome for row in rows(here.engine)] == ["client_gone"] * LAST_IN_A_ROW + ["ok"]
