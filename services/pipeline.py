@@ -20,6 +20,7 @@ from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
 from services.errors import (
     AccountingUnavailable,
+    CallerGone,
     GatewayError,
     ModelNotAllowed,
     ModelNotAvailable,
@@ -36,7 +37,7 @@ from services.plans import Plan, State
 from services.pricing import UNPRICED
 from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates, detours
-from services.settlement import sent_note, settlement_of
+from services.settlement import CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
@@ -106,8 +107,10 @@ class Pipeline:
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
             self._fail(call, exc)
             raise call.abort_reason or exc from None
+        if call.drain_until_s is not None:  # nobody was there to take even its head
+            call.status = CallerGone.status
         if not isinstance(answer, Stream):
-            call.outcome = "ok"
+            call.outcome = "ok" if call.drain_until_s is None else CLIENT_GONE
             self._finish(call)
         return answer
 
@@ -209,11 +212,14 @@ class Pipeline:
                 unsupported = exc
             except UpstreamError as exc:
                 exc.hide(deployment.upstream.credential)
+                call.exchange = None
                 if call.abort_reason is not None:  # the gateway itself hung up: that says nothing of the provider
                     self._health.released(deployment)
                     raise
                 call.attempts[-1].happened = exc.code or "upstream_error"
                 attempts.failed(deployment, exc)
+                if call.drain_until_s is not None:  # nobody waits for another provider's answer
+                    raise
             except BaseException:
                 self._health.released(deployment)
                 raise
@@ -248,7 +254,7 @@ class Pipeline:
         wire = self._wires[deployment.upstream.kind]
         request = _encoded(wire, call, deployment)
 
-        attempt = Attempt(deployment)
+        attempt, call.exchange = Attempt(deployment), None
         call.attempts.append(attempt)
         try:
             self._spool.sent(call.id, sent_note(attempt))
@@ -274,6 +280,7 @@ class Pipeline:
             return whole.body if translation is None else translation.answer(call, whole.body)
         finally:
             if not is_handed_on:
+                call.exchange = None
                 answer.close()
 
     def _stream(self, call: Call, answer: Answer, wire: Wire, dialect: Dialect) -> Stream:
@@ -292,6 +299,7 @@ class Pipeline:
             beat_s=0.0 if call.is_binary else self._policy.beat_s,  # neither comments nor errors fit into bytes
             progress=self._spool.progress,
             finish=self._finish,
+            leave=self._watch.leave,
             render_error=None if call.is_binary else _last_words(call, dialect),
         )
         stream.prime()

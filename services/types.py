@@ -356,7 +356,9 @@ class Call:
     upstream_type: str = ""  # the content type that the upstream gave its answer
     upstream_headers: Mapping[str, str] = field(default_factory=dict)  # those of the upstream that its caller may see
     abort_reason: GatewayError | None = None
-    exchange: "Abortable | None" = None
+    exchange: "Abortable | None" = None  # with the upstream that is asked now
+    drain_until_s: float | None = None  # its caller has left, and its answer is read on until then (monotonic)
+    is_read_out: bool = False  # … up to its end, which nobody was there to take
     upstream_s: float = 0.0  # spent waiting for upstreams, until an answer began or was whole
 
     @property
@@ -373,8 +375,9 @@ class Call:
         """End the call from another thread; its reader finds `abort_reason`."""
         if self.abort_reason is None:
             self.abort_reason = reason
-        if self.exchange is not None:
-            self.exchange.shutdown()
+        exchange = self.exchange  # its reader may take it away meanwhile
+        if exchange is not None:
+            exchange.shutdown()
 
     def abort_gone(self) -> None:
         """The caller has left."""

@@ -45,9 +45,9 @@ def second():
     server.stop()
 
 
-def two_deployments(app, first, other, **columns):
+def two_deployments(app, first, other, *, provider=None, **columns):
     """Model `fast` at `fake`, or else at `other`."""
-    model_id = add_model(app, add_provider(app, first), **columns)
+    model_id = add_model(app, add_provider(app, first, **(provider or {})), **columns)
     other_id = add_provider(app, other, "other")
     here = app.extensions["gateway"]
     with Session(here.engine) as session, session.begin():
@@ -232,6 +232,23 @@ def test_the_quickest_goes_first(lite, upstream, second):
         post(lite, chat())
     assert len(upstream.served) == 1, "once, to know it"
     assert len(second.served) == 5
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_nobody_else_is_asked_for_a_caller_who_left(patient, upstream, second, is_stream):
+    """His provider was to read on, and failed."""
+    two_deployments(patient, upstream, second, provider={"settings": {"on_disconnect": "drain"}})
+    upstream.will(status=500, first_s=0.5)
+    here = patient.extensions["gateway"]
+    asking = threading.Thread(target=post, args=(patient, chat(stream=is_stream)))
+    asking.start()
+    upstream.wait_for(1)
+    (call, _socket) = next(iter(here.watch._calls.values()))
+    assert here.watch.leave(call)
+    asking.join()
+    row = last(engine(patient))
+    assert (row.outcome, row.state, row.cost_nanousd) == ("upstream_error", "void", 0)
+    assert (len(upstream.served), len(second.served)) == (1, 0)
 
 
 def test_callers_who_leave_are_not_held_against_their_provider(lite, upstream):
