@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from services import token_counter
+from services import patience, token_counter
 from services.accounting import Accounting
 from services.attempts import Attempts
 from services.catalog import Catalog
@@ -27,7 +27,6 @@ from services.errors import (
     ModelNotPriced,
     Unsupported,
     UpstreamError,
-    UpstreamTimeout,
     UpstreamUnreachable,
 )
 from services.exchange import Patience
@@ -232,23 +231,6 @@ class Pipeline:
         assert failure is not None  # noqa: S101 - there is at least one candidate
         raise failure
 
-    def _patience(self, call: Call, model: PublicModel) -> Patience:
-        """How long an attempt that begins now may take.
-
-        Raises:
-            UpstreamTimeout: the call has had all its time.
-        """
-        usual, own = self._policy.patience, model.routing
-        left_s = (own.total_s or usual.total_s) - (clock.monotonic_s() - call.started_s)
-        if left_s <= 0:
-            raise UpstreamTimeout("the call took longer than allowed")
-        silence_s, first_byte_s = own.silence_s or usual.silence_s, own.first_byte_s
-        if call.step is not None and (timeout_s := call.step.timeout_s) is not None:
-            first_byte_s = timeout_s
-            if not call.is_stream:
-                left_s, silence_s = min(left_s, timeout_s), timeout_s
-        return replace(usual, total_s=left_s, silence_s=silence_s, first_byte_s=first_byte_s)
-
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
@@ -260,8 +242,9 @@ class Pipeline:
             self._spool.sent(call.id, sent_note(attempt))
         except SpoolUnavailable as exc:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
-        patience = self._patience(call, call.model) if call.model else None
-        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), patience)
+        usual = self._policy.patience
+        allowed = patience.of_attempt(usual, call, call.model) if call.model else usual
+        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), allowed)
         is_handed_on = False
         try:
             call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")

@@ -68,6 +68,15 @@ class PathRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a key's calls may take at most, in seconds; None = as their model or the settings say."""
+
+    first_byte_s: float | None = None
+    silence_s: float | None = None  # between two bytes
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as of one snapshot."""
 
@@ -87,6 +96,7 @@ class Caller:
     providers: frozenset[int] | None = None  # the provider accounts its calls may go to; None: all
     keeps_request: bool = False
     keeps_response: bool = False
+    timeouts: Timeouts = Timeouts()
 
     def may_use(self, model: str) -> bool:
         """Whether key, user and team all allow the model."""

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from models import Deployment, Model
 from services import attempts
 from services.health import LAST_IN_A_ROW
+from tests.callers import bearer, issue
 from tests.fakes.upstream import Upstream
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, chat, last, rows, with_upstream
 from utils import clock
@@ -232,6 +233,26 @@ def test_the_quickest_goes_first(lite, upstream, second):
         post(lite, chat())
     assert len(upstream.served) == 1, "once, to know it"
     assert len(second.served) == 5
+
+
+@pytest.mark.parametrize(
+    ("of_key", "of_model", "plan", "said"),
+    [
+        pytest.param({"first_byte_s": 0.3}, {"first_byte_s": 9}, {"first_s": 5}, "within 0.3 s", id="first byte"),
+        pytest.param({"first_byte_s": 9}, {"first_byte_s": 0.3}, {"first_s": 5}, "within 0.3 s", id="the model's"),
+        pytest.param({"first_byte_s": 9}, {"silence_s": 0.3}, {"first_s": 5}, "within 0.3 s", id="it only shortens"),
+        pytest.param({"silence_s": 0.3}, None, {"mute_after": 2}, "silent for 0.3 s", id="silence"),
+        pytest.param({"total_s": 0.5}, {"total_s": 60}, {"every_s": 0.2, "words": 50}, "than allowed", id="total"),
+    ],
+)
+def test_the_less_patient_of_key_and_model_counts(lite, upstream, of_key, of_model, plan, said):
+    add_model(lite, add_provider(lite, upstream), routing=of_model)
+    auth = bearer(issue(lite, timeouts=of_key).secret)
+    upstream.will(**plan)
+    answer = lite.test_client().post("/v1/chat/completions", json=chat(stream=True), headers=auth, buffered=True)
+    row = last(engine(lite))
+    assert said in row.error
+    assert (row.outcome, "upstream_timeout" in answer.text) == ("upstream_timeout", True)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
