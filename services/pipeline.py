@@ -41,7 +41,7 @@ from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
 from services.transport import Answer
-from services.types import Attempt, Call, Caller, Demand, Deployment, PublicModel
+from services.types import TRANSCRIPTION, Attempt, Call, Caller, Demand, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
 GOOD: Final = range(200, 300)
+EVENTS: Final = "text/event-stream"
 BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
 SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
     "openai-processing-ms": "openai-processing-ms",
@@ -250,7 +251,7 @@ class Pipeline:
             call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")
             if answer.status not in GOOD:
                 raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
-            if call.is_stream:
+            if call.is_stream and not _is_whole(call, answer):
                 _check_stream(answer, wire)
                 stream = self._stream(call, answer, wire, dialect)
                 call.is_answered = is_handed_on = True
@@ -258,7 +259,7 @@ class Pipeline:
             whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
             call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
             call.pieces.extend(whole.pieces)
-            call.content_type = whole.content_type
+            call.content_type, call.is_stream = whole.content_type, False
             translation = None if call.is_native else dialect.translation
             return whole.body if translation is None else translation.answer(call, whole.body)
         finally:
@@ -360,7 +361,19 @@ def _read_error(answer: Answer) -> bytes:
         return b""
 
 
+def _kind(answer: Answer) -> str:
+    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_whole(call: Call, answer: Answer) -> bool:
+    """Whether a whole answer came where a stream was asked for, and may: whisper-1 ignores `stream`, as documented.
+
+    Source: OpenAI's API reference, `stream` of "Create transcription", read 2026-11-22.
+    """
+    return call.operation == TRANSCRIPTION and _kind(answer) != EVENTS
+
+
 def _check_stream(answer: Answer, wire: Wire) -> None:
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(answer)
     if kind in wire.not_streams:
         raise UpstreamError(f"the upstream was asked for a stream and answered with `{kind}`")

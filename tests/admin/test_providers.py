@@ -105,7 +105,7 @@ def test_what_every_kind_may_have_goes_there_and_back(panel_admin: Browser) -> N
     assert '<option selected value="drain">' in form
     assert 'value="2.5"' in form
     assert "chat, speech" in panel_admin.get(f"/admin/providers/details/?id={row.id}").text
-    again = {"kind": "anthropic", "base_url": row.base_url}
+    again = {"kind": "anthropic", "base_url": row.base_url, "drain_max_s": "", "drain_max_streams": ""}
     assert edit(panel_admin, row.id, **again, operations="", on_disconnect="cancel").status_code == 303
     assert row_of(panel_admin.app, Provider, row.id).settings == {}
 
