@@ -1,6 +1,7 @@
 """Calls that find their way: repeated, passed on, kept from providers that are down, within their time."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -161,6 +162,8 @@ def test_health_is_shown(lite, upstream):
     assert client.get("/health/providers").status_code == 401
     found = client.get("/health/providers", headers=AUTH).json
     assert found["status"] == "healthy"
+    assert (found["worker"], found["workers"]) == (os.getpid(), 1), "each worker answers for itself alone"
+    assert found["scope"] == f"what worker {os.getpid()} has seen; each of the 1 keeps circuits of its own"
     assert {"model": "fast", "deployments": [UNTRIED]} in found["models"]
     upstream.will(status=429, headers={"retry-after": "30"})
     post(lite, chat())
