@@ -6,6 +6,8 @@ import signal
 import socket
 import time
 
+import anthropic
+import openai
 import pytest
 
 from app import create_app
@@ -120,6 +122,25 @@ def test_a_silent_caller_who_leaves_before_the_first_byte_costs_what_is_billed(s
     (row,) = settled(served, 1)
     assert (row.input_tokens, row.output_tokens) == upstream.served[0].billed
     assert (row.outcome, row.status, row.state) == ("client_gone", 499, "measured")
+
+
+def test_official_clients_that_break_off_cost_what_is_billed(served, upstream):
+    said = [{"role": "user", "content": 'one two {{"words": 60, "every_s": 0.05}}'}]
+    with openai.OpenAI(base_url=served.base_url, api_key=TOKEN, max_retries=0) as client:
+        with client.chat.completions.create(model="fast", messages=said, stream=True) as stream:
+            next(iter(stream))
+        with client.responses.create(model="own", input=said, stream=True) as events:
+            next(iter(events))
+    with (
+        anthropic.Anthropic(base_url=served.url, api_key=TOKEN, max_retries=0) as client,
+        client.messages.create(model="claude", messages=said, max_tokens=900, stream=True) as stream,
+    ):
+        next(iter(stream))
+    found = settled(served, 3)
+    assert sorted((row.input_tokens, row.output_tokens) for row in found) == sorted(
+        served.billed for served in upstream.served
+    )
+    assert {(row.outcome, row.state) for row in found} == {("client_gone", "measured")}
 
 
 def test_an_answer_is_read_on_no_longer_than_the_provider_says(served, upstream):
