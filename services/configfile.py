@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from services import pricewords
 from services.errors import InvalidRequest, UpstreamError
 from services.pricewords import MILLION, MOST_INPUT, THOUSAND
+from services.providers import common
 from services.providers.kinds import KINDS
 from services.transport import origin_of
 from services.types import Price
@@ -76,9 +77,10 @@ class ProviderEntry(_Strict):
                 origin_of(self.base_url)
             except UpstreamError as exc:
                 raise ValueError(f"base_url: {exc}") from exc
-        if (check := KINDS[self.kind].check) is not None:
+        for check in (common.check, KINDS[self.kind].check):
             try:
-                check(self.settings)
+                if check is not None:
+                    check(self.settings)
             except InvalidRequest as exc:
                 raise ValueError(f"settings: {exc}") from exc
         return self

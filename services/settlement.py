@@ -4,6 +4,7 @@ When a call is charged, and how its row is marked:
 
 what happened                                   tokens charged                         state
 the provider reported usage                     as reported, whatever the hold         measured
+… after its caller left, see on_disconnect      as reported, whatever the hold         measured
 an answer began, usage is missing or unusable   prompt and delivered text, counted     estimated
 the caller left before the first byte           prompt, counted                        estimated
 the worker died after the request went out      prompt and progress, roughly           estimated
@@ -193,7 +194,8 @@ def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
     if call.operation in WITHOUT_OUTPUT and reported.input_tokens is not None:
         reported.output_tokens = 0
     if reported.input_tokens is not None and reported.output_tokens is not None:
-        if not (call.is_stream and call.outcome != "ok" and call.has_output):
+        is_partial = call.is_stream and call.outcome != "ok" and not call.is_read_out
+        if not (is_partial and call.has_output):
             return reported, "measured"
         delivered = estimate(call).output_tokens or 0  # the stream broke off: the report may be one from on the way
         if delivered <= reported.output_tokens:

@@ -164,7 +164,7 @@ class Keys(SecretPages):
 
     def describe(self, row: ApiKey) -> dict[str, Any]:
         """See Table."""
-        names = ("name", "hint", "user_id", "allowed_ips", "should_log_request", "should_log_response")
+        names = ("name", "hint", "user_id", "allowed_ips", "should_log_request", "should_log_response", "timeouts")
         return {
             **{name: getattr(row, name) for name in names},
             **access.described(row),

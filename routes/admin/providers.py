@@ -25,6 +25,12 @@ from utils.extensions import db, gateway
 _ = lazy_gettext
 
 NAMED_MODELS: Final = 200
+COMMON_LABELS: Final = {
+    "operations": N_("What it offers"),
+    "on_disconnect": N_("When a caller leaves"),
+    "drain_max_s": N_("Read on for at most, seconds"),
+    "drain_max_streams": N_("Read on at once in each worker, at most"),
+}
 
 
 class Providers(Table):
@@ -220,6 +226,9 @@ def settings_shown(row: Provider) -> list[tuple[str, str]]:
     found = []
     if (vendor := vendor_of(row)) != "":
         found.append((gettext("Vendor"), VENDORS[vendor].label))
+    for name, label in COMMON_LABELS.items():
+        if (value := row.settings.get(name)) is not None:
+            found.append((gettext(label), ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     for setting in KINDS[row.kind].settings if row.kind in KINDS else ():
         if (value := row.settings.get(setting.name)) not in (None, ""):
             yes_or_no = gettext("yes") if value else gettext("no")

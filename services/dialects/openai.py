@@ -86,7 +86,8 @@ def operation_of(body: Chat) -> str:
     found = [operation for operation, names in REQUIRED.items() if names[1] in body]
     if len(found) != 1:
         raise InvalidRequest(
-            "Send one of `messages`, `prompt` and `input`, as in the request to explain.", param="body"
+            "Send one of `messages`, `prompt` and `input`, as in the request to explain, or name its `?operation=`.",
+            param="body",
         )
     return found[0]
 

@@ -84,9 +84,39 @@ def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> 
     assert row_of(panel_admin.app, Provider, number).settings == {**kept, "organization": "new"}
 
 
+def test_what_every_kind_may_have_goes_there_and_back(panel_admin: Browser) -> None:
+    given = {
+        "operations": "chat, speech,chat",
+        "on_disconnect": "drain",
+        "drain_max_s": "2.5",
+        "drain_max_streams": "3",
+    }
+    assert make(panel_admin, kind="anthropic", **given).status_code == 303
+    row = named(panel_admin.app, "acme")
+    assert row is not None
+    assert row.settings == {
+        "operations": ["chat", "speech"],
+        "on_disconnect": "drain",
+        "drain_max_s": 2.5,
+        "drain_max_streams": 3,
+    }
+    form = panel_admin.get(f"/admin/providers/edit/?id={row.id}").text
+    assert 'value="chat, speech"' in form
+    assert '<option selected value="drain">' in form
+    assert 'value="2.5"' in form
+    assert "chat, speech" in panel_admin.get(f"/admin/providers/details/?id={row.id}").text
+    again = {"kind": "anthropic", "base_url": row.base_url, "drain_max_s": "", "drain_max_streams": ""}
+    assert edit(panel_admin, row.id, **again, operations="", on_disconnect="cancel").status_code == 303
+    assert row_of(panel_admin.app, Provider, row.id).settings == {}
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        pytest.param({"operations": "chat, fax"}, id="an operation there is not"),
+        pytest.param({"on_disconnect": "wait"}, id="another end"),
+        pytest.param({"drain_max_s": "0"}, id="no time to read on"),
+        pytest.param({"drain_max_streams": "0"}, id="no place to read on"),
         pytest.param({"name": ""}, id="no name"),
         pytest.param({"name": "echo"}, id="a taken name"),
         pytest.param({"kind": "fax"}, id="a kind there is not"),

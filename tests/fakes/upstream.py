@@ -55,6 +55,12 @@ class Served:
     finished: bool = False
     peer_left_at: float | None = None
 
+    @property
+    def billed(self) -> tuple[int, int]:
+        """Tokens in and out that it goes on the bill with, whether or not anybody stays to read the answer."""
+        is_responses = self.path.endswith("/responses")
+        return responses.INPUT_TOKENS if is_responses else len(_text(self.body).split()), self.plan.words
+
 
 class Upstream:
     """The server; runs in threads of the test process from `start` to `stop`."""

@@ -4,6 +4,7 @@ import pytest
 
 from services import configfile
 from services.configfile import ConfigFileError
+from services.providers.common import Drain, drain_of
 from services.types import Price, Tier
 
 FILE = """\
@@ -61,6 +62,16 @@ def test_an_empty_file_is_a_mistake(problems, text):
     assert found.startswith("it is empty.")
 
 
+@pytest.mark.parametrize("kind", ["openai", "custom"])
+def test_a_provider_of_any_kind_may_have_the_common_settings(read, kind):
+    common = "operations: [chat], on_disconnect: drain, drain_max_s: 2.5, drain_max_streams: 3"
+    own = {"openai": "", "custom": ", request: {p: '{prompt}'}, path: /x, answer_text: a"}[kind]
+    text = FILE.replace("kind: openai", f"kind: {kind}").replace(
+        "    api_key", f"    settings: {{{common}{own}}}\n    api_key"
+    )
+    assert drain_of(read(text).providers[0].settings) == Drain(2.5, 3)
+
+
 def test_variables_stand_for_texts_of_the_environment(read):
     found = read(
         FILE.replace("${KEY}", "'${A}-${B}'").replace("api.example.com", "${HOST_}"), A="1", B="2", HOST_="h.test"
@@ -104,6 +115,20 @@ def test_all_mistakes_are_named_at_once(problems):
         ),
         pytest.param(
             FILE.replace("${KEY}", "[1]"), 5, "`providers.0.api_key`: Input should be a valid string", id="type"
+        ),
+        *(
+            pytest.param(
+                FILE.replace("    api_key", f"    settings: {{{name}: {value}}}\n    api_key"), 2, said, id=value
+            )
+            for name, value, said in (
+                ("operations", "chat", "settings: `operations` must be a list of chat, "),
+                ("operations", "[chat, fax]", "settings: `operations` must be a list of chat, "),
+                ("operations", "[]", "settings: `operations` must be a list of chat, "),
+                ("on_disconnect", "wait", "settings: `on_disconnect` must be `cancel` or `drain`"),
+                ("drain_max_s", "0", "settings: `drain_max_s` must be seconds, up to 86400"),
+                ("drain_max_s", "yes", "settings: `drain_max_s` must be seconds"),
+                ("drain_max_streams", "1.5", "settings: `drain_max_streams` must be a whole number from 1 to 10000"),
+            )
         ),
         pytest.param(FILE.replace("https:", "ftp:"), 2, "`providers.0`: base_url: `ftp://", id="address"),
         pytest.param(PROVIDER.replace("name: main", "name: ''"), 2, "at least 1 character", id="no name"),
