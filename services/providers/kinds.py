@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.providers import recipes
+from services.providers import recipes, settingchecks
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ KINDS: Final = {
             Setting("stream_usage", "Reports usage in streams when asked", is_flag=True, default=True),
             CA_FILE,
         ),
+        check=settingchecks.compatible,
     ),
     "azure": Kind(
         "Azure OpenAI",
@@ -72,6 +73,7 @@ KINDS: Final = {
             Setting("api_version", "API version", "Such as 2024-10-21, or v1 for the API without versions."),
             CA_FILE,
         ),
+        check=settingchecks.compatible,
         lists_models=False,
     ),
     "gigachat": Kind(
@@ -97,6 +99,7 @@ KINDS: Final = {
                 "`adaptive`: for models that are Claude 4.6 or later under another name; usually empty.",
             ),
         ),
+        check=settingchecks.anthropic,
     ),
     "ollama": Kind(
         "Ollama",
