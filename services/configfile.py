@@ -70,7 +70,7 @@ class ProviderEntry(_Strict):
 
     @model_validator(mode="after")
     def _has_address(self) -> "ProviderEntry":
-        self.base_url = self.base_url or KINDS[self.kind].base_url
+        self.base_url = KINDS[self.kind].address(self.base_url)
         if not KINDS[self.kind].is_local:
             try:
                 origin_of(self.base_url)

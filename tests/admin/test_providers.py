@@ -308,3 +308,10 @@ def test_a_bad_setting_leaves_a_stored_provider_as_it_was(panel_anywhere_admin: 
     kept = named(panel_anywhere_admin.app, "acme")
     assert kept is not None
     assert (kept.base_url, kept.settings) == ("https://api.acme.test/v1", {"organization": "org-7"})
+
+
+def test_an_address_with_what_calls_add_by_themselves_is_stored_without(panel_anywhere_admin: Browser) -> None:
+    make(panel_anywhere_admin, kind="anthropic", base_url="https://models.acme.test/v1/messages")
+    row = named(panel_anywhere_admin.app, "acme")
+    assert row is not None
+    assert row.base_url == "https://models.acme.test"
