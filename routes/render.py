@@ -26,6 +26,7 @@ from utils.extensions import DATABASE_DOWN
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
+ROUTE: Final = "tollhouse.route"  # there too: the headers about the providers that a failed call was sent to
 MESSAGES: Final = "/v1/messages"
 VERSION: Final = "anthropic-version"  # a header that Anthropic's clients send with every request, and no others
 BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginning of the path; the first one counts
@@ -89,6 +90,7 @@ def error(exc: GatewayError) -> Response:
     note(exc, request_id())
     place = MESSAGES if speaks_anthropic() else request.path
     body, headers = told(exc, place, request_id())
+    headers |= request.environ.get(ROUTE, {})
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
     if exc.retry_after_s is not None:
