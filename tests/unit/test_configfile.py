@@ -101,6 +101,9 @@ def test_all_mistakes_are_named_at_once(problems):
         pytest.param(FILE + "    prices: 1\n", 12, "`models.0.prices` is not a key", id="unknown key inside"),
         pytest.param(FILE + "    name: slow\n", 12, "`name` stands twice in one place", id="key twice"),
         pytest.param(FILE + FILE.split("models:\n")[1], 12, "`fast` is named twice", id="model twice"),
+        pytest.param(FILE + "    aliases: [quick, fast]\n", 12, "the alias `fast` is", id="its own alias"),
+        pytest.param(FILE + "    aliases: [quick, quick]\n", 12, "the alias `quick` is the name", id="alias twice"),
+        pytest.param(FILE.replace("name: main", "name: off"), 2, "quotes make one of what YAML reads", id="no text"),
         pytest.param(FILE + "    fallbacks: [slow, fast]\n", 12, "cannot fall back on itself", id="its own fallback"),
         pytest.param(
             FILE.replace("    price:", "      - {provider: main, model: gpt-4o-mini, weight: 2}\n    price:"),
