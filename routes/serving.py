@@ -9,7 +9,7 @@ from routes import headers as limit_headers
 from routes import render
 from services.dialects import anthropic
 from services.dialects.base import Dialect
-from services.errors import InvalidRequest, NotFound
+from services.errors import GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
 from services.types import Call, Caller, PublicModel
 from utils import clock
@@ -45,7 +45,12 @@ def answer(call: Call, dialect: Dialect) -> Response:
     Raises:
         GatewayError: see `serve`.
     """
-    answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
+    try:
+        answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
+    except GatewayError:
+        if call.attempts:
+            request.environ[render.ROUTE] = _of_route(call)
+        raise
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     headers |= _of_route(call)
     if call.dialect == anthropic.NAME:
@@ -63,7 +68,7 @@ def answer(call: Call, dialect: Dialect) -> Response:
 
 
 def _of_route(call: Call) -> dict[str, str]:
-    """Where the answer came from, and what the gateway itself took."""
+    """Where the answer came from, or who was asked last, and what the gateway itself took."""
     served, own_s = call.deployment, clock.monotonic_s() - call.started_s - call.upstream_s
     headers = {"x-gateway-attempts": str(len(call.attempts)), "x-gateway-overhead-ms": f"{max(0.0, own_s) * 1000:.1f}"}
     if served is not None:

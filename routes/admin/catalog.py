@@ -216,9 +216,13 @@ def _offer(form: ModelForm) -> ModelForm:
 
 
 def _check_names(row: Model, form: Any) -> None:
-    names = set(db.session.scalars(select(Model.name)))
-    if form.name.data in names and form.name.data != row.name:
-        raise InvalidRequest(N_("There is a model of that name already."), param="name")
+    aliases = dict(db.session.execute(select(Model.name, Model.aliases)).tuples().all())
+    names = aliases.keys()
+    if form.name.data != row.name:
+        if form.name.data in names:
+            raise InvalidRequest(N_("There is a model of that name already."), param="name")
+        if any(form.name.data in (given or ()) for name, given in aliases.items() if name != row.name):
+            raise InvalidRequest(N_("Another model has this name as an alias; take it from there first."), param="name")
     unknown = [name for name in form.fallback_names() if name not in names or name == form.name.data]
     if unknown:
         raise InvalidRequest(N_("A fallback must be the name of another model."), param="fallbacks")

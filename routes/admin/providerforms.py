@@ -91,7 +91,7 @@ class _ProviderForm(PanelForm):
         if kind is None or kind.is_local:  # a kind there is not has an error of its own
             return
         vendor = VENDORS.get(self.vendor.data) if self.kind.data == COMPATIBLE else None
-        field.data = field.data or (vendor.base_url if vendor is not None else kind.base_url)
+        field.data = kind.address(field.data or (vendor.base_url if vendor is not None else ""))
         try:
             origin = origin_of(field.data or "")
         except UpstreamError as exc:

@@ -270,3 +270,15 @@ def _fill(row: Provider, form: Any) -> None:
     )
     row.base_url = KINDS[row.kind].base_url if KINDS[row.kind].is_local else form.base_url.data
     row.settings = settings_from(form, row.settings)
+    _check_settings(row)
+
+
+def _check_settings(row: Provider) -> None:
+    """Refuse settings that calls could not use, at their field of the form, as the configuration file does."""
+    if (check := KINDS[row.kind].check) is None:
+        return
+    try:
+        check(row.settings)
+    except InvalidRequest as exc:
+        setting = (exc.param or "").removeprefix("settings.").partition(".")[0]
+        raise InvalidRequest(str(exc), param=f"{row.kind}_{setting}") from exc

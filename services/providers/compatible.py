@@ -48,7 +48,7 @@ class Compatible(OpenAI):
         if call.operation in openai_other.PATHS:
             return super().decode(call, body)
         settings = _settings(call)
-        is_packed = call.operation == EMBEDDING and "floats_only" in settings
+        is_packed = call.operation == EMBEDDING and bool(settings.get("floats_only"))
         if is_packed or settings.keys() & ANSWERS:
             with expecting("a completion"):
                 answer = parse_object(body)
@@ -109,7 +109,7 @@ def mend_request(call: Call, body: Chat, settings: Mapping[str, Any]) -> tuple[s
             value = body.pop(ours)
             body.setdefault(theirs, value)
     dropped = [name for name in _names(settings.get("drop", ())) if body.pop(name, None) is not None]
-    if "floats_only" in settings:
+    if settings.get("floats_only"):
         body.pop("encoding_format", None)
     if "messages" in body:
         body["messages"], left_out = _messages(body["messages"], settings)

@@ -289,3 +289,22 @@ def test_callers_who_leave_are_not_held_against_their_provider(lite, upstream):
     upstream.default.first_s = 0.0
     assert post(lite, chat()).status_code == 200
     assert [row.outcome for row in rows(here.engine)] == ["client_gone"] * LAST_IN_A_ROW + ["ok"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/providers/openai/v1/chat/completions", "/v1/messages"])
+def test_an_error_says_which_provider_was_asked_last_and_how_many_were(lite, upstream, second, path):
+    upstream.will(status=503)
+    second.will(status=404)
+    two_deployments(lite, upstream, second)
+    response = post(lite, chat(max_tokens=5), path)
+    assert response.status_code == 404
+    assert response.headers["x-gateway-deployment"] == "other/gpt-4o"
+    assert response.headers["x-gateway-attempts"] == "2"
+    assert float(response.headers["x-gateway-overhead-ms"]) >= 0
+
+
+def test_an_error_before_anybody_was_asked_names_no_provider(lite, upstream):
+    with_upstream(lite, upstream)
+    response = post(lite, chat(model="nobody"))
+    assert response.status_code == 400
+    assert not [name for name, _value in response.headers if name.lower().startswith("x-gateway-")]
