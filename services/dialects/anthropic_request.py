@@ -20,7 +20,7 @@ TRANSLATED: Final = frozenset(
     | {"output_config", "output_format", "metadata", *SAME}
 )
 NATIVE: Final = ("mcp_servers", "container", "inference_geo")  # leaving one out would change what is done, or where
-# The code on which the official SDKs, whose tool runner asks for a thread by itself, send the whole conversation instead.
+# The code on which the official SDKs, whose tool runner asks for a thread unasked, send the whole conversation instead.
 NO_THREADS: Final = "thread_unsupported_request"
 USUAL: Final = {"service_tier": "auto", "speed": "standard"}  # values that ask for nothing
 CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}

@@ -57,7 +57,7 @@ def run(gateway: Gateway, checks: tuple[Check, ...]) -> Iterator[dict[str, Any]]
     for check in checks:
         try:
             yield {"check": check.__name__, "ok": True, "usages": check(gateway)}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a client raises is what its check found
             place = traceback.extract_tb(error.__traceback__)[1:2]
             line = f"{place[0].lineno}: {place[0].line}" if place else ""
             told = f"{type(error).__name__}: {error}"[:2000]
@@ -80,10 +80,9 @@ def main(checks: tuple[Check, ...]) -> None:
 
 
 def refused(error: type[Exception], ask: Callable[[], Any]) -> Any:
-    """The error that asking ends with, which must be of that class."""
+    """The error of that class that asking ends with."""
     try:
         answer = ask()
     except error as found:
-        assert type(found) is error, f"{type(found).__name__}, not {error.__name__}"
         return found
     raise AssertionError(f"answered {answer!r} instead of {error.__name__}")
