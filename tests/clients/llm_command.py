@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.clients.checks import AFTER_TOOLS, NO_SUCH, SAID, SYSTEM, TEXT, City, Gateway, Usages, main
+from tests.clients.checks import AFTER_TOOLS, NO_SUCH, SAID, SYSTEM, TEXT, City, Gateway, Usages, main, refused
 
 FUNCTIONS = '''
 def weather(city: str) -> str:
@@ -94,13 +94,10 @@ def schema(gateway: Gateway) -> Usages:
 
 
 def errors(gateway: Gateway) -> Usages:
-    try:
-        told = llm(gateway, "prompt", "-m", f"gw-{NO_SUCH}", SAID)
-    except Failed as failed:
-        assert NO_SUCH in str(failed), failed
-        assert "not available" in str(failed), failed
-        return []
-    raise AssertionError(told)
+    failed = refused(Failed, lambda: llm(gateway, "prompt", "-m", f"gw-{NO_SUCH}", SAID))
+    assert NO_SUCH in str(failed), failed
+    assert "not available" in str(failed), failed
+    return []
 
 
 CHECKS = (plain, stream, tools, schema, errors)

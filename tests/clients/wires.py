@@ -14,21 +14,21 @@ class Wire(NamedTuple):
     kind: str
     model: str  # the vendor's name of it
     base_path: str = ""
-    settings: dict[str, object] = {}
+    settings: tuple[tuple[str, object], ...] = ()
     credential: str = ""  # empty: the one by which the fake vendor knows the wire
     embeds: bool = True
 
 
 SIGNED = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 WIRES = {  # by the public name of their model
-    "openai": Wire("openai", "gpt-4o-mini", "/v1", {"responses": False}),
-    "responses": Wire("openai", "gpt-4o-mini", "/v1", {"responses": True}),
+    "openai": Wire("openai", "gpt-4o-mini", "/v1", (("responses", False),)),
+    "responses": Wire("openai", "gpt-4o-mini", "/v1", (("responses", True),)),
     "anthropic": Wire("anthropic", "claude-sonnet-4-5", embeds=False),
     "gemini": Wire("gemini", "gemini-3-pro-preview"),
     "bedrock": Wire(
         "bedrock",
         "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
-        settings={"region": "eu-west-3"},
+        settings=(("region", "eu-west-3"),),
         credential=SIGNED,
         embeds=False,
     ),

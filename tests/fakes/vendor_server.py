@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.fakes.vendor_brains import Brain, Refusal
+from tests.fakes.vendor_brains import Ask, Brain, Refusal, Said
 from tests.fakes.vendor_faces import face_of
 
 
@@ -17,7 +17,6 @@ class Vendors:
 
     def __init__(self) -> None:
         self.brain = Brain()
-        self.asked: list[tuple[str, str, Any]] = []  # wire, path, body
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -26,6 +25,17 @@ class Vendors:
         """Take no more requests."""
         self._server.shutdown()
         self._server.server_close()
+
+    def answer(self, wire: str, path: str, body: Any) -> tuple[Ask, Said]:
+        """What is asked at a path, and the brain's answer.
+
+        Raises:
+            Refusal: the vendor does not answer this.
+        """
+        if not wire:
+            raise Refusal(401, "no credential")
+        ask = face_of(path).read(path, body)
+        return ask, self.brain.think(wire, ask)
 
     def wire_of(self, headers: dict[str, str]) -> str:
         """Whose credential came with a request; empty where there is none that opens anything."""
@@ -42,13 +52,9 @@ def _handler(vendors: Vendors) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
             wire = vendors.wire_of({name.lower(): value for name, value in self.headers.items()})
-            vendors.asked.append((wire, self.path, body))
             face = face_of(self.path)
             try:
-                if not wire:
-                    raise Refusal(401, "no credential")
-                ask = face.read(self.path, body)
-                said = vendors.brain.think(wire, ask)
+                ask, said = vendors.answer(wire, self.path, body)
             except Refusal as refusal:
                 self._whole(refusal.status, face.error(refusal.status, str(refusal)))
                 return
@@ -71,9 +77,8 @@ def _handler(vendors: Vendors) -> type[BaseHTTPRequestHandler]:
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
             for event in events:
-                for piece in (event[:50], event[50:]):  # events arrive in pieces
-                    if piece:
-                        self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                for piece in filter(None, (event[:50], event[50:])):  # events arrive in pieces
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *_args: Any) -> None:
