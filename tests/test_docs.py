@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?[^`]*`")
+TEST = re.compile(r"`(tests/[\w/]+\.(?:py|mjs))(?:::(\w+))?[^`]*`")
 
 
 def test_the_generated_pages_are_what_the_code_says():

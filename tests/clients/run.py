@@ -139,7 +139,7 @@ def misbooked(app: Flask, vendors: Vendors, told: list[tuple[int, int]]) -> list
 
 def table(results: dict[tuple[str, str], list[dict[str, Any]]], wires: list[str]) -> str:
     """Clients and their checks against wires."""
-    lines = [f"{'':<18}{'':<20}" + "".join(f"{wire:>11}" for wire in wires)]
+    lines = [f"{'':<18}{'':<26}" + "".join(f"{wire:>11}" for wire in wires)]
     for client in dict.fromkeys(client for client, _wire in results):
         checks = dict.fromkeys(outcome["check"] for wire in wires for outcome in results[client, wire])
         for check in checks:
@@ -147,7 +147,7 @@ def table(results: dict[tuple[str, str], list[dict[str, Any]]], wires: list[str]
                 next(("ok" if one["ok"] else "FAILED" for one in results[client, wire] if one["check"] == check), "-")
                 for wire in wires
             ]
-            lines.append(f"{client:<18}{check:<20}" + "".join(f"{mark:>11}" for mark in marks))
+            lines.append(f"{client:<18}{check:<26}" + "".join(f"{mark:>11}" for mark in marks))
     return "\n".join(lines)
 
 

@@ -1,4 +1,7 @@
-"""The official SDKs for Python, unmodified, through gunicorn on every wire: the scripts of tests/clients."""
+"""The official SDKs for Python, unmodified, through gunicorn on three wires: the scripts of tests/clients.
+
+`make clients` runs them with the newest versions on every wire, and those of other clients too.
+"""
 
 import pytest
 
@@ -10,6 +13,8 @@ from tests.conftest import TOKEN, make_config
 from tests.fakes.vendor_server import Vendors
 from tests.helpers import assert_books_agree, rows
 
+SOME = ("responses", "anthropic", "gemini")
+
 
 @pytest.fixture
 def vendors():
@@ -18,12 +23,13 @@ def vendors():
     server.stop()
 
 
-def test_every_check_passes_on_every_wire_and_is_booked_as_the_vendor_said(serve, sqlite_database, tmp_path, vendors):
+@pytest.mark.timeout(300)  # some 150 calls, on a machine that may have much else to do
+def test_every_check_passes_and_is_booked_as_the_vendor_said(serve, sqlite_database, tmp_path, vendors):
     app = with_wires(create_app(make_config(tmp_path, DATABASE_URL=sqlite_database)), vendors)
     running, engine = serve(), app.extensions["gateway"].engine
     failed, told = [], []
-    for name, wire in WIRES.items():
-        gateway = Gateway(running.url, TOKEN, name, wire.embeds)
+    for name in SOME:
+        gateway = Gateway(running.url, TOKEN, name, WIRES[name].embeds)
         for script in (openai_sdk, anthropic_sdk):
             for outcome in run(gateway, script.CHECKS):
                 told += [tuple(usage) for usage in outcome["usages"]]
