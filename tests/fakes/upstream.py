@@ -145,15 +145,13 @@ class _Answer:
         """Answer; False = the connection is to be closed."""
         try:
             self._wait(self.plan.first_s)
-            return self._answer()
+            return self._answer() if self.plan.status else self._then()
         except (_PeerLeft, BrokenPipeError, ConnectionResetError):
             self.served.peer_left_at = self.served.peer_left_at or time.monotonic()
             return False
 
     def _answer(self) -> bool:
         path = self.served.path.partition("?")[0]
-        if not self.plan.status:
-            return self._then()
         if self.plan.script is not None:
             return self._stream([(event.encode(), True) for event in self.plan.script], "text/event-stream")
         if self.plan.body is not None or self.plan.status != 200:
@@ -169,10 +167,8 @@ class _Answer:
             return self._whole(json.dumps(self._embeddings(path)))
         if path.startswith("/api/") or "/api/chat" in path or "/api/generate" in path:
             return self._ollama(path)
-        if path.endswith("/v1/messages"):
-            return self._anthropic()
-        if gemini.PATH.search(path):
-            return self._gemini(path)
+        if path.endswith("/v1/messages") or gemini.PATH.search(path):
+            return self._gemini(path) if gemini.PATH.search(path) else self._anthropic()
         if (made := media.answer(path, self.body, self.plan)) is not None:
             kind, content = made
             return self._stream(content, kind) if isinstance(content, list) else self._whole(content, kind)
@@ -246,8 +242,7 @@ class _Answer:
             return {**frame, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": finish}], **extra}
 
         events: list[tuple[Any, bool]] = [(choice({"role": "assistant", "content": ""}), False)] if is_chat else []
-        for number in range(self.plan.words):
-            events.append((choice({"content": f"word{number} "}), True))
+        events += [(choice({"content": f"word{number} "}), True) for number in range(self.plan.words)]
         if self.plan.finish:
             events.append((choice({}, "stop"), False))
         if wants and self.plan.usage is not None:

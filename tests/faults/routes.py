@@ -124,7 +124,10 @@ def last_error(route: Route, text: str) -> str:
     """The message of the event with which a stream that failed ends."""
     last = events_of(text)[-1]
     if route.form == "responses":
-        assert (last["type"], last.keys()) == ("error", {"type", "code", "message", "param", "sequence_number"}), last
+        assert (last["type"], last.keys() - {"type", "code", "message", "param", "sequence_number"}) == (
+            "error",
+            {"error"},
+        ), last
         failed = events_of(text)[-2]
         assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
         assert last["sequence_number"] == failed["sequence_number"] + 1
@@ -138,8 +141,8 @@ def text_of(route: Route, text: str) -> str:
         return text
     said = []
     for event in events_of(text):
-        for choice in event.get("choices") or ():
-            said.append((choice.get("delta") or {}).get("content") or choice.get("text") or "")
+        choices = event.get("choices") or ()
+        said += [(choice.get("delta") or {}).get("content") or choice.get("text") or "" for choice in choices]
         if event.get("type") == "content_block_delta":
             said.append(event["delta"].get("text", ""))
         if event.get("type") == "response.output_text.delta":

@@ -1,6 +1,7 @@
 """One app and two fake providers for a whole table of faults: models of every wire, a key with a budget, checks."""
 
 import json
+from contextlib import closing
 from typing import Any
 
 from flask import Flask
@@ -88,11 +89,11 @@ class World:
         headers = {"Authorization": f"Bearer {self.key['key']}"}
         answer = self.app.test_client().post(path, headers=headers, buffered=not route.is_binary, **sent)
         if route.is_binary:
-            try:
-                answer.get_data()
-            except (UpstreamError, OSError):
-                answer.set_data(CUT)
-            answer.close()
+            with closing(answer.response):  # type: ignore[type-var]
+                try:
+                    answer.get_data()
+                except (UpstreamError, OSError):
+                    answer.set_data(CUT)
         return answer
 
     def row(self, answer: TestResponse) -> UsageRecord:
