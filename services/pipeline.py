@@ -36,7 +36,7 @@ from services.plans import Plan, State
 from services.pricing import UNPRICED
 from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates, detours
-from services.settlement import sent_note, settlement_of
+from services.settlement import BROKEN, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
 GOOD: Final = range(200, 300)
-BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
 SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
     "openai-processing-ms": "openai-processing-ms",
     "openai-version": "openai-version",
@@ -208,6 +207,9 @@ class Pipeline:
                 self._health.released(deployment)
                 unsupported = exc
             except UpstreamError as exc:
+                if call.abort_reason is not None:  # its connection was closed here, and says nothing of the upstream
+                    self._health.released(deployment)
+                    raise call.abort_reason from None
                 exc.hide(deployment.upstream.credential)
                 call.attempts[-1].happened = exc.code or "upstream_error"
                 attempts.failed(deployment, exc)
@@ -279,6 +281,7 @@ class Pipeline:
         Raises:
             GatewayError: see Stream.prime.
         """
+        call.told_pieces = None
         decoder = wire.stream(call)
         if dialect.translation is not None and not call.is_native:
             decoder = Translated(decoder, dialect.translation.stream(call))
