@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import monotonic, sleep
 
 import pytest
@@ -139,6 +140,21 @@ def test_who_takes_too_long_is_given_up(world, slow, route, wire, name):
         ended(route, answer)
         row = booked(world, route, wire, answer, "upstream_timeout")
     assert len(tried(row)) == 1
+
+
+@pytest.mark.parametrize(("route", "wire"), STREAMS, ids=NAMES)
+def test_a_stream_that_only_kept_alive_costs_nothing(world, monkeypatch, route, wire):
+    """Its status went out with a comment, so it cannot go elsewhere; but nothing was generated either."""
+    pipeline = world.here.pipeline
+    monkeypatch.setattr(pipeline, "_policy", replace(pipeline._policy, beat_s=0.03))
+    world.upstream.will(script=[": hello\n\n"], then="mute")
+    answer = world.ask(route, f"{wire}-brief", wire)
+    assert answer.status_code == 200
+    assert ": ping\n\n" in answer.text
+    assert last_error(route, answer.text)
+    assert not is_whole(route, answer.text)
+    row = world.row(answer)
+    assert (row.state, row.outcome, row.cost_nanousd) == ("void", "upstream_timeout", 0)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
