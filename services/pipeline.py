@@ -36,7 +36,7 @@ from services.plans import Plan, State
 from services.pricing import UNPRICED
 from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates, detours
-from services.settlement import CLIENT_GONE, sent_note, settlement_of
+from services.settlement import BROKEN, CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
@@ -51,7 +51,6 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
 GOOD: Final = range(200, 300)
 EVENTS: Final = "text/event-stream"
-BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
 SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
     "openai-processing-ms": "openai-processing-ms",
     "openai-version": "openai-version",
@@ -215,7 +214,7 @@ class Pipeline:
                 call.exchange = None
                 if call.abort_reason is not None:  # the gateway itself hung up: that says nothing of the provider
                     self._health.released(deployment)
-                    raise
+                    raise call.abort_reason from None
                 call.attempts[-1].happened = exc.code or "upstream_error"
                 attempts.failed(deployment, exc)
                 if call.drain_until_s is not None:  # nobody waits for another provider's answer
@@ -273,6 +272,7 @@ class Pipeline:
         Raises:
             GatewayError: see Stream.prime.
         """
+        call.told_pieces = None
         decoder = wire.stream(call)
         if dialect.translation is not None and not call.is_native:
             decoder = Translated(decoder, dialect.translation.stream(call))

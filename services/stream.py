@@ -6,6 +6,7 @@ The call is booked before the last bytes are handed over, so who has read the en
 books. However reading ends, `close` books what was delivered; the server calls it even if nothing was read.
 """
 
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -65,6 +66,14 @@ class Stream:
         Raises:
             GatewayError: it failed, or was ended, before anything was generated.
         """
+        try:
+            self._prime()
+        except GatewayError:
+            if self._call.abort_reason is not None:  # nobody else is asked then, and what was told so far counts
+                self._call.usage = self._decoder.usage
+            raise
+
+    def _prime(self) -> None:
         call, began_s = self._call, clock.monotonic_s()
         for step in self._coming:
             events, failure, is_done = step
@@ -78,7 +87,11 @@ class Stream:
         self._tail = b"".join(self._decoder.end())
 
     def __iter__(self) -> Iterator[bytes]:
-        """The events, as they come; an error is the last event, without an end mark."""
+        """The events, as they come; an error is the last event, without an end mark.
+
+        Raises:
+            ConnectionResetError: it failed, and there is no place for an error in the answer.
+        """
         last = b""
         try:
             for events, failure, is_done in chain(self._early, self._coming):
@@ -170,8 +183,8 @@ class Stream:
         self._book()
         if not isinstance(exc, CallerGone):
             log.log(exc.level, "stream ended early request_id=%s outcome=%s", self._call.id, self._call.outcome)
-            if self._render_error is None:  # a connection that breaks is the only way to say it
-                raise exc
+            if self._render_error is None:  # a connection that breaks is the only way to say it; servers know this one
+                raise ConnectionResetError(errno.ECONNRESET, str(exc)) from exc
             yield self._render_error(exc)
 
     def _note_error(self, exc: GatewayError, name: str | None = None) -> None:

@@ -354,6 +354,7 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate
+    told_pieces: int | None = None  # how many there were when its stream told its usage last; None: only its end does
     media_tokens: int = 0  # what was handed on besides text, roughly, for the same
     is_finished: bool = False  # booked, or being booked
     is_answered: bool = False  # an upstream began a good answer

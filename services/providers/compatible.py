@@ -77,7 +77,7 @@ class MendingStream(OpenAIStream):
     """A stream some of whose events are written anew."""
 
     def __init__(self, call: Call, settings: Mapping[str, Any]) -> None:
-        super().__init__(call.pieces, wants_usage=call.wants_usage)
+        super().__init__(call, wants_usage=call.wants_usage)
         self._settings, self._usage_in = settings, settings.get("usage_in")
         self._late: dict[str, Any] | None = None  # the usage event that nobody sent
 
@@ -96,7 +96,7 @@ class MendingStream(OpenAIStream):
         if chunk.get("usage") is not None:
             self._late = None
         elif self._usage_in is not None and (usage := _usage_within(chunk, self._usage_in)) is not None:
-            self.usage = usage_of(usage) or self.usage
+            self._told(usage_of(usage))
             frame: dict[str, Any] = {name: chunk[name] for name in FRAME if name in chunk}
             self._late = {**frame, "choices": [], "usage": usage}
         return out

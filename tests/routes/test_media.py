@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import Budget
-from services.errors import UpstreamError
 from tests.callers import bearer, issue
 from tests.fakes.media import SOUND
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, last, rows, with_upstream
@@ -277,7 +276,7 @@ def test_a_sound_that_breaks_breaks_the_connection(lite, upstream):
     with_upstream(lite, upstream)
     upstream.will(cut_after=2)
     response, got = post(lite, "audio/speech", JSON["audio/speech"], buffered=False), bytearray()
-    with pytest.raises(UpstreamError, match="early"):
+    with pytest.raises(ConnectionResetError, match="early"):
         read(response.response, got)
     response.close()
     assert bytes(got) == (SOUND * 2)[:-1]

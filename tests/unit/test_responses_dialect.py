@@ -166,7 +166,7 @@ def test_reasoning_too_deep_to_be_sealed_is_the_upstreams_fault():
 
 def test_events_that_come_together_are_translated_one_by_one():
     call = make()
-    decoder = Translated(OpenAIStream(call.pieces, wants_usage=True), RESPONSES.translation.stream(call))
+    decoder = Translated(OpenAIStream(call, wants_usage=True), RESPONSES.translation.stream(call))
     hub = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 
     class Both:
