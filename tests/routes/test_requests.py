@@ -1,5 +1,6 @@
 """What callers may send: everything real is accepted and passed on, everything hostile gets a clear 400 and no row."""
 
+import gzip
 import json
 
 import pytest
@@ -471,3 +472,9 @@ def test_a_call_at_the_wrong_path_is_told_the_right_one_in_its_clients_form(app,
 def test_what_is_no_call_gets_no_such_advice(app, path):
     error = app.test_client().post(path, json={}, headers=AUTH).get_json()["error"]
     assert error["message"] == "There is nothing at this path."
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_a_compressed_body_is_called_so(lite, path):
+    response = post(lite, gzip.compress(b"{}"), path)
+    assert (response.status_code, "without `Content-Encoding`" in response.json["error"]["message"]) == (400, True)
