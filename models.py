@@ -152,6 +152,7 @@ class ApiKey(Base):
     should_log_request: Mapped[bool] = mapped_column(default=False, server_default="0")
     should_log_response: Mapped[bool] = mapped_column(default=False, server_default="0")
     rotation_enabled: Mapped[bool] = mapped_column(default=False, server_default="0")
+    timeouts: Mapped[dict[str, float] | None] = mapped_column(Names)  # first_byte_s, silence_s, total_s
     ttl: Mapped[str | None] = mapped_column(String(40))
     expires_at: Mapped[datetime | None] = mapped_column(UtcMs)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcMs)

@@ -97,15 +97,12 @@ class Models(Table):
     )
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed, with deployments, providers and prices in four statements."""
+        """The rows of the list, with deployments, providers and prices in four statements."""
         served = selectinload(Model.deployments).joinedload(Deployment.provider)
-        return self._narrowed(super().get_query()).options(served, selectinload(Model.prices))
+        return super().get_query().options(served, selectinload(Model.prices))
 
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if manager := self.chosen("managed_by"):
             query = query.filter(Model.managed_by == manager)
         state = self.chosen("state")
@@ -219,9 +216,13 @@ def _offer(form: ModelForm) -> ModelForm:
 
 
 def _check_names(row: Model, form: Any) -> None:
-    names = set(db.session.scalars(select(Model.name)))
-    if form.name.data in names and form.name.data != row.name:
-        raise InvalidRequest(N_("There is a model of that name already."), param="name")
+    aliases = dict(db.session.execute(select(Model.name, Model.aliases)).tuples().all())
+    names = aliases.keys()
+    if form.name.data != row.name:
+        if form.name.data in names:
+            raise InvalidRequest(N_("There is a model of that name already."), param="name")
+        if any(form.name.data in (given or ()) for name, given in aliases.items() if name != row.name):
+            raise InvalidRequest(N_("Another model has this name as an alias; take it from there first."), param="name")
     unknown = [name for name in form.fallback_names() if name not in names or name == form.name.data]
     if unknown:
         raise InvalidRequest(N_("A fallback must be the name of another model."), param="fallbacks")

@@ -112,14 +112,11 @@ class Users(Table):
     choices = (Choice("role", _("Role"), list(ROLE_NAMES.items())), Choice("state", _("State"), list(STATES.items())))
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed, with their teams."""
-        return self._narrowed(super().get_query()).options(joinedload(User.team))
+        """The rows of the list, with their teams."""
+        return super().get_query().options(joinedload(User.team))
 
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if role := self.chosen("role"):
             query = query.filter(User.role == role)
         if team := self.argument("team"):
