@@ -1,7 +1,7 @@
 """Dialogs, agents, ways to sign in, more roles, a chain through the audit log
 
 Revision ID: 0007
-Revises: 0005
+Revises: 0006
 """
 
 import sqlalchemy as sa
@@ -29,7 +29,7 @@ SEARCH = (
 )
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
