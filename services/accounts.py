@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import ApiKey, User, WebSession
-from services import audit, balances
+from services import audit, balances, invitations
 from services.audit import Actor
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, InvalidRequest
@@ -69,18 +69,26 @@ class Accounts:
         self._engine, self._catalog, self._keys, self._rules = engine, catalog, keys, rules
         self._passwords, self._throttle = Passwords(), Throttle(engine)
 
-    def register(self, username: object, password: object, address: str) -> str:
+    def register(self, username: object, password: object, address: str, invitation: object = None) -> str:
         """A new account for a stranger, with prepaid tokens; returns its default API key.
+
+        An `invitation` is used up, but not by a registration that fails; it gives the account a role and a team.
 
         Raises:
             InvalidRequest: a bad name, a taken one (code `user_exists`), or a bad password.
+            PermissionDenied: the invitation is not good.
             TooManyAttempts: too many accounts from this address.
         """
         name, good = check_name(username), check_new(password)
         self._throttle.registration(address)
+        code = invitations.check(self._engine, invitation) if invitation is not None else None
         hashed = self._passwords.hash(good)
         with self._adding() as session:
-            user_id = _add(session, User(username=name, password_hash=hashed))
+            invited = invitations.take(session, code) if code is not None else None
+            columns = {"role": invited.role, "team_id": invited.team_id} if invited is not None else {}
+            user_id = _add(session, User(username=name, password_hash=hashed, **columns))
+            if invited is not None:
+                invited.used_by = user_id
             balances.start(session, user_id, self._rules.initial_token_balance, self._rules.default_token_limit)
             return self._keys.issue(
                 session, user_id, DEFAULT_KEY, kind="default", keep_copy=self._rules.keeps_default_key
@@ -93,11 +101,13 @@ class Accounts:
         *,
         role: str = "user",
         must_change_password: bool = False,
+        by: Actor | None = None,
         **columns: Any,
     ) -> int:
         """A new user without limits; without a password nobody can sign in as it. Returns the id.
 
-        `columns`: what else the row says, such as its team.
+        `by`: who did it, for the audit log; None = whoever calls writes that. `columns`: what else the row says, such
+        as its team.
 
         Raises:
             InvalidRequest: a bad name, or a taken one (code `user_exists`).
@@ -106,7 +116,10 @@ class Accounts:
         hashed = self._passwords.hash(password) if password is not None else None
         with self._adding() as session:
             known = {"password_hash": hashed, "role": role, "must_change_password": must_change_password}
-            return _add(session, User(username=name, **known, **columns))
+            user_id = _add(session, User(username=name, **known, **columns))
+            if by is not None:
+                audit.note(session, by, "user_create", "user", user_id, {"after": {"role": role, **columns}})
+            return user_id
 
     def sign_in(self, username: object, password: object, address: str) -> Person:
         """The person with this name and password.
