@@ -145,6 +145,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.initial_token_balance,
             config.default_token_limit,
             config.login_returns_api_key,
+            config.is_strict,
         ),
     )
     responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
@@ -198,7 +199,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         admins,
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
-        People(engine, catalog, accounts, is_strict=config.is_strict),
+        People(engine, catalog, accounts),
         ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),

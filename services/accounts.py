@@ -14,6 +14,7 @@ from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from config import MIN_PASSWORD
 from models import ApiKey, User, WebSession
 from services import audit, balances, invitations
 from services.audit import Actor
@@ -24,6 +25,7 @@ from services.passwords import Passwords, check_new
 from services.throttle import Throttle
 from services.types import Caller
 from utils import clock
+from utils.settings import is_weak
 
 NAME: Final = re.compile(r"[^\s/\\<>\"'`\x00-\x1f\x7f]{1,150}")
 SERVICE_ACCOUNT: Final = "api-tokens"  # the owner of the keys in API_AUTH_TOKENS
@@ -49,6 +51,7 @@ class Rules:
     initial_token_balance: int | None
     default_token_limit: int | None
     keeps_default_key: bool
+    is_strict: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Accounts:
 
     def __init__(self, engine: Engine, catalog: Catalog, keys: Keys, rules: Rules) -> None:
         self._engine, self._catalog, self._keys, self._rules = engine, catalog, keys, rules
-        self._passwords, self._throttle = Passwords(), Throttle(engine)
+        self._passwords, self._throttle, self._is_strict = Passwords(), Throttle(engine), rules.is_strict
 
     def register(self, username: object, password: object, address: str, invitation: object = None) -> str:
         """A new account for a stranger, with prepaid tokens; returns its default API key.
@@ -81,7 +84,10 @@ class Accounts:
         """
         name, good = check_name(username), check_new(password)
         self._throttle.registration(address)
-        code = invitations.check(self._engine, invitation) if invitation is not None else None
+        code = None
+        if invitation is not None:
+            code, role = invitations.check(self._engine, invitation)
+            self.check_strength(role, good)
         hashed = self._passwords.hash(good)
         with self._adding() as session:
             invited = invitations.take(session, code) if code is not None else None
@@ -120,6 +126,16 @@ class Accounts:
             if by is not None:
                 audit.note(session, by, "user_create", "user", user_id, {"after": {"role": role, **columns}})
             return user_id
+
+    def check_strength(self, role: str, password: str) -> None:
+        """Whether that may be an admin's password; staging and production want more of one.
+
+        Raises:
+            InvalidRequest: it is well-known or too short for that.
+        """
+        if role == "admin" and self._is_strict and is_weak(password, MIN_PASSWORD):
+            why = f"The password of an admin needs {MIN_PASSWORD} characters or more, and must not be well-known."
+            raise InvalidRequest(why, param="password")
 
     def sign_in(self, username: object, password: object, address: str) -> Person:
         """The person with this name and password.

@@ -84,8 +84,8 @@ def remove(engine: Engine, actor: audit.Actor, number: str) -> None:
         audit.note(session, actor, "invitation_delete", "invitation", hint)
 
 
-def check(engine: Engine, code: object) -> str:
-    """The code, if it opens something now; asked before a password is hashed for a stranger.
+def check(engine: Engine, code: object) -> tuple[str, str]:
+    """The code and the role it gives, if it opens something now; asked before a stranger's password is hashed.
 
     Raises:
         PermissionDenied: unknown, used or expired; which one is not said.
@@ -96,7 +96,7 @@ def check(engine: Engine, code: object) -> str:
         row = session.get(Invitation, _digest(code))
         if row is None or row.used_at is not None or row.expires_at <= clock.now():
             raise _invalid()
-    return code
+        return code, row.role
 
 
 def take(session: Session, code: str) -> Invitation:

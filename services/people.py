@@ -11,14 +11,12 @@ from typing import Any, Final
 from sqlalchemy import Engine, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from config import MIN_PASSWORD
 from models import ApiKey, Team, User, WebSession
 from services import audit, fields, owners, passwords, removal
 from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
-from utils.settings import is_weak
 
 ROLES: Final = ("user", "team_admin", "auditor", "admin")
 KEPT: Final = (SERVICE_ACCOUNT, KEY_OWNER)
@@ -105,8 +103,8 @@ def short(username: str, hint: str | None, role: str) -> dict[str, Any]:
 class People:
     """Changes users; every change is audited in its own transaction."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, accounts: Accounts, *, is_strict: bool) -> None:
-        self._engine, self._catalog, self._accounts, self._is_strict = engine, catalog, accounts, is_strict
+    def __init__(self, engine: Engine, catalog: Catalog, accounts: Accounts) -> None:
+        self._engine, self._catalog, self._accounts = engine, catalog, accounts
 
     def create(self, actor: audit.Actor, body: Mapping[str, Any]) -> str:
         """A new user who can sign in, without limits; returns the name.
@@ -123,9 +121,7 @@ class People:
         wanted = values.get("role", "admin" if values.get("is_admin") else ROLES[0])
         if values.get("is_admin") and wanted != "admin":
             raise FieldsInvalid({"is_admin": f"is not what the role `{wanted}` says"})
-        if wanted == "admin" and self._is_strict and is_weak(password, MIN_PASSWORD):
-            why = f"The password of an admin needs {MIN_PASSWORD} characters or more, and must not be well-known."
-            raise InvalidRequest(why, param="password")
+        self._accounts.check_strength(wanted, password)
         columns: dict[str, Any] = {"allowed_models": values.get("allowed_models")}
         if team := values.get("team"):
             with Session(self._engine) as session:

@@ -174,7 +174,7 @@ def test_what_a_request_names_beyond_that_changes_nothing(lite):
 
 def test_an_admin_in_production_has_a_strong_password(lite, monkeypatch):
     admin = token(lite)
-    monkeypatch.setattr(lite.extensions["gateway"].people, "_is_strict", True)
+    monkeypatch.setattr(lite.extensions["gateway"].accounts, "_is_strict", True)
     answer = ask(lite, "POST", "/users/create", admin, json=LOGIN | {"password": "password", "is_admin": True})
     assert (answer.status_code, "password of an admin" in answer.json["detail"]) == (400, True)
     assert ask(lite, "POST", "/users/create", admin, json=LOGIN | {"password": "password"}).status_code == 200
