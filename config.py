@@ -101,7 +101,7 @@ class Config(BaseModel):
 
     default_admin_username: str = _("DEFAULT_ADMIN_USERNAME", "admin", "First admin, made at the first start.", group="People")
     default_admin_password: str = _("DEFAULT_ADMIN_PASSWORD", "", "Its password. Empty: generated and shown once (development, test); no admin is made (staging, production).", secret=True)
-    registration: Literal["open", "closed", ""] = _("REGISTRATION", "", "Whether `POST /register` is open; unset = open in development and test only.")
+    registration: Literal["open", "invite", "closed", ""] = _("REGISTRATION", "", "Who may `POST /register`: `open` anybody, `invite` whoever has an invitation, `closed` nobody; unset = open in development and test, else closed.")
     initial_token_balance: Balance = _("INITIAL_TOKEN_BALANCE", 10000, "Prepaid tokens of a self-registered user; empty = unlimited.")
     default_token_limit: Balance = _("DEFAULT_TOKEN_LIMIT", None, "Tokens that a self-registered user may use in all; empty = unlimited.")
     login_returns_api_key: bool = _("LOGIN_RETURNS_API_KEY", True, "`POST /login` returns the user's default key; false keeps no copy of it.")
@@ -228,9 +228,9 @@ class Config(BaseModel):
         return f"sqlite:///{self.instance_path.resolve() / 'tollhouse.db'}", "the default"
 
     @property
-    def is_registration_open(self) -> bool:
-        """Whether strangers may make themselves an account."""
-        return self.registration == "open" or (self.registration == "" and not self.is_strict)
+    def registration_mode(self) -> str:
+        """Who may make themselves an account: `open`, `invite` or `closed`."""
+        return self.registration or ("closed" if self.is_strict else "open")
 
     @property
     def has_echo(self) -> bool:

@@ -214,6 +214,7 @@ class Model(Base):
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     owned_by: Mapped[str] = mapped_column(String(100), default="tollhouse")
+    description: Mapped[str | None] = mapped_column(String(500))
     is_enabled: Mapped[bool] = mapped_column(default=True)
     context_window: Mapped[int | None] = mapped_column(BigInteger)
     max_output_tokens: Mapped[int | None] = mapped_column(BigInteger)

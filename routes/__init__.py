@@ -9,12 +9,15 @@ from routes import (
     balances,
     callroutes,
     cors,
+    invitations,
     keymanagement,
     legacy,
     llm,
     media,
     messages,
+    modelbook,
     ops,
+    people,
     providers,
     render,
     responses,
@@ -27,6 +30,7 @@ from utils.extensions import csrf
 BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
+    *(people.bp, modelbook.bp, modelbook.api, invitations.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

@@ -28,3 +28,17 @@ def members(*, may_be_empty: bool = False) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidRequest("The body must be a JSON object.", code="json_unmarshal")
     return found
+
+
+def number(name: str, default: int, most: int) -> int:
+    """A whole number of the query.
+
+    Raises:
+        InvalidRequest: it is none, or more than `most`.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)) or int(text) > most:
+        raise InvalidRequest("`skip` is a whole number up to 1000000, `limit` one up to 1000.", param=name)
+    return int(text)

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_ledger, cli_prices, cli_providers, cli_teams, screen
+from routes import cli_ledger, cli_people, cli_prices, cli_providers, cli_teams, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -39,6 +39,8 @@ def register(app: Flask) -> None:
         cli_ledger.group,
         budgets_group,
         limits_group,
+        cli_people.group,
+        cli_people.invite,
         cli_prices.group,
         cli_providers.group,
         cli_teams.group,

@@ -10,7 +10,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
-from routes import problems, render_v1
+from routes import problems, render_people, render_v1
 from services.dialects import anthropic, openai, proxy
 from services.errors import (
     AccountingUnavailable,
@@ -40,6 +40,7 @@ BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginni
     problems.SETTINGS: problems.body,
     problems.ROUTES: lambda exc: proxy.error_body(exc) if problems.is_call() else problems.body(exc),
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
+    **dict.fromkeys(render_people.PATHS, lambda exc: render_people.body(exc, request_id())),
 }
 CALLS: Final = re.compile(  # how the paths of calls end, whatever a client puts before or after them
     r"(/(?:chat/completions|completions|embeddings|responses|messages(?:/count_tokens)?|moderations|rerank|models))/?$"

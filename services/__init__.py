@@ -29,6 +29,8 @@ from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
+from services.modelbook import ModelBook
+from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
@@ -76,6 +78,8 @@ class Gateway:
     admins: Admins
     key_management: KeyManagement
     user_management: UserManagement
+    people: People
+    models: ModelBook
     provider_settings: ProviderSettings
     call_routes: CallRoutes
     responses: Responses
@@ -141,6 +145,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.initial_token_balance,
             config.default_token_limit,
             config.login_returns_api_key,
+            config.is_strict,
         ),
     )
     responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
@@ -194,6 +199,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         admins,
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
+        People(engine, catalog, accounts),
+        ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
         responses,

@@ -62,6 +62,18 @@ class Callers:
             raise PermissionDenied("An API key may not do this: send the token that /login gives an admin.")
         return found
 
+    def identify_person(self, headers: Headers) -> Caller:
+        """The person who sent a request with these headers and a token of `/login`.
+
+        Raises:
+            AuthenticationFailed: see `identify`.
+            PermissionDenied: an API key, which programs have.
+        """
+        found = self.identify(headers)
+        if found.key_id is not None:
+            raise PermissionDenied("An API key may not do this: send the token that /login gives.")
+        return found
+
     def of(self, credential: str) -> Caller:
         """Whose credential that is.
 

@@ -66,3 +66,18 @@ def require_admin_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable
         return view(gateway().callers.identify_admin(request.headers), *args, **kwargs)
 
     return guarded
+
+
+def require_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
+    """The view's first argument is a person who has signed in; it is about themselves, so no list of paths counts.
+
+    Raises:
+        AuthenticationFailed, PermissionDenied: rendered in the dialect of the route's surface.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        native.give_way()
+        return view(gateway().callers.identify_person(request.headers), *args, **kwargs)
+
+    return guarded

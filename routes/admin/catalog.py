@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from wtforms import BooleanField, FieldList, FormField, IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
-from models import Deployment, Model, Price, Provider
+from models import Deployment, Model, Provider
 from routes.admin import prices, routed
 from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
 from routes.admin.guard import go
 from routes.admin.providers import source_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import owners, pricebook, reports
+from services import modelbook, pricebook, reports
 from services.errors import InvalidRequest
 from utils.extensions import db, gateway
 
@@ -175,7 +175,7 @@ class Models(Table):
 
     def why_kept(self, row: Model) -> str | None:
         """A model that its provider lists would be back in a minute."""
-        if row.managed_by == "discovery":
+        if row.managed_by == "discovery" and row.deployments:
             return gettext("Its provider lists this model, so it would come back. Edit it and disable it instead.")
         return self.why_fixed(row)
 
@@ -186,11 +186,8 @@ class Models(Table):
         return found + ([gettext("It is a fallback of: %(names)s.", names=", ".join(using))] if using else [])
 
     def delete(self, session: Session, row: Model) -> None:
-        """The model with its deployments, prices, budgets and limits; SQLite does not cascade by itself."""
-        owners.forget(session, "model", [row.id])
-        session.execute(delete(Price).where(Price.model_id == row.id))
-        session.execute(delete(Deployment).where(Deployment.model_id == row.id))
-        session.execute(delete(Model).where(Model.id == row.id))
+        """The model with its deployments, prices, budgets and limits."""
+        modelbook.remove(session, row.id)
 
     def describe(self, row: Model) -> dict[str, Any]:
         """See Table."""

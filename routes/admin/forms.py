@@ -26,7 +26,7 @@ _ = lazy_gettext
 MAX_TOKENS: Final = 2**40
 LONGEST_TEXT: Final = 500
 KIND_NAMES: Final = {name: kind.name for name, kind in KINDS.items()}
-ROLE_NAMES: Final = {"user": _("User"), "admin": _("Admin")}
+ROLE_NAMES: Final = {"user": _("User"), "team_admin": _("Team admin"), "auditor": _("Auditor"), "admin": _("Admin")}
 UNIT_NAMES: Final = {"usd": "USD", "tokens": _("Tokens")}
 PERIOD_NAMES: Final = {
     "total": _("In total"),

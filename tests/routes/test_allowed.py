@@ -31,6 +31,12 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ),
     ("GET", "/user/usage", None),
     ("GET", "/api/v1/users/me/tokens", None),
+    ("GET", "/users/me", None),
+    ("GET", "/usage/ana", None),
+    ("GET", "/models/all", None),
+    ("GET", "/api/v1/models", None),
+    ("GET", "/api/v1/models/echo", None),
+    ("POST", "/api/v1/models/echo/estimate", {"prompt_tokens": 5}),
     ("POST", "/v1/explain", chat(model="echo")),
     *(  # without a body, which comes after the lists
         ("POST", f"{root}/{path}", None)

@@ -14,6 +14,7 @@ from tests.helpers import AUTH, chat, rows
 from tests.routes.test_query_budget import kind, statements, warm  # noqa: F401 - fixtures
 
 PATHS = ["/v1/models", "/v1/models/echo", "/user/usage", "/api/providers/openai/v1/models"]
+PATHS += ["/users/me", "/usage/api-tokens", "/models/all", "/api/v1/models", "/api/v1/models/echo"]
 
 
 def engine(app):
