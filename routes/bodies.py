@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from flask import request
 
+from services.dialects import openai
 from services.errors import InvalidRequest
 from utils import jsonx
 
@@ -28,3 +29,14 @@ def members(*, may_be_empty: bool = False) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidRequest("The body must be a JSON object.", code="json_unmarshal")
     return found
+
+
+def plain(most: int) -> dict[str, Any]:
+    """The object in the request's body, of at most so many bytes; its fractions are floats.
+
+    Raises:
+        InvalidRequest: it is none.
+        RequestEntityTooLarge: it has more.
+    """
+    request.max_content_length = min(most, request.max_content_length or most)
+    return openai.members(request.get_data(cache=False))

@@ -66,6 +66,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
         f"services/{name}.py"
         for name in (
             "accounts",
+            "agents",
             "audit",
             "balances",
             "bootstrap",
@@ -76,6 +77,8 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "changing",
             "checks",
             "configapply",
+            "dialogfiles",
+            "dialogs",
             "discovery",
             "keymanagement",
             "keys",
@@ -93,6 +96,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "responses",
             "teams",
             "throttle",
+            "turns",
             "usermanagement",
         )
     ),

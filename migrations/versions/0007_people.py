@@ -27,6 +27,9 @@ SEARCH = (
     f"CREATE TRIGGER tr_messages_text_delete AFTER DELETE ON messages BEGIN {GONE}; END",
     f"CREATE TRIGGER tr_messages_text_update AFTER UPDATE OF content ON messages BEGIN {GONE}; {COME}; END",
 )
+# Postgres' index has the user as a word too. It takes the beginning of a text: one with a megabyte of words would not
+# be stored at all.
+WORDS = "to_tsvector('simple', 'user' || CAST(user_id AS text) || ' ' || left(content, 100000))"
 
 revision = "0007"
 down_revision = "0005"
@@ -47,7 +50,7 @@ def upgrade() -> None:
         for statement in SEARCH:
             op.execute(statement)
     else:
-        op.execute("CREATE INDEX ix_messages_content ON messages USING gin (to_tsvector('simple', content))")
+        op.execute(f"CREATE INDEX ix_messages_content ON messages USING gin ({WORDS})")
 
 
 def downgrade() -> None:
@@ -72,6 +75,7 @@ def _dialogs() -> None:
         sa.Column("model_name", sa.String(length=200), nullable=False),
         sa.Column("agent_config", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("busy_until", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dialogs")),
