@@ -70,7 +70,7 @@ def create(engine: Engine, user_id: int, given: Mapping[str, Any]) -> dict[str, 
     try:
         with Session(engine) as session, session.begin():
             session.execute(
-                insert(Agent).values({"description": "", "config": {}} | values, id=agent_id, user_id=user_id)
+                insert(Agent).values({"description": "", "config": {}, **values, "id": agent_id, "user_id": user_id})
             )
             if (session.scalar(select(func.count(Agent.id)).where(Agent.user_id == user_id)) or 0) > MOST:
                 raise Conflict(FULL)

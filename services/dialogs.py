@@ -63,7 +63,7 @@ def create(engine: Engine, user_id: int, given: Mapping[str, Any], actor: Actor)
     dialog_id = ids.uuid()
     with Session(engine) as session, session.begin():
         agents.named(session, user_id, given.get("agent_config"))
-        session.execute(insert(Dialog).values(dict(given), id=dialog_id, user_id=user_id))
+        session.execute(insert(Dialog).values(**given, id=dialog_id, user_id=user_id))
         note(session, actor, "dialog_create", "dialog", dialog_id, {"model": given["model_name"]})
         return dict(_row(session, dialog_id, user_id))
 
