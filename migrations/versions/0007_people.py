@@ -39,6 +39,7 @@ depends_on = None
 
 def upgrade() -> None:
     _dialogs()
+    _agents()
     _sign_in()
     _kept()
     op.execute("ALTER TABLE audit_log ADD COLUMN sequence BIGINT")
@@ -100,6 +101,9 @@ def _dialogs() -> None:
     op.create_index("uq_messages_id", "messages", ["id"], unique=True)
     op.create_index("ix_messages_dialog", "messages", ["dialog_id", "number"])
     op.create_index("ix_messages_user_id", "messages", ["user_id"])
+
+
+def _agents() -> None:
     op.create_table(
         "agents",
         sa.Column("id", sa.String(length=36), nullable=False),
