@@ -25,6 +25,9 @@ class Dialog(Base):
     model_name: Mapped[str] = mapped_column(String(200))
     agent_config: Mapped[dict[str, Any] | None] = mapped_column(Names)
     message_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    busy_until: Mapped[int | None] = mapped_column(
+        BigInteger
+    )  # unix ms: a message is being answered, at most until then
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
 

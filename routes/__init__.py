@@ -5,10 +5,13 @@ from flask import Flask
 from config import Config
 from routes import (
     admin,
+    agents,
     auth,
     balances,
     callroutes,
     cors,
+    dialogs,
+    exports,
     invitations,
     keymanagement,
     legacy,
@@ -30,7 +33,7 @@ from utils.extensions import csrf
 BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
-    *(people.bp, modelbook.bp, modelbook.api, invitations.bp),
+    *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

@@ -1,6 +1,7 @@
 """What the surfaces of API-key clients have in common: calls, models, counted requests. Each brings its own errors."""
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from flask import Response, request
@@ -19,6 +20,13 @@ EVENTS: Final = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the usage of a call
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
+
+
+class Streamed(Protocol):
+    """A Stream, or what stands around one."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...  # noqa: D102
 
 
 def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
@@ -45,12 +53,25 @@ def answer(call: Call, dialect: Dialect) -> Response:
     Raises:
         GatewayError: see `serve`.
     """
+    return respond(call, opened(call, dialect))
+
+
+def opened(call: Call, dialect: Dialect) -> "bytes | Stream":
+    """The same answer before it is a response: whole and booked, or to be iterated and closed.
+
+    Raises:
+        GatewayError: see `serve`.
+    """
     try:
-        answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
+        return gateway().pipeline.open(call, dialect, socket=_caller_socket())
     except GatewayError:
         if call.attempts:
             request.environ[render.ROUTE] = _of_route(call)
         raise
+
+
+def respond(call: Call, answered: "bytes | Streamed", status: int = 200) -> Response:
+    """The response with an answer that was opened, and all that its headers tell."""
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     headers |= _of_route(call)
     if call.dialect == anthropic.NAME:
@@ -59,10 +80,10 @@ def answer(call: Call, dialect: Dialect) -> Response:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
         headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
-    if not isinstance(answered, Stream):
-        return Response(answered, 200, headers, content_type=call.content_type)
+    if isinstance(answered, bytes):
+        return Response(answered, status, headers, content_type=call.content_type)
     kind = call.content_type if call.is_binary else EVENTS
-    response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type=kind)
+    response = Response(iter(answered), status, headers | STREAM_HEADERS, content_type=kind)
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
 

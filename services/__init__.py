@@ -22,6 +22,7 @@ from services.catalog import Catalog
 from services.checks import Checks
 from services.credentials import Sealer
 from services.discovery import Discovery
+from services.events import Events
 from services.exchange import Patience
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
@@ -83,6 +84,7 @@ class Gateway:
     provider_settings: ProviderSettings
     call_routes: CallRoutes
     responses: Responses
+    events: Events
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -204,6 +206,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
         responses,
+        Events(),
         remote,
     )
 

@@ -193,8 +193,9 @@ class Stream:
         self._call.error = name or str(exc)
 
     def _book(self) -> None:
-        self._call.usage = self._decoder.usage
-        self._finish(self._call)
+        if not self._call.is_finished:  # else it has the usage that was booked
+            self._call.usage = self._decoder.usage
+            self._finish(self._call)
 
     def _note_progress(self) -> None:
         now_s = clock.monotonic_s()

@@ -66,6 +66,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
         f"services/{name}.py"
         for name in (
             "accounts",
+            "agents",
             "audit",
             "balances",
             "bootstrap",
@@ -76,6 +77,8 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "changing",
             "checks",
             "configapply",
+            "dialogfiles",
+            "dialogs",
             "discovery",
             "invitations",
             "keymanagement",
@@ -97,6 +100,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "responses",
             "teams",
             "throttle",
+            "turns",
             "usermanagement",
         )
     ),

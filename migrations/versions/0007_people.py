@@ -29,6 +29,9 @@ SEARCH = (
     f"CREATE TRIGGER tr_messages_text_delete AFTER DELETE ON messages BEGIN {GONE}; END",
     f"CREATE TRIGGER tr_messages_text_update AFTER UPDATE OF content ON messages BEGIN {GONE}; {COME}; END",
 )
+# Postgres' index has the user as a word too. It takes the beginning of a text: one with a megabyte of words would not
+# be stored at all.
+WORDS = "to_tsvector('simple', 'user' || CAST(user_id AS text) || ' ' || left(content, 100000))"
 
 # What the gateway whose API this is knew from its start: window, and USD per million tokens, read in the catalogue of
 # prices. They serve nobody until a provider lists them or is given to them.
@@ -50,6 +53,7 @@ depends_on = None
 
 def upgrade() -> None:
     _dialogs()
+    _agents()
     _sign_in()
     _kept()
     op.execute("ALTER TABLE audit_log ADD COLUMN sequence BIGINT")
@@ -65,7 +69,7 @@ def upgrade() -> None:
         for statement in SEARCH:
             op.execute(statement)
     else:
-        op.execute("CREATE INDEX ix_messages_content ON messages USING gin (to_tsvector('simple', content))")
+        op.execute(f"CREATE INDEX ix_messages_content ON messages USING gin ({WORDS})")
 
 
 def downgrade() -> None:
@@ -92,6 +96,7 @@ def _dialogs() -> None:
         sa.Column("model_name", sa.String(length=200), nullable=False),
         sa.Column("agent_config", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("busy_until", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dialogs")),
@@ -116,6 +121,9 @@ def _dialogs() -> None:
     op.create_index("uq_messages_id", "messages", ["id"], unique=True)
     op.create_index("ix_messages_dialog", "messages", ["dialog_id", "number"])
     op.create_index("ix_messages_user_id", "messages", ["user_id"])
+
+
+def _agents() -> None:
     op.create_table(
         "agents",
         sa.Column("id", sa.String(length=36), nullable=False),
