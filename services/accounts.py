@@ -91,7 +91,7 @@ class Accounts:
         hashed = self._passwords.hash(good)
         with self._adding() as session:
             invited = invitations.take(session, code) if code is not None else None
-            columns = {"role": invited.role, "team_id": invited.team_id} if invited is not None else {}
+            columns = invitations.columns(session, invited) if invited is not None else {}
             user_id = _add(session, User(username=name, password_hash=hashed, **columns))
             if invited is not None:
                 invited.used_by = user_id

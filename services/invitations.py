@@ -119,6 +119,11 @@ def take(session: Session, code: str) -> Invitation:
     return session.get_one(Invitation, digest)
 
 
+def columns(session: Session, row: Invitation) -> dict[str, Any]:
+    """What it says of its user: the role, and the team if that is still there."""
+    return {"role": row.role, "team_id": session.scalar(select(Team.id).where(Team.id == row.team_id))}
+
+
 def _invalid() -> PermissionDenied:
     return PermissionDenied(
         "The invitation is not valid: it is unknown, was used or has expired.",

@@ -22,6 +22,7 @@ from services.fields import Unfit
 from services.modelviews import MADE_WITH, TYPES
 from services.providers.kinds import KINDS
 from services.transport import origin_of
+from utils import native
 from utils.settings import fits_header
 
 MAX_CREDENTIAL: Final = 4096
@@ -87,6 +88,7 @@ class ModelBook:
         Raises:
             FieldsInvalid: members that are missing or wrong.
             InvalidRequest: the name is taken (code `model_exists`).
+            Conflict: somebody else made something of that name at the same moment.
         """
         given = fields.read(MEMBERS, body, REQUIRED).values
         name, kind = given["model_name"], TYPES[given["model_type"]]
@@ -94,7 +96,7 @@ class ModelBook:
         if not base_url:
             raise InvalidRequest("`model_endpoint` is required for this `model_type`.", param="model_endpoint")
         upstream = given.get("model_deployment_name") or name
-        entry = prices.find_entry(kind, base_url, upstream)
+        entry = native.run(prices.find_entry, kind, base_url, upstream)  # the catalogue takes a while to load
         try:
             with changing(self._engine, self._catalog) as session:
                 row = _vacant(session, name)
@@ -110,7 +112,10 @@ class ModelBook:
                 session.flush()
                 after = {"name": name, "type": given["model_type"], "endpoint": base_url, "deployment": upstream}
                 audit.note(session, actor, "model_create", "model", row.id, {"after": after})
-        except Conflict as exc:
+        except Conflict as exc:  # of the model's name, or of its provider's
+            with Session(self._engine) as session:
+                if session.scalar(select(Model.id).where(Model.name == name)) is None:
+                    raise
             raise _taken(name) from exc
         return str(name)
 

@@ -67,6 +67,32 @@ OF_API_V1: Final = (
     N_("`skip` is a whole number up to 1000000, `limit` one up to 1000."),
 )
 
+# The same of /users, /usage, /models and of registering.
+OF_PEOPLE: Final = (
+    N_("Not authenticated"),
+    N_("Not enough permissions"),
+    N_("Only admins see what others use, with the token of /login."),
+    N_("An API key may not do this: send the token that /login gives."),
+    N_("The body must be a JSON object or a form."),
+    N_("The body must have `current_password` and `new_password`."),
+    N_("Invalid current password"),
+    N_("Password updated successfully"),
+    N_("Passwords are taken from the body only, as JSON or a form: a query ends up in logs."),
+    N_("User not found"),
+    N_("User already exists."),
+    N_("This is the last admin; make another one first."),
+    N_("You cannot do this to your own account; another admin can."),
+    N_("`start_date` and `end_date` are days such as 2026-01-31."),
+    N_("`end_date` is before `start_date`."),
+    N_("Model not found"),
+    N_("`model_endpoint` is required for this `model_type`."),
+    N_("Registration is closed; ask an admin for an account."),
+    N_("Registration needs an `invitation`; ask an admin for one."),
+    N_("The invitation is not valid: it is unknown, was used or has expired."),
+    N_("There is no such invitation."),
+    N_("Registration is closed, so nobody could use it: set REGISTRATION=invite."),
+)
+
 # WTForms' own messages, as far as our forms can cause them.
 OF_FORMS: Final = (
     N_("This field is required."),

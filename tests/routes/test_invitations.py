@@ -54,6 +54,17 @@ def test_with_an_invitation_somebody_registers_once(invited):
     assert listed["used_at"]
 
 
+def test_a_team_that_is_gone_by_then_is_left_out(lite):
+    with Session(engine(lite)) as session, session.begin():
+        session.add(Team(name="crew"))
+    code = make(lite, team="crew")["code"]
+    with Session(engine(lite)) as session, session.begin():
+        session.query(Team).delete()
+    assert register(lite, code).status_code == 201
+    with Session(engine(lite)) as session:
+        assert session.query(User).filter_by(username="maria").one().team_id is None
+
+
 def test_the_code_is_shown_once_and_not_stored(invited):
     made = make(invited)
     listed = ask(invited, "GET", PATH, token(invited))
