@@ -37,8 +37,7 @@ def import_file(caller: Caller) -> Response:
     headers, config = serving.counted(caller), gateway().config
     request.max_content_length = min(config.max_body_bytes, config.max_import_bytes)
     bounds = dialogfiles.Bounds(config.max_messages_per_dialog, config.max_content_length, config.llm_default_model)
-    # Reading and indexing ten megabytes takes seconds, in which other calls of the worker shall go on.
     file = native.run(dialogfiles.read, request.get_data(cache=False), bounds)
     by = actor(caller.username, caller.user_id)
-    told = native.run(dialogfiles.store, gateway().engine, caller.user_id, file, by)
+    told = dialogfiles.store(gateway().engine, caller.user_id, file, by)
     return render.answer(told, headers=headers)

@@ -7,11 +7,13 @@ and of users counts for nothing, so nobody's dialogs can be overwritten by one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from models import Dialog, Message
@@ -21,11 +23,14 @@ from services.dialects import dialogs_fields as fields
 from services.dialects.checks import Check
 from services.dialogs import COLUMNS, SHOWN
 from services.errors import InvalidRequest
-from utils import ids, jsonx
+from utils import clock, ids, jsonx, native
 
 VERSION: Final = "1.0"
 AT_ONCE: Final = 200  # dialogs read at once
 MESSAGES_AT_ONCE: Final = 50  # each may be large
+BATCH: Final = 200  # messages stored at once …
+BATCH_CHARS: Final = 100_000  # … or so much text
+PAUSE_S: Final = 0.005  # in which others may write
 MOST_ERRORS: Final = 100  # told of one file
 MOST_CHARS: Final = 10_000_000  # of one message: an answer may be longer than what people may send
 CLOCKS_DIFFER: Final = timedelta(days=1)
@@ -106,14 +111,23 @@ def read(raw: bytes, bounds: Bounds) -> File:
 
 
 def store(engine: Engine, user_id: int, file: File, actor: Actor) -> dict[str, Any]:
-    """Put the dialogs of a file among those of the user, all or none; returns the answer of the API."""
+    """Put the dialogs of a file among those of the user, all or none; returns the answer of the API.
+
+    Messages are stored a few at a time, so that calls need not wait for the whole file on SQLite, which has one writer.
+    Without its dialog nobody finds a message, and the dialogs come last, together.
+    """
     told = {"dialogs_imported": len(file.dialogs), "messages_imported": len(file.messages)}
-    with Session(engine) as session, session.begin():
-        if file.dialogs:
-            session.execute(insert(Dialog.__table__), [one | {"user_id": user_id} for one in file.dialogs])  # type: ignore[arg-type]
-        if file.messages:
-            session.execute(insert(Message.__table__), [one | {"user_id": user_id} for one in file.messages])  # type: ignore[arg-type]
-        note(session, actor, "import_dialogs", "dialog", None, told)
+    try:
+        for batch in _batches(file.messages):
+            native.run(_insert, engine, [one | {"user_id": user_id} for one in batch])
+            clock.sleep(PAUSE_S)
+        with Session(engine) as session, session.begin():
+            if file.dialogs:
+                session.execute(insert(Dialog), [one | {"user_id": user_id} for one in file.dialogs])
+            note(session, actor, "import_dialogs", "dialog", None, told)
+    except BaseException:
+        _take_back(engine, file.messages)
+        raise
     return told | {"errors": []}
 
 
@@ -122,6 +136,32 @@ def refused(errors: list[str]) -> InvalidRequest:
     exc = InvalidRequest(REFUSED)
     exc.details = {"dialogs_imported": 0, "messages_imported": 0, "errors": errors}
     return exc
+
+
+def _batches(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The messages in groups that are stored quickly."""
+    batch, size = list[dict[str, Any]](), 0
+    for message in messages:
+        batch.append(message)
+        size += len(message["content"])
+        if size >= BATCH_CHARS or len(batch) >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _insert(engine: Engine, batch: list[dict[str, Any]]) -> None:
+    with Session(engine) as session, session.begin():
+        session.execute(insert(Message), batch)
+
+
+def _take_back(engine: Engine, messages: list[dict[str, Any]]) -> None:
+    """Remove what was stored of a file; where the database is away, it stays where nobody finds it."""
+    with suppress(SQLAlchemyError):
+        for batch in _batches(messages):
+            with Session(engine) as session, session.begin():
+                session.execute(delete(Message).where(Message.id.in_([one["id"] for one in batch])))
 
 
 def _dialogs(engine: Engine, user_id: int) -> Iterator[dict[str, Any]]:

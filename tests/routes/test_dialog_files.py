@@ -218,10 +218,15 @@ def test_a_file_that_is_too_large_is_not_read(make_app, sqlite_database):
     assert (answer.status_code, answer.json["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
-def test_a_database_that_refuses_one_message_takes_none(small, monkeypatch):
+def test_a_database_that_refuses_one_message_or_dialog_takes_none(spoken, monkeypatch):
+    monkeypatch.setattr(dialogfiles, "BATCH", 1)
     monkeypatch.setitem(dialogfiles.MESSAGE_PARTS, "role", lambda _value: None)
-    assert ask(small, "POST", IMPORT, changed((*M, "role"), "tool")).status_code == 500
-    assert ask(small, "GET", DIALOGS).json["total"] == 0
+    monkeypatch.setitem(dialogfiles.DIALOG_PARTS, "title", lambda _value: None)
+    for file in (changed((*M, "role"), "tool"), changed(("dialogs", 1), {"model_name": "fast", "title": {"x": 1}})):
+        assert ask(spoken, "POST", IMPORT, file).status_code == 500
+        assert ask(spoken, "GET", DIALOGS).json["total"] == 0
+        with Session(engine(spoken)) as session:
+            assert session.query(Message).count() == 0
 
 
 def test_an_export_takes_no_more_memory_for_more_dialogs(small):

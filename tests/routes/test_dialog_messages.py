@@ -1,13 +1,17 @@
 """Messages of a dialog: answered as streams and whole, stored and booked like every call, one at a time."""
 
 import json
+from collections import Counter
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from models import Dialog, Message
+from services.turns import Turn
 from tests.helpers import assert_books_agree, last, with_upstream
 from tests.routes.test_dialogs import DIALOGS, admin_of, ask, audited, engine, make, person, say, stored, stream
+from tests.routes.test_query_budget import RESERVE, SETTLE, kind, statements, warm  # noqa: F401 - fixtures
 
 
 @pytest.fixture
@@ -223,3 +227,35 @@ def test_a_dialog_that_no_request_can_carry_is_refused(make_app, sqlite_database
     assert say(app, dialog, "y" * 1500).status_code == 201
     assert (say(app, dialog, "z").status_code, len(upstream.served)) == (413, 2)
     assert ask(app, "GET", f"{DIALOGS}/{dialog}").json["message_count"] == 4
+
+
+MESSAGE = {  # statements on the pages' connections, before the call and after it
+    "before": ["UPDATE dialogs", "SELECT messages", "INSERT messages"],
+    "after": ["UPDATE dialogs", "INSERT messages", "INSERT audit_log", "SELECT messages"],
+}
+
+
+def test_what_a_message_asks_of_the_database(warm, kind):  # noqa: F811
+    dialog = make(warm)
+    warm.extensions["gateway"].catalog.refresh()
+    with statements(warm) as seen:
+        assert say(warm, dialog).status_code == 201
+    call = [*RESERVE[kind], *SETTLE[kind]]
+    assert Counter(seen) == Counter([*MESSAGE["before"], *call, *MESSAGE["after"]])
+    assert seen[: len(MESSAGE["before"])] == MESSAGE["before"]
+
+
+def test_an_answer_that_cannot_be_stored_is_said_to_be_lost(small, monkeypatch):
+    def away(_turn, _session):
+        raise OperationalError("UPDATE dialogs", {}, Exception("gone"))
+
+    dialogs = [make(small), make(small)]
+    monkeypatch.setattr(Turn, "_close", away)
+    *words, end = stream(small, dialogs[0])
+    assert (len(words), end["done"], "could not be stored" in end["error"]) == (5, True, True)
+    answer = say(small, dialogs[1])
+    assert (answer.status_code, answer.json["code"]) == (503, "SERVICE_UNAVAILABLE")
+    monkeypatch.undo()
+    assert [one["role"] for one in stored(small, dialogs[0])] == ["user"]
+    assert say(small, dialogs[0]).status_code == 409, "nobody knows when its call will be over"
+    assert_books_agree(engine(small))

@@ -11,6 +11,7 @@ from services import removal
 from tests.callers import add_user, bearer, issue
 from tests.conftest import PASSWORD
 from tests.helpers import AUTH, add_model, rows, with_upstream
+from tests.routes.test_query_budget import statements
 
 DIALOGS = "/api/v1/dialogs"
 VIEW = {
@@ -168,6 +169,17 @@ def test_a_dialog_of_somebody_else_is_none(spoken, method, path, body):
     assert told == {(404, "NOT_FOUND", "There is no dialog of this id.")}
     assert ask(spoken, "GET", f"{DIALOGS}/{dialog}").json["title"] is None
     assert (stored(spoken, dialog), audited(spoken, "dialog_read")) == ([], [])
+
+
+@pytest.mark.parametrize(("method", "path", "body"), FOREIGN)
+def test_a_dialog_of_somebody_else_costs_the_statements_of_a_missing_one(spoken, method, path, body):
+    dialog, (_number, maria) = make(spoken), person(spoken, "maria")
+    seen = []
+    for name in (dialog, NOBODYS):
+        with statements(spoken) as asked:
+            assert ask(spoken, method, f"{DIALOGS}/{name}{path}", body, maria).status_code == 404
+        seen.append([statement for statement in asked if statement.split()[-1] in {"dialogs", "messages", "audit_log"}])
+    assert seen[0] == seen[1] != []
 
 
 def test_an_admin_who_has_signed_in_reads_others_which_is_audited_and_changes_nothing(spoken):
