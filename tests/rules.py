@@ -15,8 +15,9 @@ LAYERS = {
     "utils": ("utils",),
     "config": ("config_checks", "utils"),
     "config_checks": ("utils",),
-    "models": ("models_books", "models_responses", "models_routes", "utils"),
+    "models": ("models_books", "models_people", "models_responses", "models_routes", "utils"),
     "models_books": ("utils",),
+    "models_people": ("utils",),
     "models_responses": ("utils",),
     "models_routes": ("utils",),
     "services": ("services", "models", "config", "utils"),
@@ -35,7 +36,7 @@ LAYERS = {
     "migrations": ("models", "utils"),
 }
 OURS = (
-    *("app", "config", "config_checks", "models", "models_books", "models_responses", "models_routes"),
+    *("app", "config", "config_checks", "models", "models_books", "models_people", "models_responses", "models_routes"),
     *("routes", "services", "utils"),
 )
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
@@ -54,6 +55,7 @@ DRIVERS = ("psycopg", "sqlite3")
 SQL = (  # who may speak to the database through SQLAlchemy
     "models.py",
     "models_books.py",
+    "models_people.py",
     "models_routes.py",
     "models_responses.py",
     "migrations/",
@@ -67,12 +69,14 @@ SQL = (  # who may speak to the database through SQLAlchemy
         for name in (
             "accounts",
             "audit",
+            "auditlog",
             "balances",
             "bootstrap",
             "budgets",
             "callroutes",
             "catalog",
             "ceilings",
+            "chain",
             "changing",
             "checks",
             "configapply",
@@ -82,6 +86,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "keyviews",
             "ledger",
             "limits",
+            "members",
             "migrating",
             "owners",
             "pages",
@@ -91,6 +96,8 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "removal",
             "reports",
             "responses",
+            "standing",
+            "systemconfig",
             "teams",
             "throttle",
             "usermanagement",
