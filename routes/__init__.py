@@ -5,6 +5,7 @@ from flask import Flask
 from config import Config
 from routes import (
     admin,
+    administration,
     auth,
     balances,
     callroutes,
@@ -18,6 +19,8 @@ from routes import (
     providers,
     render,
     responses,
+    systemconfig,
+    teams,
     user,
 )
 from routes.early import EarlyRefusal
@@ -27,6 +30,7 @@ from utils.extensions import csrf
 BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
+    *(administration.bp, systemconfig.bp, teams.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

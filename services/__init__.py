@@ -29,11 +29,13 @@ from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
+from services.members import Members
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.responses import Responses
 from services.spool import Spool
+from services.systemconfig import SystemConfigs
 from services.throttle import Throttle
 from services.tokens import Tokens
 from services.transport import Transport
@@ -79,6 +81,8 @@ class Gateway:
     provider_settings: ProviderSettings
     call_routes: CallRoutes
     responses: Responses
+    members: Members
+    system_configs: SystemConfigs
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -197,6 +201,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
         responses,
+        Members(engine, catalog, keys),
+        SystemConfigs(engine, sealer),
         remote,
     )
 
