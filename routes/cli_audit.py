@@ -25,7 +25,7 @@ def verify(known: str) -> None:
     report = chain.verify(gateway().engine, _end(known) if known else None)
     before = f" {report.outside:,} older ones are from before there was a chain." if report.outside else ""
     if report.broken is not None:
-        click.echo(f"{report.broken.words} Before that, {report.entries:,} entries hold.{before}")
+        click.echo(f"{report.broken.words} Entries before it that hold: {report.entries:,}.{before}")
         sys.exit(1)
     number, digest = report.end
     click.echo(f"{report.entries:,} entries, and the chain holds.{before}")

@@ -274,4 +274,4 @@ def test_the_commands_say_what_they_found(app, ten):
     assert run("export", "--from", "2100-01-01") == (0, "")
     assert len(run("export", "--to", "2100-01-01")[1].splitlines()) == 10
     tamper(ten, delete(AuditEntry).where(AuditEntry.sequence == 3))
-    assert run("verify") == (1, "Entry 3 is missing. Before that, 2 entries hold.\n")
+    assert run("verify") == (1, "Entry 3 is missing. Entries before it that hold: 2.\n")
