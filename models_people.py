@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy import LargeBinary as Sealed
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from utils import ids
 from utils.columns import Names, Serial, UtcMs, created, one_of, updated
@@ -81,6 +81,7 @@ class SystemConfig(Base):
     __tablename__ = "system_configs"
 
     key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    id: Mapped[str] = synonym("key")  # as all pages of the panel name their rows
     value: Mapped[str | None] = mapped_column(Text)
     sealed: Mapped[bytes | None] = mapped_column(Sealed)
     is_secret: Mapped[bool] = mapped_column(default=False)

@@ -5,6 +5,7 @@ from flask import Flask
 from config import Config
 from routes import (
     admin,
+    administration,
     agents,
     auth,
     balances,
@@ -24,6 +25,8 @@ from routes import (
     providers,
     render,
     responses,
+    systemconfig,
+    teams,
     user,
 )
 from routes.early import EarlyRefusal
@@ -34,6 +37,7 @@ BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
     *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
+    *(administration.bp, systemconfig.bp, teams.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_ledger, cli_people, cli_prices, cli_providers, cli_teams, screen
+from routes import cli_audit, cli_ledger, cli_people, cli_prices, cli_providers, cli_teams, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -36,6 +36,7 @@ def register(app: Flask) -> None:
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (
         config_group,
+        cli_audit.group,
         cli_ledger.group,
         budgets_group,
         limits_group,

@@ -30,6 +30,7 @@ from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
+from services.members import Members
 from services.modelbook import ModelBook
 from services.people import People
 from services.pipeline import Pipeline, Policy
@@ -37,6 +38,7 @@ from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.responses import Responses
 from services.spool import Spool
+from services.systemconfig import SystemConfigs
 from services.throttle import Throttle
 from services.tokens import Tokens
 from services.transport import Transport
@@ -85,6 +87,8 @@ class Gateway:
     call_routes: CallRoutes
     responses: Responses
     events: Events
+    members: Members
+    system_configs: SystemConfigs
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -207,6 +211,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         CallRoutes(engine, catalog),
         responses,
         Events(),
+        Members(engine, catalog, keys),
+        SystemConfigs(engine, sealer),
         remote,
     )
 

@@ -22,6 +22,8 @@ def N_(message: str) -> str:  # noqa: N802 - the name by which message extractor
 
 # Services know no language. What they say is translated where it is answered, by the same words.
 OF_SERVICES: Final = (
+    N_("There is a configuration value with this key already."),
+    N_("Give a new value too: a secret does not become readable."),
     N_("User registered successfully"),
     N_("Username already exists."),
     N_("Invalid registration data"),
