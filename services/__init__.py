@@ -104,6 +104,7 @@ class Gateway:
     def close(self) -> None:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
+        self.watch.close()
         self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()

@@ -39,6 +39,7 @@ class Watch:
         self._by_socket: dict[int, Call] = {}
         self._calls: dict[str, tuple[Call, int | None]] = {}
         self._drain_at_s: float | None = None
+        self._looker: object | None = None  # whose thread is to go on
 
     def add(self, call: Call, socket: int | None) -> None:
         """Watch a call; `socket` is the file number of its caller's connection, None where there is none."""
@@ -82,6 +83,11 @@ class Watch:
         """From then on, end every call: the worker is about to be killed."""
         self._drain_at_s = clock.monotonic_s() + within_s
 
+    def close(self) -> None:
+        """Look no more, after the last call; another one would begin it anew."""
+        with self._guard:
+            self._looker, self._pid = None, 0
+
     def look(self) -> None:
         """End the calls whose caller has left or takes nothing more, or all when it is late."""
         for socket, event in self._poll.poll(0):
@@ -116,11 +122,12 @@ class Watch:
             if self._pid == os.getpid():
                 return
             self._poll, self._by_socket, self._calls = native.poll(), {}, {}
-            threading.Thread(target=self._run, name="watch", daemon=True).start()
+            self._looker = looker = object()
+            threading.Thread(target=self._run, args=(looker,), name="watch", daemon=True).start()
             self._pid = os.getpid()
 
-    def _run(self) -> None:
-        while True:
+    def _run(self, looker: object) -> None:
+        while self._looker is looker:
             clock.sleep(LOOK_S)
             try:
                 self.look()

@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -93,6 +94,8 @@ class Upstream:
 
     def stop(self) -> None:
         self._stopping = True
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # else who waits in `accept` waits for ever
         self._listener.close()
 
     def wait_for(self, count: int, timeout: float = 5.0) -> list[Served]:
