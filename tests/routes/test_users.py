@@ -324,6 +324,9 @@ def test_a_role_given_or_taken_counts_at_once(app, admin, maria):
     assert ask(app, "PATCH", "/users/maria", admin, json={"role": "admin"}).json["is_admin"] is True
     assert ask(app, "GET", "/users/all", maria).status_code == 200
     assert ask(app, "PATCH", "/users/maria", admin, json={"role": "auditor"}).json["role"] == "auditor"
+    assert ask(app, "GET", "/users/all", maria).status_code == 200
+    assert ask(app, "POST", "/users/create", maria, json=LOGIN).status_code == 403
+    assert ask(app, "PATCH", "/users/maria", admin, json={"role": "user"}).json["role"] == "user"
     assert ask(app, "GET", "/users/all", maria).status_code == 403
 
 
