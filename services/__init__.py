@@ -15,6 +15,7 @@ from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
 from services.books.base import Books
+from services.books.patience import wait_in_turn
 from services.books.sqlite import SqliteBooks
 from services.callers import Callers
 from services.callroutes import CallRoutes
@@ -49,6 +50,7 @@ from utils import clock, settings
 if TYPE_CHECKING:
     from services.remote import Remote
 
+SQLITE_WAIT_S = 5.0  # a page's change, while others are written; the calls of clients have a queue of their own
 REMOTE_TIMEOUT_S = 0.1  # that long a call waits for Valkey or Redis, once, before it is counted in the database
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
 FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
@@ -227,6 +229,7 @@ def _leases(config: Config, books: Books, spool: Spool, hold_s: float) -> Leases
 
 def _books(config: Config, engine: Engine) -> Books:
     if engine.dialect.name == "sqlite":
+        wait_in_turn(engine, SQLITE_WAIT_S)
         return SqliteBooks(str(engine.url.database), synchronous=config.sqlite_synchronous)
     from services.books.postgres import PostgresBooks  # noqa: PLC0415 - its driver takes 9 MB, which SQLite saves
 

@@ -3,17 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from models import ApiKey, AuditEntry, Team, UsageRecord, User, WebSession
-from services.audit import Actor
-from services.errors import GatewayError
 from tests.callers import bearer, change, issue
 from tests.conftest import PASSWORD
 from tests.helpers import AUTH, chat
 from tests.people import FORBIDDEN, LOGIN, ask, engine, number_of, said, token
-from tests.races.conftest import crowd
 
 UNSIGNED = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."
 
@@ -383,21 +379,3 @@ def test_texts_come_in_portuguese(lite):
     headers = token(lite) | {"accept-language": "pt-BR"}
     assert ask(lite, "DELETE", "/users/nobody", headers).json["detail"] == "Usuário não encontrado"
     assert ask(lite, "GET", "/users/me", {"accept-language": "pt-BR"}).json["detail"] == "Não autenticado"
-
-
-def test_of_two_admins_who_depose_each_other_one_remains(app, admin):
-    with Session(engine(app)) as session, session.begin():
-        session.add_all([User(username="second", role="admin"), User(username="third", role="admin")])
-        session.flush()
-        session.execute(update(User).where(User.username == "admin").values(role="user"))
-    people = app.extensions["gateway"].people
-
-    def depose(number):
-        me, other = ("second", "third") if number else ("third", "second")
-        try:
-            people.change(Actor(me, number_of(app, me)), other, {"role": "user"})
-        except GatewayError as exc:
-            return exc.code
-        return "done"
-
-    assert sorted(crowd(2, range(2), depose)) == ["done", "last_admin"]
