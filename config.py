@@ -31,6 +31,8 @@ IN_HEADERS: Final = ("_API_KEY", "_AUTH_KEY", "_AI_KEY", "_ORG_ID")  # how the s
 Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
 Commas = Annotated[tuple[str, ...], BeforeValidator(settings.commas)]
 Networks = Annotated[tuple[settings.Network, ...], BeforeValidator(settings.networks)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(settings.patterns)]
+Days = Annotated[int, Field(ge=0, le=3650)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Balance = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(settings.none_if_empty)]
@@ -191,7 +193,11 @@ class Config(BaseModel):
 
     unpriced_policy: Literal["refuse", "free_flagged", ""] = _("UNPRICED_POLICY", "", "A model without a price: `refuse` (402) or `free_flagged` (booked at 0 and marked); unset = refuse in staging and production.", group="Money")
     default_max_output_tokens: Count = _("DEFAULT_MAX_OUTPUT_TOKENS", 4096, "Output limit sent with a call that has none, where a budget applies and the model's own limit is unknown.")
-    responses_retention_days: Annotated[int, Field(ge=0, le=3650)] = _("RESPONSES_RETENTION_DAYS", 30, "Days that answers of `/v1/responses` are kept (sealed with `ENCRYPTION_KEYS`) for `previous_response_id`; 0 = never stored.", group="Answers")
+    responses_retention_days: Days = _("RESPONSES_RETENTION_DAYS", 30, "Days that answers of `/v1/responses` are kept (sealed with `ENCRYPTION_KEYS`) for `previous_response_id`; 0 = never stored.", group="Answers")
+    bodies_retention_days: Days = _("BODIES_RETENTION_DAYS", 30, "Days that requests and answers of keys with `shouldLogRequest` or `shouldLogResponse` are kept, redacted and sealed ([privacy.md](privacy.md)); 0 = never stored.", group="Privacy")
+    redact_patterns: Patterns = _("REDACT_PATTERNS", (), "Regular expressions, one a line or with `;;` between them: what they match in those texts is stored as `[redacted]`.")
+    dialogs_retention_days: Days = _("DIALOGS_RETENTION_DAYS", 0, "Days after its last message that a dialog is deleted; 0 = kept.")
+    invitations_retention_days: Days = _("INVITATIONS_RETENTION_DAYS", 0, "Days after its end that an invitation which was used or has expired is deleted; 0 = kept.")
     llm_default_model: str = _("LLM_DEFAULT_MODEL", "", "Model of dialogs that name none; empty = they must.", group="Dialogs")
     max_messages_per_dialog: Annotated[int, Field(ge=2, le=100_000)] = _("MAX_MESSAGES_PER_DIALOG", 1000, "Messages of a dialog, answers included.")
     max_content_length: Annotated[int, Field(ge=1, le=4_000_000)] = _("MAX_CONTENT_LENGTH", 100_000, "Characters of a message that a person sends.")

@@ -22,6 +22,7 @@ from routes import (
     modelbook,
     ops,
     people,
+    privacy,
     providers,
     render,
     responses,
@@ -37,7 +38,7 @@ BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
     *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
-    *(administration.bp, systemconfig.bp, teams.bp),
+    *(administration.bp, systemconfig.bp, teams.bp, privacy.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_audit, cli_ledger, cli_people, cli_prices, cli_providers, cli_teams, screen
+from routes import cli_audit, cli_ledger, cli_people, cli_prices, cli_privacy, cli_providers, cli_teams, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -32,6 +32,8 @@ limits_group = AppGroup("limits", help="How many requests, tokens and concurrent
 
 def register(app: Flask) -> None:
     """Put the commands on the app, `flask db` among them."""
+    for command in (cli_privacy.export, cli_privacy.erase):
+        cli_people.group.add_command(command)
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (
@@ -43,6 +45,7 @@ def register(app: Flask) -> None:
         cli_people.group,
         cli_people.invite,
         cli_prices.group,
+        cli_privacy.group,
         cli_providers.group,
         cli_teams.group,
         prepare,

@@ -6,6 +6,7 @@ from typing import Final
 from flask import Blueprint, Response, request
 
 from routes import render, serving
+from services import bodies
 from services.dialects import OTHER, openai_other
 from services.dialects.base import Dialect
 from services.types import (
@@ -23,6 +24,7 @@ from services.types import (
     Upload,
 )
 from utils.decorators import require_api_key
+from utils.extensions import gateway
 
 PATHS: Final = {
     "/moderations": MODERATION,
@@ -66,8 +68,10 @@ def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
     """
     if request.mimetype != FORM or operation not in openai_other.FORM_FIELDS:
         return serving.read(caller, operation, dialect)
-    call = openai_other.form_call(operation, _form(), caller, render.request_id())
-    return serving.noted(call, dialect)
+    form = _form()
+    call = serving.noted(openai_other.form_call(operation, form, caller, render.request_id()), dialect)
+    call.record = gateway().bodies.record(caller, bodies.of_form(form), FORM)
+    return call
 
 
 def _view(serve: Serve, operation: str) -> Callable[[], Response]:

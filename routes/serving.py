@@ -148,7 +148,9 @@ def call_of(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Cal
     Raises:
         InvalidRequest: its body, or one of the headers that name it.
     """
-    return noted(dialect.call(operation, raw, caller, render.request_id()), dialect)
+    call = noted(dialect.call(operation, raw, caller, render.request_id()), dialect)
+    call.record = gateway().bodies.record(caller, raw, request.content_type or "")
+    return call
 
 
 def noted(call: Call, dialect: Dialect) -> Call:

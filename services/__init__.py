@@ -14,8 +14,9 @@ from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
+from services.bodies import Bodies
 from services.books.base import Books
-from services.books.patience import wait_in_turn
+from services.books.patience import overwrite_deleted, wait_in_turn
 from services.books.sqlite import SqliteBooks
 from services.callers import Callers
 from services.callroutes import CallRoutes
@@ -23,6 +24,7 @@ from services.catalog import Catalog
 from services.checks import Checks
 from services.credentials import Sealer
 from services.discovery import Discovery
+from services.erasure import Erasure
 from services.events import Events
 from services.exchange import Patience
 from services.health import Health
@@ -37,9 +39,12 @@ from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
+from services.redaction import Redaction
 from services.responses import Responses
+from services.retention import Retention
 from services.spool import Spool
 from services.systemconfig import SystemConfigs
+from services.takeout import Takeout
 from services.throttle import Throttle
 from services.tokens import Tokens
 from services.transport import Transport
@@ -88,6 +93,10 @@ class Gateway:
     provider_settings: ProviderSettings
     call_routes: CallRoutes
     responses: Responses
+    bodies: Bodies
+    retention: Retention
+    erasure: Erasure
+    takeout: Takeout
     events: Events
     members: Members
     system_configs: SystemConfigs
@@ -110,6 +119,7 @@ class Gateway:
         self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
+        self.bodies.flush()
         self.spool.close()
         self.transport.close()
         self.books.close()
@@ -158,6 +168,12 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
+    redaction = Redaction(config.secrets, config.redact_patterns)
+    bodies = Bodies(engine, sealer, redaction, retention_days=config.bodies_retention_days)
+    retention = Retention(
+        engine, dialog_days=config.dialogs_retention_days, invitation_days=config.invitations_retention_days
+    )
+    erasure = Erasure(engine, catalog)
     housekeeper = Housekeeper(
         [
             Job("replay", 1.0, accounting.replay),
@@ -168,6 +184,9 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("tidy", 300.0, accounts.tidy),
             Job("retired secrets", 300.0, keys.forget_retired),
             Job("ended answers", 300.0, responses.forget_ended),
+            Job("texts", 1.0, bodies.flush, is_slow=True),
+            Job("retention", 3600.0, retention.run, is_slow=True),
+            Job("erased", 60.0, erasure.finish, is_slow=True),
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
@@ -213,6 +232,10 @@ def build(config: Config, engine: Engine) -> Gateway:
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
         responses,
+        bodies,
+        retention,
+        erasure,
+        Takeout(engine, bodies),
         Events(),
         Members(engine, catalog, keys),
         SystemConfigs(engine, sealer),
@@ -230,6 +253,7 @@ def _leases(config: Config, books: Books, spool: Spool, hold_s: float) -> Leases
 def _books(config: Config, engine: Engine) -> Books:
     if engine.dialect.name == "sqlite":
         wait_in_turn(engine, SQLITE_WAIT_S)
+        overwrite_deleted(engine)
         return SqliteBooks(str(engine.url.database), synchronous=config.sqlite_synchronous)
     from services.books.postgres import PostgresBooks  # noqa: PLC0415 - its driver takes 9 MB, which SQLite saves
 

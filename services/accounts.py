@@ -33,6 +33,7 @@ KEY_OWNER: Final = "key-management"  # the owner of keys that are made for nobod
 RESERVED: Final = frozenset(
     {"me", "all", "create", "password", "usage", SERVICE_ACCOUNT, KEY_OWNER}
 )  # they are paths or accounts of ours
+ERASED: Final = "erased-"  # how the names of erased accounts begin; see services/erasure.py
 DEFAULT_KEY: Final = "default"
 IDLE: Final = timedelta(minutes=30)
 LONGEST: Final = timedelta(hours=12)
@@ -317,7 +318,7 @@ def check_name(username: object) -> str:
         raise InvalidRequest(
             "A user name has 1 to 150 characters, without spaces, quotes, slashes or angle brackets.", param="username"
         )
-    if username.lower() in RESERVED:
+    if username.lower() in RESERVED or username.lower().startswith(ERASED):
         raise InvalidRequest(f"The user name `{username}` is reserved.", param="username")
     return username
 

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
+UNEXPECTED: Final = "The gateway failed on this request."
 GOOD: Final = range(200, 300)
 EVENTS: Final = "text/event-stream"
 SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
@@ -105,12 +106,18 @@ class Pipeline:
             answer = self._first_answer(call, dialect)
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
             self._fail(call, exc)
-            raise call.abort_reason or exc from None
+            reason = call.abort_reason or exc
+            if call.record is not None:
+                shown = reason if isinstance(reason, GatewayError) else GatewayError(UNEXPECTED)
+                call.record.failed(call, dialect.error_body(shown))
+            raise reason from None
         if call.drain_until_s is not None:  # nobody was there to take even its head
             call.status = CallerGone.status
         if not isinstance(answer, Stream):
             call.outcome = "ok" if call.drain_until_s is None else CLIENT_GONE
             self._finish(call)
+            if call.record is not None:
+                call.record.answered(call, answer)
         return answer
 
     def explain(self, call: Call, dialect: Dialect) -> tuple[Plan, State, GatewayError | None]:
@@ -311,6 +318,8 @@ class Pipeline:
         self._accounting.settle(settlement_of(call, token_counter.estimate))
         if call.outcome == "ok" and call.reply is not None and call.reply.keep is not None:
             call.reply.keep(call)
+        if call.record is not None and call.is_stream and call.is_answered:
+            call.record.answered(call)
 
 
 def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:

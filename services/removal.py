@@ -4,20 +4,45 @@ The books keep their rows: they know keys and users by number only, so a call th
 nothing had happened, and what was used stays explained.
 """
 
+from typing import Final
+
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
-from models import Agent, ApiKey, Dialog, Message, RetiredSecret, StoredItem, StoredResponse, User, WebSession
+from models import (
+    Agent,
+    ApiKey,
+    Dialog,
+    Identity,
+    Message,
+    RetiredSecret,
+    SecondFactor,
+    StoredBody,
+    StoredItem,
+    StoredResponse,
+    User,
+    WebSession,
+)
 from services import owners
+
+OWNED: Final = (
+    *(WebSession, Identity, SecondFactor, StoredItem, StoredResponse, StoredBody),
+    *(Message, Dialog, Agent),
+)
 
 
 def user(session: Session, user_id: int) -> None:
     """The user with its keys, sessions, dialogs, agents, budgets and limits, within the caller's transaction."""
-    _keys(session, select(ApiKey.id).where(ApiKey.user_id == user_id))
+    keys_of(session, user_id)
     owners.forget(session, "user", select(User.id).where(User.id == user_id))
-    for table in (WebSession, StoredItem, StoredResponse, Message, Dialog, Agent):
+    for table in OWNED:
         session.execute(delete(table).where(table.user_id == user_id))
     session.execute(delete(User).where(User.id == user_id))
+
+
+def keys_of(session: Session, user_id: int) -> None:
+    """All keys of a user with their retired secrets, budgets and limits, within the caller's transaction."""
+    _keys(session, select(ApiKey.id).where(ApiKey.user_id == user_id))
 
 
 def key(session: Session, key_id: int) -> None:

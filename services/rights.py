@@ -5,11 +5,12 @@ from typing import Final
 
 READ: Final = "read"  # everything that admins see
 CHANGE: Final = "change"  # everything that admins change
+CONTENT: Final = "content"  # what others said and were answered, as far as it is stored
 TEAM: Final = "team"  # members, keys and budgets of one's own team
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 RIGHTS: Final[Mapping[str, frozenset[str]]] = {  # by role
-    "admin": frozenset({READ, CHANGE}),
+    "admin": frozenset({READ, CHANGE, CONTENT}),
     "auditor": frozenset({READ}),
     "team_admin": frozenset({TEAM}),
     "user": frozenset(),

@@ -127,6 +127,8 @@ class Stream:
         self._is_closed = True
         try:
             if self._call.outcome == "pending":
+                if self._call.record is not None:
+                    self._call.record.delivered = len(self._call.pieces)
                 if self._leave(self._call):
                     self._read_on()
                 self._call.outcome = outcome_of(self._call.abort_reason, CLIENT_GONE)

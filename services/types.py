@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.errors import CallerGone, Draining, GatewayError, Unsupported
 
 if TYPE_CHECKING:
+    from services.bodies import Record
     from services.counting import Room
     from services.exchange import Abortable
     from services.steps import Route, Step
@@ -335,6 +336,7 @@ class Call:
     native_only: Unsupported | None = None  # why only an upstream that speaks the caller's dialect can serve it
     untranslated: tuple[str, ...] = ()  # members of `native` that tune it and that the hub format has no word for
     reply: Reply | None = None
+    record: "Record | None" = None  # what is kept of its texts
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     detours: Mapping[int, str] = field(default_factory=dict)  # candidates that wait for a reason, by their number
@@ -386,8 +388,7 @@ class Call:
         """End the call from another thread; its reader finds `abort_reason`."""
         if self.abort_reason is None:
             self.abort_reason = reason
-        exchange = self.exchange  # its reader may take it away meanwhile
-        if exchange is not None:
+        if (exchange := self.exchange) is not None:  # its reader may take it away meanwhile
             exchange.shutdown()
 
     def abort_gone(self) -> None:

@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
@@ -19,6 +19,7 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9_\-.]+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.ASCII)
 MIN_SECRET: Final = 32
+MOST_PATTERNS, LONGEST_PATTERN = 50, 500
 COMMON_SECRETS: Final = frozenset(
     """admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse
     your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789""".split()  # noqa: SIM905
@@ -50,6 +51,42 @@ def networks(value: object) -> object:
     """
     parts = commas(value)
     return tuple(ipaddress.ip_network(part, strict=False) for part in parts) if isinstance(parts, tuple) else value
+
+
+def patterns(value: object) -> object:
+    """Regular expressions, one a line or with `;;` between them.
+
+    Raises:
+        ValueError: one is none, is too long, or matches the empty text.
+    """
+    if not isinstance(value, str):
+        return value
+    found = tuple(part.strip() for part in value.replace(";;", "\n").splitlines() if part.strip())
+    if len(found) > MOST_PATTERNS or any(len(pattern) > LONGEST_PATTERN for pattern in found):
+        raise ValueError(f"has more than {MOST_PATTERNS} patterns, or one of more than {LONGEST_PATTERN} characters")
+    compiled(found)
+    return found
+
+
+def compiled(given: Sequence[str]) -> list[Any]:
+    """The same, ready for use. Their methods take a `timeout`, so that no pattern takes for ever.
+
+    Raises:
+        ValueError: one is no regular expression, or matches the empty text.
+    """
+    if not given:
+        return []
+    import regex  # noqa: PLC0415 - only who has patterns pays for it
+
+    made = []
+    for pattern in given:
+        try:
+            made.append(regex.compile(pattern))
+        except regex.error as exc:
+            raise ValueError(f"`{pattern}` is no regular expression: {exc}") from exc
+        if made[-1].search("") is not None:
+            raise ValueError(f"`{pattern}` matches the empty text, so it would blot out everything")
+    return made
 
 
 def none_if_empty(value: object) -> object:

@@ -3,19 +3,20 @@
 import csv
 import io
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from flask import Response
+from flask import Response, abort, flash, request
 from sqlalchemy import Engine, select
 
 from models import AuditEntry, Budget, LedgerEntry, UsageRecord
-from routes.admin.guard import expose
+from routes.admin.guard import actor, admin, expose, go
 from routes.admin.owned import names_of, number_of
 from routes.admin.tables import Choice, Log
-from routes.admin.texts import lazy_gettext
-from services import balances, budgets, reports
+from routes.admin.texts import gettext, lazy_gettext
+from services import balances, bodies, budgets, reports, rights
 from utils import clock, jsonx, money
 from utils.extensions import db, gateway
 
@@ -138,7 +139,36 @@ class Usage(Log):
     def details(self, row: UsageRecord) -> Mapping[str, Any]:
         """How its cost came about, and what was tried."""
         attempts = jsonx.loads(row.attempts) if row.attempts else []
-        return {"bill": reports.bill(row), "attempts": attempts, "names": _names(gateway().engine, [row])}
+        kept = gateway().bodies.until(db.session(), row.request_id) if _may_read() else None
+        found = {"bill": reports.bill(row), "attempts": attempts, "names": _names(gateway().engine, [row])}
+        return found | {"kept_until": kept, "may_read": _may_read()}
+
+    @expose("/content/")
+    def content_view(self) -> Any:
+        """What the call said and was answered; that somebody looked is in the audit log."""
+        row = self.row()
+        if not _may_read():
+            abort(403, gettext("What callers say is for admins only."))
+        kept = gateway().bodies.read(db.session(), actor(), row.request_id)
+        db.session.commit()
+        parts = {name: kept[name] for name in ("request", "response") if kept[name] is not None} if kept else {}
+        return self.render(
+            "admin/usage/content.html",
+            row=row,
+            kept=kept,
+            parts={name: {**part, "shown": _readable(part.get("body"))} for name, part in parts.items()},
+        )
+
+    @expose("/forget/", methods=("GET", "POST"))
+    def forget_view(self) -> Any:
+        """Asks, then deletes what is stored of the call's texts."""
+        row = self.row()
+        if request.method == "GET":
+            return self.render("admin/usage/forget.html", row=row, why_kept=None)
+        bodies.remove(db.session(), actor(), row.request_id)
+        db.session.commit()
+        flash(gettext("The texts were deleted."), "success")
+        return go(".details_view", id=row.id)
 
     @expose("/export.csv")
     def export_view(self) -> Response:
@@ -213,6 +243,16 @@ class AuditLog(Log):
         """See Log."""
         wanted = {name: self.argument(name) for name in self.texts if self.argument(name)}
         return reports.audit_walk(wanted)
+
+
+def _may_read() -> bool:
+    """Whether the browser's user may read what callers said."""
+    return rights.has(admin().role, rights.CONTENT)
+
+
+def _readable(body: Any) -> str:
+    """A stored text for people: JSON with line breaks."""
+    return body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)
 
 
 def _names(engine: Engine, rows: list[Any]) -> reports.Names:

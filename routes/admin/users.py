@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TypeVar
 
+from flask import flash
 from sqlalchemy import ColumnElement, and_, func, select, true, update
 from sqlalchemy.orm import Session, joinedload
 from wtforms import BooleanField, RadioField, SelectField
@@ -83,6 +84,12 @@ class EditUser(AccessForm):
     disabled_reason = TextField(
         _("Reason"), [Length(0, 255)], description=_("Whoever still uses a key of the user reads it.")
     )
+
+
+class EraseForm(PanelForm):
+    """The name of an account, repeated."""
+
+    username = TextField(_("User name"), [InputRequired()])
 
 
 class Users(Table):
@@ -205,6 +212,22 @@ class Users(Table):
         audit.note(db.session(), actor(), "password_reset", "user", row.id, {"must_change": form.must_change.data})
         db.session.commit()
         return self._shown_once(row, password if form.password_mode.data == "generate" else None, is_new=False)
+
+    @expose("/erase/", methods=("GET", "POST"))
+    def erase_view(self) -> Any:
+        """Asks for the name, then erases the account."""
+        row = self.row()
+        self.refuse(self.why_kept(row))
+        form = EraseForm(self.given())
+        return self.answer_form(form, lambda: self._erase(form, row), "admin/users/erase.html", row=row)
+
+    def _erase(self, form: EraseForm, row: User) -> Any:
+        number, name = row.id, form.username.data
+        db.session.rollback()  # it has transactions of its own
+        gateway().erasure.erase(actor(), number, name)
+        db.session.expire_all()
+        flash(gettext("%(name)s was erased.", name=name), "success")
+        return go(".details_view", id=number)
 
     def _shown_once(self, row: User, password: str | None, *, is_new: bool) -> Any:
         return self.render("admin/users/done.html", row=row, password=password, is_new=is_new)

@@ -49,3 +49,12 @@ def wait_in_turn(engine: Engine, wait_s: float) -> None:
 
     event.listen(engine, "do_execute", execute)
     event.listen(engine, "do_executemany", execute_many)
+
+
+def overwrite_deleted(engine: Engine) -> None:
+    """Have SQLite write zeros over what the engine's connections delete, instead of leaving it in the file."""
+
+    def prepare(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA secure_delete = ON").fetchall()
+
+    event.listen(engine, "connect", prepare)
