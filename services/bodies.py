@@ -49,7 +49,8 @@ class Record:
     def answered(self, call: Call, whole: bytes | None = None) -> None:
         """The call ended: with this answer, or with a stream, of which the text is kept."""
         if self.keeps_answer:
-            self.answer = whole or "".join(call.pieces[: self.delivered])[: MOST_CHARS + 1]
+            said = f"[{call.content_type}]" if call.is_binary else "".join(call.pieces[: self.delivered])
+            self.answer = whole or said[: MOST_CHARS + 1]
             kind = "text/plain" if not whole or call.is_stream else call.content_type
             self.about = {"type": kind, "is_stream": call.is_stream, "is_whole": call.outcome == "ok"}
         self.store.add(call, self)

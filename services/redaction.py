@@ -113,7 +113,8 @@ class _Work:
                 found[CUT] = len(members) - len(found)
                 break
             is_secret = isinstance(value, str) and bool(value) and is_credential(name)
-            found[self._text(name, {})] = REDACTED if is_secret else self.cleaned(value, members)
+            shown = self._text(name, {})  # before its value, which may use up what is left
+            found[shown] = REDACTED if is_secret else self.cleaned(value, members)
         return found
 
     def _list(self, values: list[Any], near: Mapping[str, Any] | None) -> Any:
