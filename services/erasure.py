@@ -189,7 +189,5 @@ def _check(actor: Actor, row: User, confirmed: object) -> None:
         raise Conflict("You cannot do this to your own account; another admin can.")
     if confirmed != row.username:
         raise InvalidRequest(
-            "To erase an account, repeat its name in `username`. This cannot be undone.",
-            param="username",
-            code="confirmation_needed",
+            "To erase an account, repeat its name in `username`. This cannot be undone.", param="username"
         )

@@ -65,21 +65,34 @@ def test_ordinary_words_stay():
     ("given", "kept"),
     [
         pytest.param(f"data:image/png;base64,{PICTURE}", "[image/png, 2048 bytes]", id="a data URL"),
-        pytest.param(f"see ![](data:image/png;base64,{PICTURE}) ok", "see ![]([image/png, 2048 bytes]) ok", id="within"),
-        pytest.param({"media_type": "image/gif", "data": PICTURE}, {"media_type": "image/gif", "data": "[image/gif, 2048 bytes]"}, id="with its type"),
-        pytest.param({"mimeType": "audio/wav", "data": PICTURE}, {"mimeType": "audio/wav", "data": "[audio/wav, 2048 bytes]"}, id="as Gemini has it"),
+        pytest.param(f"see (data:image/png;base64,{PICTURE})", "see ([image/png, 2048 bytes])", id="within"),
+        pytest.param(
+            {"media_type": "image/gif", "data": PICTURE},
+            {"media_type": "image/gif", "data": "[image/gif, 2048 bytes]"},
+            id="with its type",
+        ),
+        pytest.param(
+            {"mimeType": "audio/wav", "data": PICTURE},
+            {"mimeType": "audio/wav", "data": "[audio/wav, 2048 bytes]"},
+            id="as Gemini has it",
+        ),
         pytest.param({"b64_json": PICTURE}, {"b64_json": "[base64, 2048 bytes]"}, id="without"),
         pytest.param(WRAPPED, "[base64, 2048 bytes]", id="in lines"),
         pytest.param([0.25] * 100, "[100 numbers]", id="a vector"),
         pytest.param("word " * 200, "word " * 200, id="a long text is none"),
     ],
-)  # fmt: skip
+)
 def test_media_are_replaced_by_their_type_and_length(given, kept):
     assert clean({"x": given}) == {"x": kept}
 
 
 def test_patterns_are_replaced_in_texts_names_and_numbers():
-    shown = clean({"cpf 123": "mine is 123.456.789-00", "n": 4111111111111111, "ok": 5}, r"\d{3}\.\d{3}\.\d{3}-\d\d", r"\d{16}", r"cpf \d+")  # fmt: skip
+    shown = clean(
+        {"cpf 123": "mine is 123.456.789-00", "n": 4111111111111111, "ok": 5},
+        r"\d{3}\.\d{3}\.\d{3}-\d\d",
+        r"\d{16}",
+        r"cpf \d+",
+    )
     assert shown == {REDACTED: f"mine is {REDACTED}", "n": REDACTED, "ok": 5}
 
 
