@@ -92,6 +92,8 @@ OF_PEOPLE: Final = (
     N_("Registration needs an `invitation`; ask an admin for one."),
     N_("The invitation is not valid: it is unknown, was used or has expired."),
     N_("There is no such invitation."),
+    N_("Nothing is stored of a call of this id."),
+    N_("To erase an account, repeat its name in `username`. This cannot be undone."),
     N_("Registration is closed, so nobody could use it: set REGISTRATION=invite."),
 )
 

@@ -89,7 +89,7 @@ class EditUser(AccessForm):
 class EraseForm(PanelForm):
     """The name of an account, repeated."""
 
-    username = TextField(_("User name"), [InputRequired()])
+    username = TextField(_("User name"), [InputRequired()], description=_("Repeat the name of the account."))
 
 
 class Users(Table):

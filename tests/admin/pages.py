@@ -7,10 +7,23 @@ from flask import Flask
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Deployment, LedgerEntry, Limit, Model, Price, Provider, SystemConfig, UsageRecord
+from models import (
+    ApiKey,
+    AuditEntry,
+    Deployment,
+    LedgerEntry,
+    Limit,
+    Model,
+    Price,
+    Provider,
+    StoredBody,
+    SystemConfig,
+    UsageRecord,
+)
 from services import Gateway
 from services.audit import Actor
 from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_team, add_user, rows_of
+from utils import jsonx
 
 VIEWS = ("users", "teams", "keys", "budgets", "limits", "providers", "models", "configs")
 
@@ -56,7 +69,8 @@ def furnish(app: Flask, text: str) -> list[str]:
     columns: dict[str, Any] = {"model": text[:200], "provider": text[:100], "upstream_model": text[:200]}
     columns |= {"error": text[:300], "outcome": text[:40], "price_source": text[:60], "attempts": attempts}
     columns |= {"team_id": team, "custom_id": text[:255], "client_metadata": text}
-    add_calls(app, 3, user_id=user, key_id=key, **columns)
+    *_earlier, call = add_calls(app, 3, user_id=user, key_id=key, **columns)
+    _say(here, call, text)
     entry = {"created_at": datetime.now(UTC), "kind": "correction", "account": "user", "account_id": user}
     with Session(here.engine) as session, session.begin():
         session.execute(
@@ -66,6 +80,15 @@ def furnish(app: Flask, text: str) -> list[str]:
     here.audit.note(actor, text[:40], text[:40], text, {"before": {text: text}, "after": {text: [text]}})
     here.audit.note(actor, text[:40], text[:40], text, {text: text})
     return paths(app, {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit})
+
+
+def _say(here: Gateway, request_id: str, text: str) -> None:
+    """What a call said and was answered."""
+    told = here.sealer.seal(jsonx.dumps({"type": text, "body": {text: text}, "is_whole": False}).decode())
+    ends = datetime.now(UTC) + timedelta(days=1)
+    row = StoredBody(request_id=request_id, user_id=1, created_at=ends, expires_at=ends, request=told, response=told)
+    with Session(here.engine) as session, session.begin():
+        session.add(row)
 
 
 def _keep(session: Session, here: Gateway, text: str) -> None:
@@ -93,7 +116,8 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),
         *(f"/admin/models/{page}/?id={model}" for page in ("details", "edit", "delete")),
         *(f"/admin/configs/{page}/?id=mail.host" for page in ("details", "edit", "delete")),
-        f"/admin/usage/details/?id={call}",
+        *(f"/admin/usage/{page}/?id={call}" for page in ("details", "content", "forget")),
+        f"/admin/users/erase/?id={user}",
         *(f"/admin/audit/details/?id={number}" for number in (entry, entry - 1)),
         "/admin/password",
         "/admin/login",

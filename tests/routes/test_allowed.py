@@ -69,6 +69,8 @@ MISSING = [  # … and those about an answer or a dialog that was kept, of which
     ("GET", "/api/v1/dialogs/x/messages", None),
     ("POST", "/api/v1/dialogs/x/messages", {"content": "y"}),
     ("POST", "/api/v1/dialogs/x/messages/sync", {"content": "y"}),
+    ("GET", "/api/v1/usage/req_1/content", None),
+    ("DELETE", "/api/v1/usage/req_1/content", None),
     ("GET", "/v1/responses/resp_1", None),
     ("DELETE", "/v1/responses/resp_1", None),
     ("GET", "/v1/responses/resp_1/input_items", None),
