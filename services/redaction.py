@@ -12,10 +12,12 @@ from typing import Any, Final
 from utils import clock, jsonx, settings
 from utils.logs import Redactor
 
-MOST_CHARS: Final = 256 * 1024  # kept of one body
+MOST_CHARS: Final = 128 * 1024  # kept of one body
 PATTERNS_S: Final = 0.5  # in all, for the operator's patterns on one body
 MOST_NUMBERS: Final = 64  # a longer list of numbers is a vector, and says nothing to people
 LEAST_BASE64: Final = 512  # characters; shorter ones may be words
+SAMPLE: Final = 4096  # characters at either end of a text that say whether it is base64
+WINDOW: Final = 2 * MOST_CHARS  # of a text that is looked through for data URLs
 LINES: Final = (60, 64, 76)  # how long the lines of base64 are where it has any
 REDACTED: Final = "[redacted]"
 CUT: Final = "[cut]"
@@ -41,7 +43,7 @@ CREDENTIAL: Final = re.compile(
     re.ASCII,
 )
 ASSIGNED: Final = re.compile(
-    r"\b((?:proxy-)?authorization|(?:[\w-]{0,40}[_-])?(?:api[_-]?key|password|passwd|client[_-]secret|access[_-]token))"
+    r"(?<![A-Za-z0-9])(authorization|api[_-]?key|password|passwd|client[_-]secret|access[_-]token)"
     r"(\\?[\"']?\s{0,5}[:=]\s{0,5}\\?[\"']?)(?!Bearer\b|\[redacted|\*\*\*)"
     r"((?:(?:Basic|Digest|Token|ApiKey)\s{1,5})?[^\s\"',;&}\\]{4,})",
     re.ASCII | re.IGNORECASE,
@@ -129,12 +131,13 @@ class _Work:
         return found
 
     def _text(self, text: str, near: Mapping[str, Any]) -> str:
-        if (size := base64_bytes(text)) is not None:
-            kind = next((near[name] for name in KINDS if isinstance(near.get(name), str)), "base64")
-            text = f"[{kind[:100]}, {size} bytes]"
-        elif "base64," in text:
+        if (found := media(text)) is not None:
+            near_by = (near[name] for name in KINDS if isinstance(near.get(name), str))
+            text = f"[{(found[0] or next(near_by, 'base64'))[:100]}, {found[1]} bytes]"
+        is_cut = len(text) > WINDOW
+        if "base64," in (text := text[:WINDOW]):
             text = DATA_URL.sub(_described, text)
-        is_cut = len(text) > self.left
+        is_cut = is_cut or len(text) > self.left
         text = text[: max(0, self.left)]
         self.left -= len(text) + 4
         for secret in (self._known.clean, _without_credentials, self._by_patterns):
@@ -160,24 +163,36 @@ def is_credential(name: str) -> bool:
     return plain in NAMES or plain.endswith(ENDINGS)
 
 
-def base64_bytes(text: str) -> int | None:
-    """How many bytes a text stands for that is base64 from one end to the other; None = it is a text."""
-    if len(text) < LEAST_BASE64:
+def media(text: str) -> tuple[str | None, int] | None:
+    """The type, where it says one, and the bytes of a text that is a data URL or base64; None = it is neither.
+
+    Only both ends are looked at: whoever writes words between them does not get them stored.
+    """
+    kind, start = None, 0
+    if (url := DATA_URL.match(text, 0, SAMPLE)) is not None:
+        kind, start = url[1] or "text/plain", url.start(2)
+    elif len(text) < LEAST_BASE64:
         return None
-    lines = text.split() if "\n" in text else [text]
-    if len(lines) > 1 and (len(lines[0]) not in LINES or any(len(line) != len(lines[0]) for line in lines[:-1])):
+    if not (_is_base64(text[start : start + SAMPLE]) and _is_base64(text[start:][-SAMPLE:])):
         return None
-    if not all(map(BASE64.fullmatch, lines)):
-        return None
-    return _decoded_bytes("".join(lines))
+    breaks = text.count("\n", start) + text.count("\r", start)
+    return kind, _decoded_bytes(len(text) - start - breaks - text.count("=", max(start, len(text) - 4)))
 
 
-def _decoded_bytes(text: str) -> int:
-    return len(text.rstrip("=")) * 3 // 4
+def _is_base64(text: str) -> bool:
+    """Whether these are characters of base64, in lines of one length if there are any."""
+    lines = text.split()
+    if len(lines) > 1 and (len(lines[1]) not in LINES or any(len(line) != len(lines[1]) for line in lines[1:-1])):
+        return False
+    return " " not in text and all(map(BASE64.fullmatch, lines))
+
+
+def _decoded_bytes(characters: int) -> int:
+    return characters * 3 // 4
 
 
 def _described(match: re.Match[str]) -> str:
-    return f"[{match[1] or 'text/plain'}, {_decoded_bytes(match[2])} bytes]"
+    return f"[{match[1] or 'text/plain'}, {_decoded_bytes(len(match[2].rstrip('=')))} bytes]"
 
 
 def _without_credentials(text: str) -> str:

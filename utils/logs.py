@@ -11,7 +11,7 @@ from gunicorn import glogging
 from utils import jsonx
 
 SECRET: Final = re.compile(
-    r"(sk-[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{8,}|(Bearer\s+)[^\s\"']{8,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+", re.ASCII
+    r"(sk-[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{8,}|(Bearer\s+)[^\s\"']{8,}|(?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.[\w-]+", re.ASCII
 )
 MIN_SECRET: Final = 8  # shorter ones would blot out ordinary words
 MASK: Final = "***"

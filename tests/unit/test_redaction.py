@@ -77,6 +77,8 @@ def test_ordinary_words_stay():
             id="as Gemini has it",
         ),
         pytest.param({"b64_json": PICTURE}, {"b64_json": "[base64, 2048 bytes]"}, id="without"),
+        pytest.param("data:;base64,aGVsbG8=", "[text/plain, 5 bytes]", id="a small one without a type"),
+        pytest.param(base64.b64encode(bytes(20_000_000)).decode(), "[base64, 20000000 bytes]", id="large"),
         pytest.param(WRAPPED, "[base64, 2048 bytes]", id="in lines"),
         pytest.param([0.25] * 100, "[100 numbers]", id="a vector"),
         pytest.param("word " * 200, "word " * 200, id="a long text is none"),
@@ -123,3 +125,12 @@ def test_patterns_are_read_from_lines_and_checked():
     for wrong in ("(", "x*", "a" * 501, "\n".join(["x"] * 51)):
         with pytest.raises(ValueError, match=r"pattern|expression|empty"):
             settings.patterns(wrong)
+
+
+@pytest.mark.parametrize("piece", ["eyJ", "a-", "x-api-", "Bearer ", "-----BEGIN ", "data:a/a;", '"api_key": ', "\\"])
+def test_no_text_takes_long(piece):
+    """Each of these once was, or could be, a text that a pattern of ours reads again from every one of its places."""
+    said = "! " + piece * (MOST_CHARS // len(piece))
+    began = time.process_time()
+    Redaction((KNOWN,)).clean(json.dumps({"a": said + "base64,"}).encode())
+    assert time.process_time() - began < 2
