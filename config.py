@@ -196,7 +196,7 @@ class Config(BaseModel):
     responses_retention_days: Days = _("RESPONSES_RETENTION_DAYS", 30, "Days that answers of `/v1/responses` are kept (sealed with `ENCRYPTION_KEYS`) for `previous_response_id`; 0 = never stored.", group="Answers")
     bodies_retention_days: Days = _("BODIES_RETENTION_DAYS", 30, "Days that requests and answers of keys with `shouldLogRequest` or `shouldLogResponse` are kept, redacted and sealed ([privacy.md](privacy.md)); 0 = never stored.", group="Privacy")
     redact_patterns: Patterns = _("REDACT_PATTERNS", (), "Regular expressions, one a line or with `;;` between them: what they match in those texts is stored as `[redacted]`.")
-    dialogs_retention_days: Days = _("DIALOGS_RETENTION_DAYS", 0, "Days after its last message that a dialog is deleted; 0 = kept.")
+    dialogs_retention_days: Days = _("DIALOGS_RETENTION_DAYS", 0, "Days after its last change that a dialog is deleted; 0 = kept.")
     invitations_retention_days: Days = _("INVITATIONS_RETENTION_DAYS", 0, "Days after its end that an invitation which was used or has expired is deleted; 0 = kept.")
     llm_default_model: str = _("LLM_DEFAULT_MODEL", "", "Model of dialogs that name none; empty = they must.", group="Dialogs")
     max_messages_per_dialog: Annotated[int, Field(ge=2, le=100_000)] = _("MAX_MESSAGES_PER_DIALOG", 1000, "Messages of a dialog, answers included.")
