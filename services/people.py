@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from models import ApiKey, Team, User, WebSession
 from services import audit, fields, owners, passwords, removal
-from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts
+from services.accounts import ERASED, KEY_OWNER, SERVICE_ACCOUNT, Accounts
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
 
 ROLES: Final = ("user", "team_admin", "auditor", "admin")
+ERASED_ALREADY: Final = "This account was erased; it stays for the books only."
 KEPT: Final = (SERVICE_ACCOUNT, KEY_OWNER)
 MODELS: Final = fields.some(fields.text(fields.MAX_MODEL, is_required=True))
 
@@ -140,11 +141,12 @@ class People:
         Raises:
             NotFound: no such user, or no such team.
             FieldsInvalid: members that cannot be taken.
-            Conflict: it is oneself, an account of the gateway, or the last admin.
+            Conflict: it is oneself, an account of the gateway, the last admin, or was erased.
         """
         values = given(body)
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, username)
+            check_not_erased(row)
             if {"role", "is_active"} & values.keys():
                 _check_other(actor, row)
             before, was_active = describe(session, row), row.is_active
@@ -198,6 +200,16 @@ def check_admin_left(session: Session) -> None:
     """
     if not session.scalar(select(func.count(User.id)).where(User.role == "admin", User.is_active)):
         raise Conflict("This is the last admin; make another one first.", code="last_admin")
+
+
+def check_not_erased(row: User) -> None:
+    """Whether somebody is still behind the account.
+
+    Raises:
+        Conflict: it was erased, see services/erasure.py.
+    """
+    if row.username.startswith(ERASED):
+        raise Conflict(ERASED_ALREADY)
 
 
 def describe(session: Session, row: User) -> dict[str, Any]:

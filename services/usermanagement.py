@@ -97,6 +97,7 @@ class UserManagement:
         values = given.values
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, _number(number))
+            people.check_not_erased(row)
             before, seen, was_open = describe(row), _shown(session, [row])[0], (row.is_active, row.expires_at)
             _check_fixed(values, seen)
             _disable(row, values, seen)

@@ -93,6 +93,7 @@ OF_PEOPLE: Final = (
     N_("The invitation is not valid: it is unknown, was used or has expired."),
     N_("There is no such invitation."),
     N_("Nothing is stored of a call of this id."),
+    N_("This account was erased; it stays for the books only."),
     N_("To erase an account, repeat its name in `username`. This cannot be undone."),
     N_("Registration is closed, so nobody could use it: set REGISTRATION=invite."),
 )

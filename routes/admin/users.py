@@ -18,7 +18,7 @@ from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
 from services import audit, people, removal, reports
-from services.accounts import NAME, RESERVED, SERVICE_ACCOUNT
+from services.accounts import ERASED, NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
 from utils import ids
 from utils.extensions import db, gateway
@@ -236,7 +236,7 @@ class Users(Table):
         """Nobody changes their own role or state: the last admin could lock everybody out."""
         if row.id == admin().user_id:
             return gettext("You cannot change your own role or state; another admin can.")
-        return None
+        return gettext(people.ERASED_ALREADY) if row.username.startswith(ERASED) else None
 
     def why_kept(self, row: User) -> str | None:
         """Neither oneself nor the account of the fixed tokens is deleted."""
@@ -251,7 +251,7 @@ class Users(Table):
             return gettext("This account belongs to the fixed tokens of the setting API_AUTH_TOKENS.")
         if row.id == admin().user_id:
             return gettext("Change your own password in the menu at the top right.")
-        return None
+        return gettext(people.ERASED_ALREADY) if row.username.startswith(ERASED) else None
 
     def consequences(self, row: User) -> list[str]:
         """What goes with the account."""

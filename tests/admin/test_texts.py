@@ -93,7 +93,12 @@ def test_an_account_is_erased_when_its_name_is_repeated(panel_anywhere: Flask, c
     assert row_of(panel_anywhere, User, number).username == f"erased-{number}"
     assert rows_of_bodies(panel_anywhere) == []
     assert entries(panel_anywhere, "user_erase") == [("admin", str(number))]
-    assert browser.get(f"/admin/users/details/?id={number}").status_code == 200
+    page = browser.get(f"/admin/users/details/?id={number}").text
+    assert "This account was erased" in page
+    assert "New password" not in page
+    assert "Create key" not in page
+    assert browser.post("/admin/users/edit/", {"id": str(number), "is_active": "y"}).status_code == 403
+    assert browser.post("/admin/users/password/", {"id": str(number)}).status_code == 403
 
 
 def test_nobody_erases_oneself_or_an_account_of_the_gateway(panel_anywhere: Flask) -> None:

@@ -192,6 +192,9 @@ def test_nobody_takes_the_name_of_an_erased_account(app, person):
     erase(app, number, person[0])
     body = {"username": f"Erased-{number + 1}", "password": "a good password"}
     assert ask(app, "POST", "/register", json=body).status_code == 400
+    for path, body in ((f"/users/erased-{number}", {"is_active": True}), (f"/api/users/{number}", {"revoked": False})):
+        assert ask(app, "PATCH", path, token(app), json=body).status_code == 409
+    assert not find(app, User, number).is_active
     again = erase(app, number, f"erased-{number}")
     assert (again.status_code, again.json["username"]) == (200, f"erased-{number}")
 
