@@ -1,6 +1,7 @@
 """What each worker does beside its calls: a thread (under gevent: greenlet) with a table of small jobs.
 
-Jobs that wait for others' servers have a thread of their own, so that settlements do not wait with them.
+Jobs that wait for others' servers, or may have much to do, have a thread of their own, so that settlements do not wait
+with them.
 """
 
 import logging
