@@ -13,7 +13,7 @@ NEEDED: Final = 4 * 2**30  # bytes; smaller ones, as in some containers, would f
 
 
 def use_memory() -> None:
-    """Keep the files of the tests in memory where there is enough: a database on a disk is copied five times as slowly."""
+    """Keep files in memory where there is enough: copying a database on a disk takes five times as long."""
     if Path(MEMORY).is_dir() and shutil.disk_usage(MEMORY).free >= NEEDED:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
