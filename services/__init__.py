@@ -27,12 +27,15 @@ from services.events import Events
 from services.exchange import Patience
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
+from services.identities import Identities, Joining
+from services.jwks import KeySet
 from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
 from services.members import Members
 from services.modelbook import ModelBook
+from services.outside import Outside, Trust
 from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
 SQLITE_WAIT_S = 5.0  # a page's change, while others are written; the calls of clients have a queue of their own
 REMOTE_TIMEOUT_S = 0.1  # that long a call waits for Valkey or Redis, once, before it is counted in the database
+KEY_SET_TIMEOUT_S = 3.0  # for the public keys of an outside issuer
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
 FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
 HOLD_MARGIN_S = 60.0  # a hold outlives the longest call by this much, then a sweeper takes it for dead
@@ -84,6 +88,7 @@ class Gateway:
     key_management: KeyManagement
     user_management: UserManagement
     people: People
+    identities: Identities
     models: ModelBook
     provider_settings: ProviderSettings
     call_routes: CallRoutes
@@ -182,7 +187,10 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy)
-    callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
+    joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
+    identities = Identities(engine, joining)
+    outside = Outside(catalog, identities, _trust(config, transport))
+    callers = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict)
     audit = Audit(engine)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
     return Gateway(
@@ -209,6 +217,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
         People(engine, catalog, accounts),
+        identities,
         ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
@@ -217,6 +226,19 @@ def build(config: Config, engine: Engine) -> Gateway:
         Members(engine, catalog, keys),
         SystemConfigs(engine, sealer),
         remote,
+    )
+
+
+def _trust(config: Config, transport: Transport) -> Trust:
+    """Whose tokens count besides our own; audience and issuer only where somebody has set them."""
+    url, chosen = config.jwt_jwks_url, config.model_fields_set
+    issuer = config.jwt_issuer if "jwt_issuer" in chosen else ""
+    return Trust(
+        config.shared_secret,
+        KeySet(lambda: transport.get(url, timeout_s=KEY_SET_TIMEOUT_S)) if url else None,
+        issuer,
+        config.jwt_audience if "jwt_audience" in chosen else "",
+        issuer or url,
     )
 
 
