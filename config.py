@@ -239,6 +239,12 @@ class Config(BaseModel):
         return self.registration or ("closed" if self.is_strict else "open")
 
     @property
+    def outside_issuer(self) -> str:
+        """What the issuer of `JWT_JWKS_URL` is called in the tables; empty = there is none."""
+        is_named = self.jwt_jwks_url and "jwt_issuer" in self.model_fields_set
+        return self.jwt_issuer if is_named else self.jwt_jwks_url
+
+    @property
     def has_echo(self) -> bool:
         """Whether the built-in provider is offered."""
         return not self.is_strict if self.echo_provider is None else self.echo_provider

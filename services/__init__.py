@@ -232,13 +232,12 @@ def build(config: Config, engine: Engine) -> Gateway:
 def _trust(config: Config, transport: Transport) -> Trust:
     """Whose tokens count besides our own; audience and issuer only where somebody has set them."""
     url, chosen = config.jwt_jwks_url, config.model_fields_set
-    issuer = config.jwt_issuer if "jwt_issuer" in chosen else ""
     return Trust(
         config.shared_secret,
         KeySet(lambda: transport.get(url, timeout_s=KEY_SET_TIMEOUT_S)) if url else None,
-        issuer,
+        config.jwt_issuer if "jwt_issuer" in chosen else "",
         config.jwt_audience if "jwt_audience" in chosen else "",
-        issuer or url,
+        config.outside_issuer,
     )
 
 

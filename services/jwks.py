@@ -61,16 +61,21 @@ class KeySet:
         if clock.monotonic_s() < self._next_s or not self._reading.acquire(blocking=not self._keys):
             return
         try:
-            if clock.monotonic_s() < self._next_s:  # somebody did while we waited
-                return
-            self._next_s = clock.monotonic_s() + FAILED_AGAIN_S
-            self._keys = usable(self._read())
-            self._read_s = clock.monotonic_s()
-            self._next_s = self._read_s + AGAIN_S
-        except (UpstreamError, ValueError) as exc:
-            log.warning("the keys of the outside issuer were not read: %s", exc)
+            if clock.monotonic_s() >= self._next_s:  # else somebody did while we waited
+                again_s = self._load()
+                self._next_s = clock.monotonic_s() + again_s
         finally:
             self._reading.release()
+
+    def _load(self) -> float:
+        """Read the document; returns after how many seconds it may be read again."""
+        try:
+            self._keys = usable(self._read())
+        except (UpstreamError, ValueError) as exc:
+            log.warning("the keys of the outside issuer were not read: %s", exc)
+            return FAILED_AGAIN_S
+        self._read_s = clock.monotonic_s()
+        return AGAIN_S
 
 
 def usable(document: bytes) -> Keys:

@@ -84,6 +84,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "dialogfiles",
             "dialogs",
             "discovery",
+            "identities",
             "invitations",
             "keymanagement",
             "keys",
