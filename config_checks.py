@@ -100,6 +100,8 @@ def _url_problems(config: "Config") -> list[str]:
         GIGACHAT_BASE_URL=config.gigachat_base_url,
         GIGACHAT_AUTH_URL=config.gigachat_auth_url,
         JWT_JWKS_URL=config.jwt_jwks_url.partition("?")[0],
+        BACKEND_AUTH_URL=config.backend_auth_url.partition("?")[0],
+        BACKEND_USERS_URL=config.backend_users_url.partition("?")[0],
     )
 
 
@@ -111,6 +113,8 @@ def _outside_problems(config: "Config") -> list[str]:
             "JWT_AUDIENCE: required with JWT_JWKS_URL, or a token that the issuer made for another service would open "
             "this one. Fix: the audience that the issuer writes into tokens for this gateway"
         )
+    if config.is_strict and config.auth_backend == "http" and "backend_auth_url" not in config.model_fields_set:
+        problems.append("BACKEND_AUTH_URL: required with AUTH_BACKEND=http. Fix: the address of the login service")
     if config.is_strict and config.shared_secret and settings.is_weak(config.shared_secret):
         problems.append(
             f"JWT_SECRET: well-known or shorter than {settings.MIN_SECRET}. Fix: a longer one, on both sides"

@@ -1,10 +1,10 @@
-"""`flask users link|unlink|identities`: which account stands for whom an outside issuer or a back end names."""
+"""`flask users link|unlink|identities|pull`: which account stands for whom an outside issuer or a back end names."""
 
 import click
 
 from routes.cli_base import OPERATOR, fail, in_app
 from services.errors import GatewayError
-from services.identities import BACK_END
+from services.outsiders import BACK_END
 from utils.extensions import gateway
 
 ISSUER = click.option("--issuer", help="The issuer; without it the back end, or JWT_ISSUER where JWT_JWKS_URL is set.")
@@ -19,7 +19,7 @@ def link(username: str, subject: str, issuer: str | None) -> None:
     """Have a user stand for the one that the issuer calls SUBJECT."""
     place = issuer or _issuer()
     try:
-        gateway().identities.link(OPERATOR, username, place, subject)
+        gateway().outsiders.link(OPERATOR, username, place, subject)
     except GatewayError as exc:
         fail(str(exc))
     click.echo(f"`{subject}` of `{place}` is `{username}` here.")
@@ -33,7 +33,7 @@ def unlink(subject: str, issuer: str | None) -> None:
     """Forget whom SUBJECT stands for; the tokens of that user end."""
     place = issuer or _issuer()
     try:
-        gateway().identities.unlink(OPERATOR, place, subject)
+        gateway().outsiders.unlink(OPERATOR, place, subject)
     except GatewayError as exc:
         fail(str(exc))
     click.echo(f"`{subject}` of `{place}` is nobody here.")
@@ -43,8 +43,21 @@ def unlink(subject: str, issuer: str | None) -> None:
 @in_app
 def identities() -> None:
     """Everybody who stands for somebody outside."""
-    for one in gateway().identities.listed():
+    for one in gateway().outsiders.listed():
         click.echo(f"{one['username']}  {one['subject']}  {one['issuer']}")
+
+
+@click.command("pull")
+@click.argument("username")
+@click.password_option(confirmation_prompt=False)
+@in_app
+def pull(username: str, password: str) -> None:
+    """Make an account for everybody whom BACKEND_USERS_URL lists; USERNAME and the password are of that service."""
+    try:
+        made, listed = gateway().sign_ins.pull(username, password)
+    except GatewayError as exc:
+        fail(str(exc))
+    click.echo(f"{made} of {listed} are new here.")
 
 
 def _issuer() -> str:
@@ -52,4 +65,4 @@ def _issuer() -> str:
     return gateway().config.outside_issuer or BACK_END
 
 
-COMMANDS = (link, unlink, identities)
+COMMANDS = (link, unlink, identities, pull)

@@ -14,6 +14,7 @@ from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
+from services.backend import BackEnd, SignIns
 from services.books.base import Books
 from services.books.patience import wait_in_turn
 from services.books.sqlite import SqliteBooks
@@ -27,7 +28,6 @@ from services.events import Events
 from services.exchange import Patience
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
-from services.identities import Identities, Joining
 from services.jwks import KeySet
 from services.keymanagement import KeyManagement
 from services.keys import Keys
@@ -36,6 +36,7 @@ from services.leases import Leases
 from services.members import Members
 from services.modelbook import ModelBook
 from services.outside import Outside, Trust
+from services.outsiders import Joining, Outsiders
 from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
@@ -88,7 +89,8 @@ class Gateway:
     key_management: KeyManagement
     user_management: UserManagement
     people: People
-    identities: Identities
+    outsiders: Outsiders
+    sign_ins: SignIns
     models: ModelBook
     provider_settings: ProviderSettings
     call_routes: CallRoutes
@@ -188,8 +190,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     )
     pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy)
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
-    identities = Identities(engine, joining)
-    outside = Outside(catalog, identities, _trust(config, transport))
+    outsiders = Outsiders(engine, joining)
+    outside = Outside(catalog, outsiders, _trust(config, transport))
     callers = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict)
     audit = Audit(engine)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
@@ -217,7 +219,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
         People(engine, catalog, accounts),
-        identities,
+        outsiders,
+        SignIns(accounts, outsiders, _back_end(config, transport)),
         ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
@@ -227,6 +230,13 @@ def build(config: Config, engine: Engine) -> Gateway:
         SystemConfigs(engine, sealer),
         remote,
     )
+
+
+def _back_end(config: Config, transport: Transport) -> BackEnd | None:
+    """Who else signs people in."""
+    if config.auth_backend == "local":
+        return None
+    return BackEnd(transport, config.backend_auth_url, config.backend_users_url)
 
 
 def _trust(config: Config, transport: Transport) -> Trust:

@@ -17,9 +17,9 @@ from jwt.types import Options
 from models import User
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed
-from services.identities import BACK_END, Claimed, Identities, is_subject
 from services.jwks import KeySet
 from services.keys import caller_of
+from services.outsiders import BACK_END, Claimed, Outsiders, is_subject
 from services.types import Caller
 from utils import jsonx
 
@@ -58,8 +58,8 @@ class Vouched(Caller):
 class Outside:
     """See the module."""
 
-    def __init__(self, catalog: Catalog, identities: Identities, trust: Trust) -> None:
-        self._catalog, self._identities, self._trust = catalog, identities, trust
+    def __init__(self, catalog: Catalog, outsiders: Outsiders, trust: Trust) -> None:
+        self._catalog, self._outsiders, self._trust = catalog, outsiders, trust
         self._is_shared = len(trust.shared_secret) >= MIN_SECRET
         self._is_on = self._is_shared or trust.key_set is not None
         demanded = {"iss": trust.issuer, "aud": trust.audience}
@@ -135,7 +135,7 @@ class Outside:
         raise ValueError("no key for it")
 
     def _find(self, who: Claimed) -> Caller | None:
-        with self._identities.user(who) as (session, user):
+        with self._outsiders.user(who) as (session, user):
             if user is None or not user.is_active:
                 return None
             known = caller_of(session, user)

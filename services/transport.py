@@ -163,6 +163,15 @@ class Transport:
         origin, path = _place(url)
         return self._fetching().get(origin, path, headers or {}, timeout_s)
 
+    def post(self, url: str, body: bytes, *, timeout_s: float) -> tuple[int, bytes]:
+        """POST a little JSON to an address that a setting names: status and body of the answer, whatever they are.
+
+        Raises:
+            UpstreamError: not reached, or too large.
+        """
+        origin, path = _place(url)
+        return self._fetching().post(origin, path, body, timeout_s)
+
     def _fetching(self) -> "Fetcher":
         if self._fetcher is None:
             from services.fetch import Fetcher  # noqa: PLC0415 - see that module

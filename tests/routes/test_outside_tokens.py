@@ -193,11 +193,11 @@ def test_nobody_is_made_unless_that_is_wanted(sqlite_database, make_app, outside
     assert_refused(app, token())
     add_user(app, "maria")
     here = app.extensions["gateway"]
-    here.identities.link(Actor("t"), "maria", ISSUER, "5")
+    here.outsiders.link(Actor("t"), "maria", ISSUER, "5")
     here.catalog.refresh()
     assert whoever(app, token(preferred_username="somebody")) == ("maria", False)
     assert users(app) == before | {"maria": "user"}
-    here.identities.unlink(Actor("t"), ISSUER, "5")
+    here.outsiders.unlink(Actor("t"), ISSUER, "5")
     here.catalog.refresh()
     assert_refused(app, token())
 

@@ -44,7 +44,7 @@ class Joining:
     limit: int | None = None
 
 
-class Identities:
+class Outsiders:
     """See the module."""
 
     def __init__(self, engine: Engine, joining: Joining) -> None:
@@ -57,6 +57,29 @@ class Identities:
             self._make(who)
         with Session(self._engine) as session:
             yield session, session.scalar(_of(who.issuer, who.subject))
+
+    def enter(self, who: Claimed) -> int | None:
+        """The number of the account of somebody who has just signed in there; staff of there is an admin here.
+
+        A role other than `user` was given here and stays. None: there is no account.
+        """
+        with self.user(who) as (session, user):
+            if user is None:
+                return None
+            if who.is_admin and user.role == "user":
+                user.role = "admin"
+                details = {"before": {"role": "user"}, "after": {"role": "admin"}}
+                audit.note(session, MADE_BY, "user_update", "user", user.id, details)
+            number = user.id
+            session.commit()
+            return number
+
+    def admit(self, who: Claimed) -> bool:
+        """An account for somebody, whoever may join by themselves; False = there is one already."""
+        is_new = self._number(who) is None
+        if is_new:
+            self._make(who)
+        return is_new
 
     def link(self, actor: Actor, username: str, issuer: str, subject: str) -> None:
         """Have an account that is there already stand for a subject.
