@@ -26,7 +26,7 @@ WRONG: Final = frozenset({400, 401, 403})  # what services answer to a wrong pas
 INCORRECT: Final = "Incorrect username or password"
 NOT_STAFF: Final = "Your account may not sign in here: the login service does not call you staff."
 STRANGER: Final = "The login service knows you, but no account here is linked with yours; ask an admin."
-DISABLED: Final = "Your account here is disabled; ask an admin."
+DISABLED: Final = "This account is disabled here; ask an admin."
 AWAY: Final = "The login service does not answer as it should; please try again later."
 
 
