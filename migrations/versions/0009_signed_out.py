@@ -1,13 +1,13 @@
 """When a user was last signed out everywhere
 
-Revision ID: 0008_tokens
-Revises: 0007
+Revision ID: 0009
+Revises: 0008
 """
 
 from alembic import op
 
-revision = "0008_tokens"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
