@@ -95,6 +95,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "members",
             "migrating",
             "modelbook",
+            "outsiders",
             "owners",
             "pages",
             "people",

@@ -77,3 +77,18 @@ def test_a_crowd_writes_one_after_the_other(path):
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM words").fetchone() == (8,)
     connection.close()
+
+
+def test_a_file_without_a_log_gets_one_so_that_no_commit_waits_for_readers(path):
+    """Such is a file before the first call, whose books would switch it on."""
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("PRAGMA journal_mode = DELETE")
+    engine = patient(path, 10)
+    with engine.begin() as connection:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM words").fetchall()
+        connection.execute(text("INSERT INTO words VALUES ('one')"))
+    reader.execute("COMMIT")
+    assert reader.execute("SELECT word FROM words").fetchall() == [("one",)]
+    engine.dispose()
+    reader.close()
