@@ -181,6 +181,17 @@ class Accounts:
             stored = session.scalar(select(User.password_hash).where(User.id == user_id))
         return isinstance(password, str) and self._passwords.check(stored, password)
 
+    def has_password(self, user_id: int) -> bool:
+        """Whether there is a password to sign in with."""
+        with Session(self._engine) as session:
+            return session.scalar(select(User.password_hash).where(User.id == user_id)) is not None
+
+    def person(self, user_id: int) -> Person | None:
+        """The person with this number, if the account may be used now."""
+        with Session(self._engine) as session:
+            user = session.get(User, user_id)
+            return _person(user) if user is not None and _is_open(user) else None
+
     def default_key(self, person: Person) -> str | None:
         """The key that `/login` returns: always the same one, made at the first sign-in if need be.
 
