@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from flask import flash, redirect, render_template, request, session, url_for
 
-from config_checks import OIDC_CALLBACK
 from routes import auth
 from routes.admin.guard import go, is_held_up, person
 from routes.admin.secondfactor import check_password
@@ -126,7 +125,7 @@ def openid_unlink() -> Any:
 def signed_out() -> Any:
     """Goes on to the provider's own sign-out, where it has one; a form could not, as the policy keeps forms here."""
     provider = gateway().openid
-    back = _callback().removesuffix(OIDC_CALLBACK) + url_for("signin.login")
+    back = _callback().removesuffix(url_for("signin.openid_callback")) + url_for("signin.login")
     place = provider.leave(back) if provider is not None and person() is None else None
     if place is None:
         return go("signin.login")
@@ -137,7 +136,7 @@ def _callback() -> str:
     """Our address as the provider knows it."""
     config = gateway().config
     base = config.public_url.rstrip("/") or request.host_url.rstrip("/")
-    return config.oidc_redirect_url or base + OIDC_CALLBACK
+    return config.oidc_redirect_url or base + url_for("signin.openid_callback")
 
 
 def _taken(state: str) -> dict[str, Any] | None:

@@ -139,6 +139,8 @@ class Users(Table):
         if row.team_id is not None:
             layers.append(("team", row.team_id))
         keys = db.session.scalars(select(ApiKey).where(ApiKey.user_id == row.id).order_by(ApiKey.id.desc()).limit(100))
+        provider = gateway().openid
+        is_linked = provider is not None and gateway().identities.linked(row.id, provider.issuer) is not None
         latest = reports.latest_calls(engine, LATEST_CALLS, user_id=row.id)
         return {
             "keys": keys.all(),
@@ -147,6 +149,7 @@ class Users(Table):
             "calls": latest,
             "names": reports.names(engine, [row.id], [call.key_id for call in latest]),
             "why_kept": self.why_kept(row),
+            "is_linked": is_linked,
             "has_second_factor": gateway().second_factors.is_set(row.id),
         }
 
