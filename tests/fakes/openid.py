@@ -63,7 +63,7 @@ class OpenIdProvider:
                 body = self.rfile.read(int(self.headers.get("content-length", "0"))).decode()
                 provider.answer(self, "POST", {name: values[0] for name, values in parse_qs(body).items()})
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -93,7 +93,7 @@ class OpenIdProvider:
     def count(self, path: str) -> int:
         return self.asked.count(path)
 
-    def claims(self, nonce: str, **changed: Any) -> dict[str, Any]:
+    def claims(self, nonce: str, /, **changed: Any) -> dict[str, Any]:
         """Those of a good ID token; None takes one away."""
         now = int(time.time())
         good = {"iss": self.url, "aud": CLIENT, "sub": "1234", "iat": now, "exp": now + 300, "nonce": nonce}
@@ -104,6 +104,10 @@ class OpenIdProvider:
         if key.startswith("ec"):
             return jwt.encode(claims, ec_key(key), "ES256", {"kid": key, **header})
         return jwt.encode(claims, rsa_key(key), "RS256", {"kid": key, **header})
+
+    def sign_bytes(self, payload: bytes) -> str:
+        """Whatever it is, signed well."""
+        return jwt.api_jws.encode(payload, rsa_key("one"), "RS256", {"kid": "one"})
 
     def forge(self, header: dict[str, Any], claims: dict[str, Any], secret: bytes | None = None) -> str:
         """A token that no library would make; with a secret it is signed as HS256 is."""
