@@ -107,7 +107,8 @@ def test_there_and_back_in_a_real_browser_with_a_second_factor(
 ) -> None:
     settings = {
         "OIDC_ISSUER": provider,
-        "OIDC_CLIENT_ID": "anybody",  # this one takes every client that has not registered
+        "OIDC_CLIENT_ID": "anybody",  # this provider takes every client that has not registered
+        "OIDC_CLIENT_SECRET": "any secret",
         "OIDC_NAME": "Acme",
         "OIDC_ROLES": "platform-admins=admin",
         "OIDC_CREATE_USERS": "true",
@@ -140,7 +141,7 @@ def _walk(page: Any, provider: str) -> None:
     page.get_by_role("img", name="QR code with the secret below").wait_for()
     found = SECRET.search(page.content())
     assert found is not None
-    page.get_by_label("Code").fill(pyotp.TOTP(found[1]).now())
+    page.get_by_role("textbox", name="Code").fill(pyotp.TOTP(found[1]).now())
     page.get_by_role("button", name="Confirm").click()
     page.get_by_role("heading", name="Recovery codes").wait_for()
     recovery = page.locator("#codes").inner_text().split()
@@ -156,7 +157,7 @@ def _walk(page: Any, provider: str) -> None:
     page.fill("input[name=sub]", "ana-1")
     page.get_by_role("button", name="Authorize").click()
     page.wait_for_url("**/admin/login/code")
-    page.get_by_label("Code").fill(recovery[0])
+    page.get_by_role("textbox", name="Code").fill(recovery[0])
     page.get_by_role("button", name="Go on").click()
     page.wait_for_url("**/admin/")
     page.get_by_text("9 are left").wait_for()
