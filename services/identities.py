@@ -94,7 +94,7 @@ class Identities:
                 raise Conflict(LINKED_ELSEWHERE, code="identity_taken")
             if session.scalar(select(Identity).where(Identity.user_id == user_id, Identity.issuer == issuer)):
                 raise Conflict(LINKED_ALREADY, code="identity_linked")
-            session.merge(Identity(issuer=issuer, subject=subject, user_id=user_id, created_at=clock.now()))
+            _add(session, issuer, subject, user_id)
             audit.note(session, actor, "identity_link", "user", user_id, _told(issuer, subject))
 
     def unlink(self, actor: audit.Actor, user_id: int, issuer: str) -> None:
@@ -153,8 +153,7 @@ class Identities:
             user = User(username=_name(session, known), password_hash=None, role=role)
             session.add(user)
             session.flush()
-            # A row may be left of a user who was deleted by other means than ours.
-            session.merge(Identity(issuer=known.issuer, subject=known.subject, user_id=user.id, created_at=clock.now()))
+            _add(session, known.issuer, known.subject, user.id)
             balances.start(session, user.id, self._rules.balance, self._rules.token_limit)
             details: dict[str, Any] = {"after": {"username": user.username, "role": role}}
             audit.note(session, actor, "user_create", "user", user.id, details | _told(known.issuer, known.subject))
@@ -185,6 +184,14 @@ def _name(session: Session, known: Known) -> str:
     alike = set(session.scalars(select(User.username).where(User.username.startswith(f"{wanted}-", autoescape=True))))
     free = (name for number in range(2, MAX_ALIKE) if (name := f"{wanted}-{number}") not in alike)
     return next(free, wanted)
+
+
+def _add(session: Session, issuer: str, subject: str, user_id: int) -> None:
+    """A new row, which fails where somebody else was quicker; one of a user who is gone gives way."""
+    gone = (Identity.issuer == issuer, Identity.subject == subject, Identity.user_id.not_in(select(User.id)))
+    session.execute(delete(Identity).where(*gone))
+    session.add(Identity(issuer=issuer, subject=subject, user_id=user_id, created_at=clock.now()))
+    session.flush()
 
 
 def _locked(session: Session, user_id: int) -> User | None:

@@ -1,7 +1,7 @@
 """Signing in with an OpenID provider: the authorization code flow with PKCE, and what its ID token must prove.
 
 The conversation only; who somebody is here, services/identities.py decides. Authlib and what it brings are loaded at
-the first sign-in: most workers never need their 12 MB. No code, token or claim is logged.
+the first sign-in: most workers never need them. No code, token or claim is logged.
 """
 
 import json

@@ -1,5 +1,6 @@
 """Signing in with an OpenID provider: the way there and back, who one is then, and which role one has."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models import Budget, Identity, User, WebSession
+from services.audit import Actor
+from services.openid import Known
 from tests.admin.conftest import Browser, add_user, rows_of, user_of
 from tests.admin.openid import CALLBACK, START, begin, come_back, make, sign_in, told
 from tests.admin.test_signin import saved_cookie, with_cookie
@@ -295,6 +298,30 @@ def test_signing_out_ends_the_session_and_goes_on_to_the_provider(acme: Flask, p
 def rows_count(app: Flask) -> int:
     with Session(app.extensions["gateway"].engine) as session:
         return len(session.scalars(select(WebSession)).all())
+
+
+def test_of_many_browsers_at_once_one_makes_the_user(
+    make_app: MakeApp, database: str, provider: OpenIdProvider
+) -> None:
+    app = make(make_app, database, provider, **ROLES)
+    identities, found = app.extensions["gateway"].identities, []
+    if database.startswith("sqlite"):  # as the books have it, which no call has opened here
+        with app.extensions["gateway"].engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+    def enter(subject: str) -> None:
+        known = Known(provider.url, subject, "ana", ("finance",))
+        found.append((subject, identities.enter(Actor("openid"), known)))
+
+    threads = [threading.Thread(target=enter, args=(subject,)) for subject in "111122"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert len({number for _subject, number in found}) == len(set(found)) == 2
+    assert {"ana", "ana-2"} <= {row.username for row in rows_of(app, User)}
+    assert [action for action, actor, _details in told(app) if actor == "openid"] == ["user_create"] * 2
 
 
 def test_a_deleted_user_takes_the_link_along(acme: Flask, provider: OpenIdProvider) -> None:
