@@ -36,8 +36,12 @@ def patiently(attempt: Callable[[], T], wait_s: float) -> T:
 def wait_in_turn(engine: Engine, wait_s: float) -> None:
     """Have every statement of an engine wait like that; its connections are made with `timeout=0`.
 
-    Only a transaction's first change can find the file locked, so nothing is done twice.
+    Only a transaction's first change can find the file locked, so nothing is done twice. That is so with a log beside
+    the file (WAL) alone: else a commit waits for everybody who reads.
     """
+
+    def keep_a_log(connection: Any, _record: object) -> None:
+        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), wait_s)
 
     def execute(cursor: Any, statement: str, parameters: Any, _context: object) -> bool:
         patiently(lambda: cursor.execute(statement, parameters), wait_s)
@@ -47,5 +51,6 @@ def wait_in_turn(engine: Engine, wait_s: float) -> None:
         patiently(lambda: cursor.executemany(statement, parameters), wait_s)
         return True
 
+    event.listen(engine, "connect", keep_a_log)
     event.listen(engine, "do_execute", execute)
     event.listen(engine, "do_executemany", execute_many)

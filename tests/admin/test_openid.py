@@ -305,9 +305,6 @@ def test_of_many_browsers_at_once_one_makes_the_user(
 ) -> None:
     app = make(make_app, database, provider, **ROLES)
     identities, found = app.extensions["gateway"].identities, []
-    if database.startswith("sqlite"):  # as the books have it, which no call has opened here
-        with app.extensions["gateway"].engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
 
     def enter(subject: str) -> None:
         known = Known(provider.url, subject, "ana", ("finance",))

@@ -77,3 +77,17 @@ def test_a_crowd_writes_one_after_the_other(path):
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM words").fetchone() == (8,)
     connection.close()
+
+
+def test_whoever_reads_holds_up_no_change_of_a_new_file(tmp_path):
+    engine = patient(tmp_path / "new.db", 0.2)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE words (word TEXT)")
+        connection.exec_driver_sql("INSERT INTO words VALUES ('one'), ('two')")
+    with engine.connect() as reading:
+        rows = reading.connection.cursor()
+        rows.execute("SELECT word FROM words")
+        assert rows.fetchone() == ("one",)  # there are more, so the file is still being read
+        write(engine, "three")
+        rows.close()
+    engine.dispose()
