@@ -25,7 +25,7 @@ from utils import clock
 log = logging.getLogger(__name__)
 
 STRENGTH: Final = ("user", "team_admin", "auditor", "admin")  # of several roles the last one counts
-ODD: Final = re.compile(r"[\s/\\<>\"'`\x00-\x1f\x7f]+")  # what check_name does not take
+ODD: Final = re.compile(r"[\s/\\<>\"'`]+")  # what check_name does not take, of what can be seen
 MAX_NAME: Final = 140  # leaves room for a number
 MAX_ALIKE: Final = 1000
 TRIES: Final = 3
@@ -173,8 +173,7 @@ def _name(session: Session, known: Known) -> str:
     Raises:
         AuthenticationFailed: it is that of an account which nobody of this provider has.
     """
-    text = "".join(char if char.isprintable() else "-" for char in known.name.strip())
-    wanted = ODD.sub("-", text)[:MAX_NAME].strip("-") or "user"
+    wanted = ODD.sub("-", known.name)[:MAX_NAME].strip("-") or "user"
     holder = session.scalar(select(User.id).where(User.username == wanted))
     if holder is None and wanted.lower() not in RESERVED:
         return wanted

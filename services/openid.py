@@ -265,9 +265,8 @@ class OpenId:
         names = [claims[name] for name in NAMES if isinstance(claims.get(name), str) and claims[name].strip()]
         given = _at(claims, self._settings.groups_claim)
         groups = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-        return Known(
-            self.issuer, subject, (names or [subject])[0], tuple(one for one in groups if isinstance(one, str))
-        )
+        texts = tuple(group for group in groups if isinstance(group, str))
+        return Known(self.issuer, subject, _visible((names or [subject])[0]), texts)
 
     def _read(self, url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """A JSON object.
@@ -293,6 +292,11 @@ class OpenId:
             reason = f"`{url}` answered no JSON"
         log.warning("the OpenID provider failed: %s", reason)
         raise UpstreamError(UNREACHABLE)
+
+
+def _visible(name: str) -> str:
+    """The name, with a dash for each character that nobody sees or that cannot be written."""
+    return "".join(char if char.isprintable() else "-" for char in name.strip())
 
 
 def _signs(key: object) -> bool:

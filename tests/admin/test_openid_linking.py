@@ -100,6 +100,17 @@ def test_an_identity_belongs_to_one_account_and_an_account_has_one(acme: Flask, 
     assert "linked already" in browser.post(LINK, {"password": PASSWORD}).text
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\x00b", "<script>x</script>", "%(name)s {{ 7*7 }}", "n" * 5000])
+def test_a_name_of_the_provider_is_only_shown(acme: Flask, provider: OpenIdProvider, name: str) -> None:
+    browser = Browser(acme, "admin")
+    assert return_to_link(browser, provider, preferred_username=name) == LINK
+    page = browser.get(LINK)
+    assert page.status_code == 200
+    assert "<script>x" not in page.text
+    assert "49" not in page.text.partition("you are")[2].partition(".")[0]
+    assert sign_in(Browser(acme), provider, preferred_username=name).status_code == 303
+
+
 def test_whoever_has_no_password_keeps_the_link(acme: Flask, provider: OpenIdProvider) -> None:
     browser = Browser(acme)
     sign_in(browser, provider)
