@@ -31,6 +31,11 @@ def corrected(merged: dict[str, str]) -> list[str]:
     if merged.get("ENVIRONMENT", "development") == "test" and "API_AUTH_TOKENS" not in merged:
         warnings.append("API_AUTH_TOKENS is not set: the fixed key `test_key` is accepted (test environment).")
         merged["API_AUTH_TOKENS"] = "test_key"
+    shared = merged.get("JWT_SECRET") or merged.get("DJANGO_SECRET_KEY", "")
+    if shared and len(shared) < settings.MIN_SECRET:
+        warnings.append(
+            f"JWT_SECRET is shorter than {settings.MIN_SECRET}: tokens that others sign with it are refused."
+        )
     if not is_strict(merged):
         short = [token for token in str(merged.get("API_AUTH_TOKENS", "")).split(",") if len(token.strip()) < MIN_TOKEN]
         if "API_AUTH_TOKENS" in merged and short and merged["API_AUTH_TOKENS"] != "test_key":
@@ -58,7 +63,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += _url_problems(config) + _sign_on_problems(config)
+    problems += _url_problems(config) + _sign_on_problems(config) + _outside_problems(config)
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
@@ -96,6 +101,9 @@ def _url_problems(config: "Config") -> list[str]:
         GIGACHAT_AUTH_URL=config.gigachat_auth_url,
         OIDC_ISSUER=config.oidc_issuer,
         OIDC_REDIRECT_URL=config.oidc_redirect_url,
+        JWT_JWKS_URL=config.jwt_jwks_url.partition("?")[0],
+        BACKEND_AUTH_URL=config.backend_auth_url.partition("?")[0],
+        BACKEND_USERS_URL=config.backend_users_url.partition("?")[0],
     )
 
 
@@ -109,4 +117,21 @@ def _sign_on_problems(config: "Config") -> list[str]:
         problems.append("OIDC_SCOPES: `openid` is missing. Fix: for example `openid profile email`")
     if config.oidc_redirect_url and not config.oidc_redirect_url.endswith(OIDC_CALLBACK):
         problems.append(f"OIDC_REDIRECT_URL: must end with {OIDC_CALLBACK}. Fix: https://HOST{OIDC_CALLBACK}")
+    return problems
+
+
+def _outside_problems(config: "Config") -> list[str]:
+    """What would let strangers in, or keep everybody out."""
+    problems = []
+    if config.is_strict and config.jwt_jwks_url and "jwt_audience" not in config.model_fields_set:
+        problems.append(
+            "JWT_AUDIENCE: required with JWT_JWKS_URL, or a token that the issuer made for another service would open "
+            "this one. Fix: the audience that the issuer writes into tokens for this gateway"
+        )
+    if config.is_strict and config.auth_backend == "http" and "backend_auth_url" not in config.model_fields_set:
+        problems.append("BACKEND_AUTH_URL: required with AUTH_BACKEND=http. Fix: the address of the login service")
+    if config.is_strict and config.shared_secret and settings.is_weak(config.shared_secret):
+        problems.append(
+            f"JWT_SECRET: well-known or shorter than {settings.MIN_SECRET}. Fix: a longer one, on both sides"
+        )
     return problems

@@ -46,7 +46,7 @@ def login() -> Response:
         raise InvalidRequest("Invalid login data")
     accounts = gateway().accounts
     try:
-        person = accounts.sign_in(given["username"], given["password"], address())
+        person = gateway().sign_ins.sign_in(given["username"], given["password"], address())
         gateway().second_factors.admit(person, given.get("otp"), address())
     except AuthenticationFailed as exc:
         why = {"reason": exc.code} if (exc.code or "").startswith("otp_") else None

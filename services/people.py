@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from models import ApiKey, Team, User, WebSession
 from services import audit, fields, owners, passwords, removal
-from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts
+from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts, voided
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
 
 ROLES: Final = ("user", "team_admin", "auditor", "admin")
+ADMINS_LOCK: Final = 7_640_002  # of Postgres; services/migrating.py has another
 KEPT: Final = (SERVICE_ACCOUNT, KEY_OWNER)
 MODELS: Final = fields.some(fields.text(fields.MAX_MODEL, is_required=True))
 
@@ -182,7 +183,7 @@ class People:
 
 def sign_out(session: Session, user_id: int) -> None:
     """End every browser session and void every token of a user, within the caller's transaction."""
-    raised = update(User).where(User.id == user_id).values(token_version=User.token_version + 1)
+    raised = update(User).where(User.id == user_id).values(**voided())
     session.execute(raised.execution_options(synchronize_session=False))
     session.execute(delete(WebSession).where(WebSession.user_id == user_id))
 
@@ -190,12 +191,13 @@ def sign_out(session: Session, user_id: int) -> None:
 def check_admin_left(session: Session) -> None:
     """Whether somebody can still manage, after a change of users within the same transaction.
 
-    Changes of roles and states, and deletions, raise `catalog_version`, so two of them at once wait for each other:
-    the second one sees what the first one left.
+    Of two changes at once the second one waits here until it sees what the first one left.
 
     Raises:
         Conflict: nobody could.
     """
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer
+        session.execute(select(func.pg_advisory_xact_lock(ADMINS_LOCK)))
     if not session.scalar(select(func.count(User.id)).where(User.role == "admin", User.is_active)):
         raise Conflict("This is the last admin; make another one first.", code="last_admin")
 

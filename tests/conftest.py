@@ -20,12 +20,15 @@ from sqlalchemy.orm import Session
 import config as settings
 from app import create_app
 from services import Gateway
+from tests import quick
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
 from tests.fakes.valkey import Mute, Valkey
 from utils.extensions import bcrypt, db
 
+quick.use_memory()
+quick.share_url_builders()
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
 
 SECRETS = {
@@ -58,7 +61,7 @@ def _only_loopback() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A Postgres for the whole run."""
-    folder = Path(tempfile.mkdtemp(prefix="tollhouse-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="tollhouse-pg-", dir=quick.folder()))
     try:
         with postgres(folder) as (url, _pid):
             yield url

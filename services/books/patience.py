@@ -36,11 +36,11 @@ def patiently(attempt: Callable[[], T], wait_s: float) -> T:
 def wait_in_turn(engine: Engine, wait_s: float) -> None:
     """Have every statement of an engine wait like that; its connections are made with `timeout=0`.
 
-    Only a transaction's first change can find the file locked, so nothing is done twice. That is so with a log beside
-    the file (WAL) alone: else a commit waits for everybody who reads.
+    With a write-ahead log only a transaction's first change can find the file locked: a commit never waits, and nothing
+    is done twice. So the log is switched on by whoever comes first, the books or a page.
     """
 
-    def keep_a_log(connection: Any, _record: object) -> None:
+    def log_ahead(connection: sqlite3.Connection, _record: object) -> None:
         patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), wait_s)
 
     def execute(cursor: Any, statement: str, parameters: Any, _context: object) -> bool:
@@ -51,6 +51,6 @@ def wait_in_turn(engine: Engine, wait_s: float) -> None:
         patiently(lambda: cursor.executemany(statement, parameters), wait_s)
         return True
 
-    event.listen(engine, "connect", keep_a_log)
+    event.listen(engine, "connect", log_ahead)
     event.listen(engine, "do_execute", execute)
     event.listen(engine, "do_executemany", execute_many)

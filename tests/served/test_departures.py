@@ -178,7 +178,7 @@ def test_who_leaves_says_nothing_of_the_provider(world):
     headers = {"Authorization": f"Bearer {world.key['key']}"}
 
     def call():
-        return requests.post(world.served.url + path, json=body, headers=headers, timeout=5).status_code
+        return requests.post(world.served.url + path, json=body, headers=headers, timeout=30).status_code
 
     assert call() == 200, "whatever failed before is forgotten"
     world.upstream.default = Plan(first_s=30)

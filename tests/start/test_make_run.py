@@ -119,7 +119,7 @@ def test_it_serves_what_it_prints_and_ends_with_all_its_children(start, port, tm
     assert (password in shown, key in shown) == (False, False)
     assert "shown when they are made and never again" in shown
     end(run, lambda: os.killpg(run.process.pid, signal.SIGINT))  # as a terminal sends Ctrl-C
-    assert "Traceback" not in run.output()
+    assert "Traceback" not in run.output(), run.output()
 
 
 def test_wrong_settings_stop_it_with_78_and_a_readable_message(start, tmp_path):

@@ -79,15 +79,16 @@ def test_a_crowd_writes_one_after_the_other(path):
     connection.close()
 
 
-def test_whoever_reads_holds_up_no_change_of_a_new_file(tmp_path):
-    engine = patient(tmp_path / "new.db", 0.2)
+def test_a_file_without_a_log_gets_one_so_that_no_commit_waits_for_readers(path):
+    """Such is a file before the first call, whose books would switch it on."""
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("PRAGMA journal_mode = DELETE")
+    engine = patient(path, 10)
     with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE words (word TEXT)")
-        connection.exec_driver_sql("INSERT INTO words VALUES ('one'), ('two')")
-    with engine.connect() as reading:
-        rows = reading.connection.cursor()
-        rows.execute("SELECT word FROM words")
-        assert rows.fetchone() == ("one",)  # there are more, so the file is still being read
-        write(engine, "three")
-        rows.close()
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM words").fetchall()
+        connection.execute(text("INSERT INTO words VALUES ('one')"))
+    reader.execute("COMMIT")
+    assert reader.execute("SELECT word FROM words").fetchall() == [("one",)]
     engine.dispose()
+    reader.close()
