@@ -30,6 +30,8 @@ IN_HEADERS: Final = ("_API_KEY", "_AUTH_KEY", "_AI_KEY", "_ORG_ID")  # how the s
 
 Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
 Commas = Annotated[tuple[str, ...], BeforeValidator(settings.commas)]
+Role = Literal["user", "team_admin", "auditor", "admin"]
+RolesOfGroups = Annotated[tuple[tuple[str, Role], ...], BeforeValidator(settings.pairs)]
 Networks = Annotated[tuple[settings.Network, ...], BeforeValidator(settings.networks)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(settings.patterns)]
 Days = Annotated[int, Field(ge=0, le=3650)]
@@ -119,6 +121,18 @@ class Config(BaseModel):
     backend_users_url: str = _("BACKEND_USERS_URL", "", "Its list of users, for `flask users pull`.")
     auth_verify_url: str = _("AUTH_VERIFY_URL", "", "Taken and not used: tokens are checked by their signature, not by a question for each call.")
     admin_pass: str = _("ADMIN_PASS", "", "`X-API-KEY` of the key management API.", secret=True)
+
+    oidc_issuer: str = _("OIDC_ISSUER", "", "Issuer of an OpenID provider that people may sign in to the panel with; see [sign-on.md](sign-on.md). Empty: passwords only.", group="Sign-on")
+    oidc_client_id: str = _("OIDC_CLIENT_ID", "", "What the gateway is called there.")
+    oidc_client_secret: str = _("OIDC_CLIENT_SECRET", "", "Its secret there; empty = a public client.", secret=True)
+    oidc_scopes: str = _("OIDC_SCOPES", "openid profile email", "What is asked of the provider, with spaces between; some need `groups` as well.")
+    oidc_name: str = _("OIDC_NAME", "OpenID", "The provider's name on the sign-in page.")
+    oidc_groups_claim: str = _("OIDC_GROUPS_CLAIM", "groups", "Claim with a person's groups; a dot leads into an object, as in `realm_access.roles`.")
+    oidc_roles: RolesOfGroups = _("OIDC_ROLES", (), "Roles by group, as `platform-admins=admin,finance=auditor`, given and taken at every such sign-in; empty = roles are given here.")
+    oidc_create_users: bool = _("OIDC_CREATE_USERS", False, "Whether the first sign-in of somebody unknown makes a user, who starts as one that registers does.")
+    oidc_redirect_url: str = _("OIDC_REDIRECT_URL", "", "Where the provider sends people back to; empty = `PUBLIC_URL`, else the address of the request, with `/admin/openid/callback`.")
+    oidc_ca_file: str = _("OIDC_CA_FILE", "", "A file with the authorities that sign its certificate; empty = the public ones.")
+    require_second_factor: Literal["never", "admins", "all"] = _("REQUIRE_SECOND_FACTOR", "never", "Who must sign in with a code of an authenticator app besides the password: nobody (`never`), `admins`, or `all`. Anybody may.")
 
     database_url: str = _("DATABASE_URL", "", "SQLite or Postgres; driver suffixes such as `+asyncpg` are dropped. Precedence: this, `SQLALCHEMY_DATABASE_URI`, `SQL_*`, `POSTGRESQL_*`, a SQLite file in the instance folder.",
                           also=("SQLALCHEMY_DATABASE_URI",), secret=True, group="Database")

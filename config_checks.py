@@ -14,6 +14,7 @@ ENVIRONMENTS: Final = ("development", "test", "staging", "production")
 SECRETS_FILE: Final = "secrets.env"
 MIN_TOKEN: Final = 16
 MIN_PASSWORD: Final = 12
+OIDC_CALLBACK: Final = "/admin/openid/callback"
 REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
 
 
@@ -62,7 +63,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += _url_problems(config) + _outside_problems(config)
+    problems += _url_problems(config) + _sign_on_problems(config) + _outside_problems(config)
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
@@ -98,10 +99,25 @@ def _url_problems(config: "Config") -> list[str]:
         AZURE_OPENAI_ENDPOINT=config.azure_openai_endpoint,
         GIGACHAT_BASE_URL=config.gigachat_base_url,
         GIGACHAT_AUTH_URL=config.gigachat_auth_url,
+        OIDC_ISSUER=config.oidc_issuer,
+        OIDC_REDIRECT_URL=config.oidc_redirect_url,
         JWT_JWKS_URL=config.jwt_jwks_url.partition("?")[0],
         BACKEND_AUTH_URL=config.backend_auth_url.partition("?")[0],
         BACKEND_USERS_URL=config.backend_users_url.partition("?")[0],
     )
+
+
+def _sign_on_problems(config: "Config") -> list[str]:
+    if not config.oidc_issuer:
+        return []
+    problems = []
+    if not config.oidc_client_id:
+        problems.append("OIDC_CLIENT_ID: required with OIDC_ISSUER. Fix: the id that the provider gave this gateway")
+    if "openid" not in config.oidc_scopes.split():
+        problems.append("OIDC_SCOPES: `openid` is missing. Fix: for example `openid profile email`")
+    if config.oidc_redirect_url and not config.oidc_redirect_url.endswith(OIDC_CALLBACK):
+        problems.append(f"OIDC_REDIRECT_URL: must end with {OIDC_CALLBACK}. Fix: https://HOST{OIDC_CALLBACK}")
+    return problems
 
 
 def _outside_problems(config: "Config") -> list[str]:

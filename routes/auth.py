@@ -37,15 +37,20 @@ def register() -> Response:
 
 @bp.post("/login")
 def login() -> Response:
-    """A token and the user's default API key for a name and a password, as JSON or as a form."""
+    """A token and the user's default API key for a name and a password, as JSON or as a form.
+
+    Whoever has a second factor sends `otp` too: a code of the authenticator app or a recovery code.
+    """
     given = fields()
     if not given.get("username") or not given.get("password"):
         raise InvalidRequest("Invalid login data")
     accounts = gateway().accounts
     try:
         person = gateway().sign_ins.sign_in(given["username"], given["password"], address())
-    except AuthenticationFailed:
-        gateway().audit.note(actor(str(given["username"])), "login_failed", "user")
+        gateway().second_factors.admit(person, given.get("otp"), address())
+    except AuthenticationFailed as exc:
+        why = {"reason": exc.code} if (exc.code or "").startswith("otp_") else None
+        gateway().audit.note(actor(str(given["username"])), "login_failed", "user", None, why)
         raise
     gateway().audit.note(actor(person.username, person.user_id), "login_success", "user", person.username)
     return render.answer(

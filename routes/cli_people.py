@@ -69,6 +69,18 @@ def delete(username: str) -> None:
     click.echo(f"User `{username}` removed.")
 
 
+@group.command("reset-second-factor")
+@click.argument("username")
+@in_app
+def reset_second_factor(username: str) -> None:
+    """Take away the second factor of a user whose device and recovery codes are lost; ends their sessions."""
+    try:
+        had_one = gateway().second_factors.reset(OPERATOR, people.number_of(gateway().engine, username))
+    except GatewayError as exc:
+        fail(_why(exc))
+    click.echo(f"{username}: the second factor is gone." if had_one else f"{username} has no second factor.")
+
+
 @click.command("invite")
 @click.option("--role", type=ROLE, default=people.ROLES[0], show_default=True)
 @click.option("--team", default="", help="The team that the new user joins, by name.")

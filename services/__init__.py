@@ -30,6 +30,8 @@ from services.events import Events
 from services.exchange import Patience
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
+from services.identities import Identities
+from services.identities import Rules as IdentityRules
 from services.jwks import KeySet
 from services.keymanagement import KeyManagement
 from services.keys import Keys
@@ -37,6 +39,8 @@ from services.layers import Layers, of_settings
 from services.leases import Leases
 from services.members import Members
 from services.modelbook import ModelBook
+from services.openid import OpenId
+from services.openid import Settings as OpenIdSettings
 from services.outside import Outside, Trust
 from services.outsiders import Joining, Outsiders
 from services.people import People
@@ -46,6 +50,7 @@ from services.providersettings import ProviderSettings
 from services.redaction import Redaction
 from services.responses import Responses
 from services.retention import Retention
+from services.secondfactors import SecondFactors
 from services.spool import Spool
 from services.systemconfig import SystemConfigs
 from services.takeout import Takeout
@@ -107,6 +112,9 @@ class Gateway:
     events: Events
     members: Members
     system_configs: SystemConfigs
+    openid: OpenId | None  # whom people may sign in with besides their password here
+    identities: Identities
+    second_factors: SecondFactors
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -251,8 +259,32 @@ def build(config: Config, engine: Engine) -> Gateway:
         Events(),
         Members(engine, catalog, keys),
         SystemConfigs(engine, sealer),
+        _openid(config, rules),
+        Identities(
+            engine,
+            catalog,
+            IdentityRules(
+                config.oidc_roles, config.oidc_create_users, config.initial_token_balance, config.default_token_limit
+            ),
+        ),
+        SecondFactors(engine, sealer, Throttle(engine), required=config.require_second_factor),
         remote,
     )
+
+
+def _openid(config: Config, rules: AddressRules) -> OpenId | None:
+    if not config.oidc_issuer:
+        return None
+    settings = OpenIdSettings(
+        config.oidc_issuer,
+        config.oidc_client_id,
+        config.oidc_client_secret,
+        config.oidc_scopes,
+        config.oidc_groups_claim,
+        bool(config.oidc_roles),
+        config.oidc_ca_file,
+    )
+    return OpenId(settings, rules)
 
 
 def _back_end(config: Config, transport: Transport) -> BackEnd | None:

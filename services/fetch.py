@@ -5,9 +5,9 @@ Loaded at its first use: most workers never need its 6 MB.
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import requests
 import requests.adapters
@@ -20,6 +20,8 @@ from services.errors import UpstreamError, UpstreamUnreachable
 from services.transport import PORTS, Origin, dial
 from utils import clock
 
+Client = TypeVar("Client", bound=requests.Session)
+
 MAX_BYTES: Final = 8 * 1024 * 1024
 PIECE_BYTES: Final = 65_536
 MAX_CAUSES: Final = 10  # a circle of causes must end
@@ -29,11 +31,7 @@ class Fetcher:
     """Requests that follow no redirect and read no proxy variable and no .netrc."""
 
     def __init__(self, rules: AddressRules) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers.update({"accept-encoding": "identity", "user-agent": "tollhouse"})
-        for scheme in PORTS:
-            self._session.mount(f"{scheme}://", _GuardedAdapter(rules))
+        self._session = guarded(requests.Session(), rules)
 
     def get(self, origin: Origin, path: str, headers: Mapping[str, str], timeout_s: float) -> bytes:
         """The body at a path.
@@ -75,6 +73,41 @@ class Fetcher:
     def close(self) -> None:
         """Close its connections."""
         self._session.close()
+
+
+def guarded(session: Client, rules: AddressRules) -> Client:
+    """The session, on our sockets: it reaches only addresses that the rules allow, and nothing redirects or diverts it.
+
+    What an answer says is read by whoever asks, within bounds: see `bounded`.
+    """
+    session.trust_env = False
+    session.headers.update({"accept-encoding": "identity", "user-agent": "tollhouse"})
+    for scheme in PORTS:
+        session.mount(f"{scheme}://", _GuardedAdapter(rules))
+    return session
+
+
+def bounded(timeout_s: float) -> Callable[..., requests.Response]:
+    """A hook for a session that libraries use as they like: it reads no more than 8 MiB, in so many seconds.
+
+    Raises, when it runs:
+        UpstreamError: the answer is larger.
+        OSError: it is not there in time.
+    """
+    end_s = clock.monotonic_s() + timeout_s
+
+    def read(response: requests.Response, **_options: object) -> requests.Response:
+        try:
+            with response:
+                body = _read(response.raw, end_s)
+        except urllib3.exceptions.HTTPError as exc:
+            raise OSError("the answer broke off") from exc
+        if len(body) > MAX_BYTES:
+            raise UpstreamError(f"more than {MAX_BYTES} bytes were answered")
+        response._content = body  # noqa: SLF001 - where it keeps what it has read
+        return response
+
+    return read
 
 
 def _read(raw: urllib3.response.BaseHTTPResponse, end_s: float) -> bytes:

@@ -32,7 +32,7 @@ OWNED: Final = (
 
 
 def user(session: Session, user_id: int) -> None:
-    """The user with its keys, sessions, dialogs, agents, budgets and limits, within the caller's transaction."""
+    """The user with all that is only theirs, such as keys, sessions and dialogs, within the caller's transaction."""
     keys_of(session, user_id)
     owners.forget(session, "user", select(User.id).where(User.id == user_id))
     for table in OWNED:

@@ -28,6 +28,9 @@ ON CONFLICT (subject) DO UPDATE SET
     ELSE 1000 << (sign_in_failures.failures - :free) END
 WHERE sign_in_failures.blocked_until_at <= :now RETURNING failures""")
 BLOCKED: Final = text("SELECT blocked_until_at FROM sign_in_failures WHERE subject = :subject")
+USE_UP: Final = text("""
+INSERT INTO sign_in_failures (subject, failures, blocked_until_at) VALUES (:subject, 1, :now)
+ON CONFLICT (subject) DO NOTHING RETURNING failures""")
 FORGIVE: Final = text("DELETE FROM sign_in_failures WHERE subject = :subject")
 FORGET: Final = text("DELETE FROM sign_in_failures WHERE blocked_until_at < :before")
 
@@ -51,20 +54,39 @@ class Throttle:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def sign_in(self, account: str, address: str) -> None:
-        """Count a try to sign in.
+    def sign_in(self, account: str, address: str, *, step: str = "sign-in") -> None:
+        """Count a try to sign in, or to pass another step of it.
 
         Raises:
             TooManyAttempts: with the seconds to wait; the password must not be looked at.
         """
-        self._count(_subject("sign-in", account, network_of(address)), PER_ADDRESS)
-        self._count(_subject("sign-in", account), ANYWHERE)
+        self._count(_subject(step, account, network_of(address)), PER_ADDRESS)
+        self._count(_subject(step, account), ANYWHERE)
 
-    def signed_in(self, account: str, address: str) -> None:
+    def signed_in(self, account: str, address: str, *, step: str = "sign-in") -> None:
         """The try was good: forget the ones before it."""
         with self._engine.begin() as connection:
-            for subject in (_subject("sign-in", account, network_of(address)), _subject("sign-in", account)):
+            for subject in (_subject(step, account, network_of(address)), _subject(step, account)):
                 connection.execute(FORGIVE, {"subject": subject})
+
+    def arrival(self, address: str) -> None:
+        """Count somebody who comes back from an OpenID provider.
+
+        Raises:
+            TooManyAttempts: with the seconds to wait; the provider must not be asked.
+        """
+        self._count(_subject("openid", network_of(address)), PER_ADDRESS)
+
+    def arrived(self, address: str) -> None:
+        """It was somebody: forget the tries before."""
+        with self._engine.begin() as connection:
+            connection.execute(FORGIVE, {"subject": _subject("openid", network_of(address))})
+
+    def is_first_use(self, what: str) -> bool:
+        """Whether nobody, in any worker, has used this up before; it is remembered for a day."""
+        with self._engine.begin() as connection:
+            values = {"subject": _subject("used", what), "now": clock.now_ms()}
+            return connection.execute(USE_UP, values).first() is not None
 
     def admit_secret(self, name: str, address: str, is_right: Callable[[], bool]) -> bool:
         """Whether a secret that programs send with every request is right; only wrong ones cost a write.

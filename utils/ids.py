@@ -6,6 +6,7 @@ import uuid as uuids
 
 from utils import clock
 
+CLEAR = "23456789abcdefghjkmnpqrstuvwxyz"  # 4.95 bits a character
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -22,6 +23,11 @@ def uuid() -> str:
 def random_base62(length: int) -> str:
     """Unpredictable text, 5.95 bits a character."""
     return "".join(secrets.choice(BASE62) for _ in range(length))
+
+
+def random_code() -> str:
+    """Unpredictable text that people type from paper: four groups of four, without characters that look alike."""
+    return "-".join("".join(secrets.choice(CLEAR) for _ in range(4)) for _ in range(4))
 
 
 def base62(number: int, width: int) -> str:

@@ -43,6 +43,20 @@ def commas(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def pairs(value: object) -> object:
+    """`a=x, b=y` -> (("a", "x"), ("b", "y")); the last `=` counts.
+
+    Raises:
+        ValueError: a part has no `=`, or nothing before it.
+    """
+    if not isinstance(value, str):
+        return value
+    found = [part.rpartition("=") for part in value.split(",") if part.strip()]
+    if not all(name.strip() and sign for name, sign, _text in found):
+        raise ValueError("must read name=value,name=value")
+    return tuple((name.strip(), text.strip()) for name, _sign, text in found)
+
+
 def networks(value: object) -> object:
     """Comma list of CIDR networks; a bare address is a network of one.
 

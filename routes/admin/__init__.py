@@ -12,7 +12,7 @@ from flask_admin.theme import Bootstrap4Theme
 from werkzeug.exceptions import HTTPException
 
 from routes import render
-from routes.admin import guard, show, signin
+from routes.admin import guard, openid, secondfactor, show, signin  # noqa: F401 - two of them add routes
 from routes.admin.budgets import Budgets
 from routes.admin.catalog import Models
 from routes.admin.configs import Configs
@@ -63,7 +63,7 @@ def register(app: Flask) -> None:
     ):
         panel.add_view(view)
     panel.init_app(app)
-    app.register_blueprint(signin.bp)
+    app.register_blueprint(signin.bp)  # with what openid.py and secondfactor.py add to it
     views = panel._views  # noqa: SLF001 - it has no public list
     show.register(app, views)
     _wire(app, [signin.bp.name, *(view.endpoint for view in views)])

@@ -17,7 +17,7 @@ from services import rights
 from services.accounts import Person
 from services.audit import Actor
 from utils import ids
-from utils.extensions import LOCALE
+from utils.extensions import LOCALE, gateway
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +60,17 @@ def may_change() -> bool:
     return found is not None and rights.has(found.role, rights.CHANGE)
 
 
+def is_held_up(found: Person) -> bool:
+    """Whether the person must change the password or set up a second factor before anything else."""
+    return found.must_change_password or gateway().second_factors.is_missing(found)
+
+
+def is_inside() -> bool:
+    """Whether the browser's user sees the panel, and not only pages about themselves."""
+    found = person()
+    return found is not None and rights.has(found.role, rights.READ) and not is_held_up(found)
+
+
 def admin() -> Person:
     """The admin or auditor whose request this is; only for views that `Guarded` lets through."""
     found = person()
@@ -87,7 +98,7 @@ class Guarded:
     def is_accessible(self) -> bool:
         """Whether the browser's user may see the view."""
         found = person()
-        return found is not None and rights.has(found.role, _needed()) and not found.must_change_password
+        return found is not None and rights.has(found.role, _needed()) and not is_held_up(found)
 
     def inaccessible_callback(self, name: str, **kwargs: object) -> Any:
         """What everybody else gets: the sign-in page, a word that this is not for them, or a password to change."""
@@ -99,6 +110,8 @@ class Guarded:
             return render_template("admin/not_admin.html", person=found), 403
         if found.must_change_password:
             return redirect(url_for("signin.password"))
+        if is_held_up(found):
+            return redirect(url_for("signin.second_factor"))
         return abort(403, gettext("You may look at everything here, and change nothing."))
 
     def _run_view(self, view: Callable[..., Any], *args: object, **kwargs: object) -> Any:

@@ -16,7 +16,7 @@ from flask import Flask, url_for
 from flask_babel import format_decimal, format_percent, format_timedelta, get_locale
 from markupsafe import Markup
 
-from routes.admin import guard, signin
+from routes.admin import guard, openid, signin
 from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
@@ -91,6 +91,8 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         nonce=guard.nonce,
         person=guard.person,
         may_change=guard.may_change,
+        is_inside=guard.is_inside,
+        openid_name=openid.name,
         theme=signin.theme,
         language=lambda: str(get_locale()),
         state_of=state_of,

@@ -20,7 +20,9 @@ from routes.admin import forms
 from routes.admin.guard import SignedIn, go, person
 from routes.admin.texts import gettext
 from services import audit
+from services.accounts import Person
 from services.errors import AuthenticationFailed, GatewayError, TooManyAttempts
+from utils import clock
 from utils.extensions import db, gateway, login_manager
 
 bp = Blueprint("signin", __name__, url_prefix="/admin")
@@ -30,6 +32,9 @@ THEMES: Final = ("auto", "light", "dark")
 THEME_COOKIE: Final = "tollhouse_theme"
 LANGUAGES: Final = {"en": "English", "pt_BR": "Português"}
 YEAR_S: Final = 365 * 86_400
+WAITING: Final = "waiting"  # in the cookie: whose second step is due
+OPENID: Final = "openid"  # there too: that the provider has a session as well
+OWN_PAGES: Final = ("signin.password", "signin.account", "signin.second_factor")
 
 
 @login_manager.user_loader  # type: ignore[untyped-decorator, unused-ignore]
@@ -58,25 +63,43 @@ def login() -> Any:
     except GatewayError as exc:
         problem = gettext(str(exc))
     else:
-        gateway().audit.note(auth.actor(found.username, found.user_id), "login_success", "user", found.username)
-        _begin(found.user_id)
-        return redirect(target, 303)
+        return enter(found, target)
     gateway().audit.note(auth.actor(name), "login_failed", "user", None, {"reason": status.phrase})
     headers = {"retry-after": str(wait_s)} if wait_s is not None else {}
     page = render_template("admin/login.html", target=target, username=name, problem=problem)
     return page, status, headers
 
 
+def enter(found: Person, target: str, how: str = "password") -> AnyResponse:
+    """Somebody has shown who they are: in, or to the second step, before which there is no session."""
+    if not gateway().second_factors.is_set(found.user_id):
+        return let_in(found, target, how)
+    session.clear()
+    session[WAITING] = {"user": found.user_id, "since": clock.now_s(), "target": target, "how": how}
+    return go("signin.code")
+
+
+def let_in(found: Person, target: str, how: str) -> AnyResponse:
+    """A session for somebody who has shown all that is asked for."""
+    who = auth.actor(found.username, found.user_id)
+    details = {"with": how} if how != "password" else None
+    gateway().audit.note(who, "login_success", "user", found.username, details)
+    _begin(found.user_id)
+    if how.startswith("openid"):
+        session[OPENID] = True
+    return redirect(target, 303)
+
+
 @bp.post("/logout")
 def logout() -> AnyResponse:
     """Sign this browser out."""
-    found = person()
+    found, is_by_provider = person(), bool(session.get(OPENID)) and gateway().openid is not None
     if found is not None:
         gateway().audit.note(auth.actor(found.username, found.user_id), "logout", "user", found.username)
         gateway().accounts.end_session(str(session.get("_user_id", "")))
         logout_user()
     session.clear()
-    return go("signin.login")
+    return go("signin.signed_out" if is_by_provider else "signin.login")
 
 
 @bp.route("/password", methods=["GET", "POST"])
@@ -150,8 +173,7 @@ def local_path(target: str) -> str:
         endpoint, _values = adapter.match(urlsplit(target).path, method="GET") if adapter else (HOME, {})
     except HTTPException:
         return home
-    is_page = not endpoint.startswith(f"{bp.name}.") or endpoint == f"{bp.name}.password"
-    return target if is_page else home
+    return target if not endpoint.startswith(f"{bp.name}.") or endpoint in OWN_PAGES else home
 
 
 def _begin(user_id: int) -> None:

@@ -102,6 +102,32 @@ OF_PEOPLE: Final = (
     N_("Registration is closed, so nobody could use it: set REGISTRATION=invite."),
 )
 
+# The same of signing in.
+OF_SIGN_ON: Final = (
+    N_("The sign-in service cannot be reached at the moment. Please try again in a while."),
+    N_("The sign-in service did not let you in."),
+    N_("The answer of the sign-in service cannot be trusted; the log says why. Please begin again."),
+    N_("This sign-in was begun in another browser, took too long, or was used already. Please begin again."),
+    N_(
+        "Nobody here is linked with your identity, and this gateway makes no accounts by itself. If you have an "
+        "account, sign in with its password and link it under “Your sign-in”; otherwise ask an admin for one."
+    ),
+    N_(
+        "There is an account of your name here that is not linked with your identity. If it is yours, sign in with its "
+        "password and link it under “Your sign-in”; otherwise ask an admin."
+    ),
+    N_("Your account here is disabled; ask an admin."),
+    N_("This identity is linked with another account here."),
+    N_("Your account is linked already; take that link away first."),
+    N_("Your account has no password, so without the link you could not sign in any more."),
+    N_("This code is wrong, or was used already."),
+    N_("This account has a second factor: send a code of the authenticator app, or a recovery code, as `otp`."),
+    N_("A second factor is required: sign in to the panel with a browser and set one up."),
+    N_("Your second factor cannot be read any more; use a recovery code, or ask an admin to reset it."),
+    N_("There is a second factor already; switch it off first."),
+    N_("Nothing waits to be confirmed; please begin again."),
+)
+
 # WTForms' own messages, as far as our forms can cause them.
 OF_FORMS: Final = (
     N_("This field is required."),

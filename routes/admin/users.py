@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TypeVar
 
-from flask import flash
+from flask import flash, request
 from sqlalchemy import ColumnElement, and_, func, select, true, update
 from sqlalchemy.orm import Session, joinedload
 from wtforms import BooleanField, RadioField, SelectField
@@ -145,6 +145,8 @@ class Users(Table):
         if row.team_id is not None:
             layers.append(("team", row.team_id))
         keys = db.session.scalars(select(ApiKey).where(ApiKey.user_id == row.id).order_by(ApiKey.id.desc()).limit(100))
+        provider = gateway().openid
+        is_linked = provider is not None and gateway().identities.linked(row.id, provider.issuer) is not None
         latest = reports.latest_calls(engine, LATEST_CALLS, user_id=row.id)
         return {
             "keys": keys.all(),
@@ -153,6 +155,8 @@ class Users(Table):
             "calls": latest,
             "names": reports.names(engine, [row.id], [call.key_id for call in latest]),
             "why_kept": self.why_kept(row),
+            "is_linked": is_linked,
+            "has_second_factor": gateway().second_factors.is_set(row.id),
         }
 
     def create_form(self, obj: Any = None) -> NewUser:
@@ -228,6 +232,25 @@ class Users(Table):
         db.session.expire_all()
         flash(gettext("%(name)s was erased.", name=name), "success")
         return go(".details_view", id=number)
+
+    @expose("/second-factor/", methods=("GET", "POST"))
+    def second_factor_view(self) -> Any:
+        """Asks, then takes away the second factor of somebody who lost it; ends their sessions and tokens."""
+        row = self.row()
+        reason = self._why_no_reset(row)
+        if request.method == "GET":
+            return self.render("admin/users/second_factor.html", row=row, why_kept=reason)
+        self.refuse(reason)
+        gateway().second_factors.reset(actor(), row.id)
+        flash(gettext("%(name)s signs in without a second factor now.", name=row.username), "success")
+        return go(".details_view", id=row.id)
+
+    def _why_no_reset(self, row: User) -> str | None:
+        if row.id == admin().user_id:
+            return gettext("You switch your own off under “Your sign-in”, with a code.")
+        if not gateway().second_factors.is_set(row.id):
+            return gettext("There is no second factor.")
+        return None
 
     def _shown_once(self, row: User, password: str | None, *, is_new: bool) -> Any:
         return self.render("admin/users/done.html", row=row, password=password, is_new=is_new)

@@ -108,7 +108,7 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         "/admin/",
         *(f"/admin/{view}/" for view in (*VIEWS, "usage", "ledger", "audit")),
         *(f"/admin/{view}/new/" for view in VIEWS),
-        *(f"/admin/users/{page}/?id={user}" for page in ("details", "edit", "delete", "password")),
+        *(f"/admin/users/{page}/?id={user}" for page in ("details", "edit", "delete", "password", "second-factor")),
         *(f"/admin/teams/{page}/?id={ids['team']}" for page in ("details", "edit", "delete")),
         *(f"/admin/keys/{page}/?id={key}" for page in ("details", "edit", "revoke", "rotate", "end", "lift", "delete")),
         *(f"/admin/keys/{page}/?id={void}" for page in ("details", "revoke", "lift")),
@@ -120,6 +120,8 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         f"/admin/users/erase/?id={user}",
         *(f"/admin/audit/details/?id={number}" for number in (entry, entry - 1)),
         "/admin/password",
+        "/admin/account",
+        "/admin/second-factor",
         "/admin/login",
         "/admin/nothing",
     ]

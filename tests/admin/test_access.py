@@ -27,7 +27,12 @@ from tests.admin.conftest import (
 from tests.admin.pages import VIEWS
 
 OPEN = {"/admin/login"}  # without signing in
-OWN = {"/admin/password", "/admin/preferences", "/admin/logout", "/admin/login"}  # for every role
+OWN = {  # for every role
+    *("/admin/password", "/admin/preferences", "/admin/logout", "/admin/login", "/admin/login/code", "/admin/account"),
+    *(f"/admin/openid/{page}" for page in ("start", "callback", "link", "unlink")),
+    *(f"/admin/second-factor{page}" for page in ("", "/begin", "/confirm", "/off")),
+    "/admin/signed-out",
+}
 NOWHERE = "/admin/<path:missing>"
 
 
