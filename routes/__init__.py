@@ -5,6 +5,7 @@ from flask import Flask
 from config import Config
 from routes import (
     admin,
+    apidocs,
     auth,
     balances,
     callroutes,
@@ -37,6 +38,8 @@ def register(app: Flask, config: Config) -> None:
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
     cors.register(app, tuple(one.name for one in CALLED_BY_BROWSERS), config.cors_origins)
+    if config.has_docs:
+        app.register_blueprint(apidocs.bp)
     admin.register(app)
     render.register(app)
     identify = app.extensions["gateway"].callers.identify
