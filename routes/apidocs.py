@@ -17,10 +17,11 @@ PACKAGE: Final = "offapi"  # its files are served, its code is never loaded: tha
 ASSETS: Final = {"swagger.js": "swagger_bundle.js", "swagger.css": "swagger_style.css", "redoc.js": "redoc.js"}
 ASSET_S: Final = 3600
 # Both pages set styles of elements by script, which no policy of styles restrains; ReDoc also makes style elements, and
-# gives them the nonce. Its search runs in a worker made of a blob. Its logo on another host is not loaded.
+# gives them the nonce. Its search runs in a worker made of a blob. Its maker's logo, on another host, is not loaded.
 CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 )
 HEADERS: Final = {
     "cache-control": "no-store",

@@ -51,6 +51,7 @@ def document(app: Flask) -> dict[str, Any]:
         "openapi": OPENAPI,
         "info": {"title": name.capitalize(), "version": version, "description": ABOUT, "license": {"name": "MIT"}},
         "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in operations.values())],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": dict(sorted(schemas.items())),
@@ -82,7 +83,7 @@ def _path(rule: Rule) -> str:
 def _operation(app: Flask, rule: Rule, method: str, operation: Operation) -> dict[str, Any]:
     said = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
     name = re.sub(r"\W+", "_", method.lower() + rule.rule)
-    found = {"operationId": name, "summary": said.partition("\n")[0].rstrip(".")}
+    found = {"operationId": name, "summary": operation.summary or said.partition("\n")[0].rstrip(".")}
     found |= operation.described(rule.rule, rule.endpoint)
     parameters = [
         {"name": variable, "in": "path", "required": True, "schema": KINDS.get(kind, text(minLength=1))}

@@ -1,5 +1,6 @@
 """Operations of the surfaces for API keys: `/v1`, the proxy surface, routes of one's own, `/api/call`."""
 
+from dataclasses import replace
 from typing import Final
 
 from routes.openapi import media
@@ -33,6 +34,11 @@ def _call(tag: str, takes: Media, says: Media, note: str = _NOTED, who: str = KE
     return Operation(tag, who, says, takes, refuses=OF_CALLS, headers=_ANSWERED, note=note)
 
 
+def _other(tag: str, name: str) -> Operation:
+    """The same of an endpoint that is no chat."""
+    return replace(_call(tag, *media.BODIES[name]), summary=media.WORDS[name])
+
+
 _CALLS: Final = {
     "chat_completions": (json(ref("ChatRequest"), CHAT_EXAMPLE), _CHAT),
     "completions": (json(ref("CompletionRequest")), _COMPLETION),
@@ -46,8 +52,8 @@ _WELCOME: Final = json(closed({"message": text()}), {"message": "Welcome to Toll
 OPERATIONS: Final[dict[str, Operation]] = {
     **{f"llm.{name}": _call(CHATS, *bodies) for name, bodies in _CALLS.items()},
     **{f"proxy.{name}": _call(PROXY, *bodies) for name, bodies in _CALLS.items()},
-    **{f"media.{name}": _call(OTHER, *bodies) for name, bodies in media.BODIES.items()},
-    **{f"proxy.{name}": _call(PROXY, *bodies) for name, bodies in media.BODIES.items()},
+    **{f"media.{name}": _other(OTHER, name) for name in media.BODIES},
+    **{f"proxy.{name}": _other(PROXY, name) for name in media.BODIES},
     "calls_of_routes.call": _call(
         ROUTES,
         json(_ANY_CALL, CHAT_EXAMPLE),

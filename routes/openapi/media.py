@@ -43,6 +43,16 @@ SCHEMAS: Final[dict[str, Any]] = {
 _EVENTS: Final = {"text/event-stream": ref("Event")}
 _WORDS: Final = Media({JSON: ref("Transcription"), "text/plain": text(), **_EVENTS})
 _IMAGES: Final = Media({JSON: ref("Images"), **_EVENTS})
+WORDS: Final = {
+    MODERATION: "Whether texts or pictures are harmful",
+    IMAGE: "Pictures for a prompt",
+    IMAGE_EDIT: "Pictures changed as a prompt says",
+    IMAGE_VARIATION: "Variations of a picture",
+    SPEECH: "A text, spoken",
+    TRANSCRIPTION: "What is said in a sound",
+    TRANSLATION: "What is said in a sound, in English",
+    RERANK: "Documents in the order of their relevance",
+}
 BODIES: Final[dict[str, tuple[Media, Media]]] = {  # by operation: what it takes, what it says
     MODERATION: (json(ref("ModerationRequest")), json(ref("Moderation"))),
     IMAGE: (json(ref("ImageRequest")), _IMAGES),

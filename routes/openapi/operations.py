@@ -88,6 +88,7 @@ class Operation:
     query: tuple[Schema, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # of the good answer, with their meanings
     note: str = ""
+    summary: str = ""  # where the view has no words of its own
 
     def described(self, path: str, endpoint: str) -> dict[str, Any]:
         """OpenAPI's operation, without its summary and the parameters of its path."""
