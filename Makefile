@@ -30,6 +30,9 @@ golden-update: .venv/.installed-dev      ## Rewrite what recorded streams must g
 docs: .venv/.installed      ## Write the pages of docs/ that come from the code
 	$(BIN)/flask --app app config docs
 
+clients: .venv/.installed-dev      ## Real clients of nine kinds in front of every wire (needs Node; installs them in ~/.cache)
+	$(BIN)/python -m tests.clients.run
+
 bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays against a fake upstream (needs a C compiler)
 	$(BIN)/python bench/bench.py --database sqlite,postgres
 
@@ -38,6 +41,9 @@ soak: .venv/.installed-dev      ## The long runs: races, kills and faults at ful
 
 fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, hostile bodies, and requests made up from openapi.json
 	TOLLHOUSE_FUZZ=100000 $(BIN)/python -m pytest tests/fuzz --timeout=3600
+
+contract: .venv/.installed-dev      ## Check against vendors' documents, and run openai's own tests (npm, network)
+	$(BIN)/python -m tests.contract $(CONTRACT)
 
 lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements.txt requirements.in
@@ -58,4 +64,4 @@ LOCK := --generate-hashes --strip-extras --no-header
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/.installed
 
-.PHONY: help install run test check fix docs bench soak fuzz lock golden-update
+.PHONY: help install run test check fix docs bench soak fuzz contract clients lock golden-update

@@ -85,7 +85,7 @@ def _settings() -> Config:
 def _engine_options(config: Config, url: str) -> dict[str, object]:
     """The control plane's pool; the books have their own."""
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": 2}}
+        return {"connect_args": {"timeout": 0}}  # it waits otherwise: services/books/patience.py
     return {
         "pool_size": config.db_pool_size,
         "max_overflow": config.db_max_overflow,

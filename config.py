@@ -102,7 +102,7 @@ class Config(BaseModel):
 
     default_admin_username: str = _("DEFAULT_ADMIN_USERNAME", "admin", "First admin, made at the first start.", group="People")
     default_admin_password: str = _("DEFAULT_ADMIN_PASSWORD", "", "Its password. Empty: generated and shown once (development, test); no admin is made (staging, production).", secret=True)
-    registration: Literal["open", "closed", ""] = _("REGISTRATION", "", "Whether `POST /register` is open; unset = open in development and test only.")
+    registration: Literal["open", "invite", "closed", ""] = _("REGISTRATION", "", "Who may `POST /register`: `open` anybody, `invite` whoever has an invitation, `closed` nobody; unset = open in development and test, else closed.")
     initial_token_balance: Balance = _("INITIAL_TOKEN_BALANCE", 10000, "Prepaid tokens of a self-registered user; empty = unlimited.")
     default_token_limit: Balance = _("DEFAULT_TOKEN_LIMIT", None, "Tokens that a self-registered user may use in all; empty = unlimited.")
     login_returns_api_key: bool = _("LOGIN_RETURNS_API_KEY", True, "`POST /login` returns the user's default key; false keeps no copy of it.")
@@ -193,6 +193,10 @@ class Config(BaseModel):
     unpriced_policy: Literal["refuse", "free_flagged", ""] = _("UNPRICED_POLICY", "", "A model without a price: `refuse` (402) or `free_flagged` (booked at 0 and marked); unset = refuse in staging and production.", group="Money")
     default_max_output_tokens: Count = _("DEFAULT_MAX_OUTPUT_TOKENS", 4096, "Output limit sent with a call that has none, where a budget applies and the model's own limit is unknown.")
     responses_retention_days: Annotated[int, Field(ge=0, le=3650)] = _("RESPONSES_RETENTION_DAYS", 30, "Days that answers of `/v1/responses` are kept (sealed with `ENCRYPTION_KEYS`) for `previous_response_id`; 0 = never stored.", group="Answers")
+    llm_default_model: str = _("LLM_DEFAULT_MODEL", "", "Model of dialogs that name none; empty = they must.", group="Dialogs")
+    max_messages_per_dialog: Annotated[int, Field(ge=2, le=100_000)] = _("MAX_MESSAGES_PER_DIALOG", 1000, "Messages of a dialog, answers included.")
+    max_content_length: Annotated[int, Field(ge=1, le=4_000_000)] = _("MAX_CONTENT_LENGTH", 100_000, "Characters of a message that a person sends.")
+    max_import_bytes: Count = _("MAX_IMPORT_BYTES", 10 * 1024 * 1024, "Largest file of dialogs that `POST /api/v1/export/import` takes; never more than `MAX_BODY_BYTES`.")
     rate_limit_per_minute: Count | None = _("RATE_LIMIT_PER_MINUTE", None, "Requests per minute and client address on `/v1`.", group="Limits")
     rate_limit_enabled: bool | None = _("RATE_LIMIT_ENABLED", None, "Whether each user has a limit of requests; unset = if `RATE_LIMIT_REQUESTS` is set.")
     rate_limit_requests: Count | None = _("RATE_LIMIT_REQUESTS", None, "Requests of one user per window; 100 where `RATE_LIMIT_ENABLED` is true and this is unset.")
@@ -229,9 +233,9 @@ class Config(BaseModel):
         return f"sqlite:///{self.instance_path.resolve() / 'tollhouse.db'}", "the default"
 
     @property
-    def is_registration_open(self) -> bool:
-        """Whether strangers may make themselves an account."""
-        return self.registration == "open" or (self.registration == "" and not self.is_strict)
+    def registration_mode(self) -> str:
+        """Who may make themselves an account: `open`, `invite` or `closed`."""
+        return self.registration or ("closed" if self.is_strict else "open")
 
     @property
     def has_echo(self) -> bool:

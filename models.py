@@ -152,6 +152,7 @@ class ApiKey(Base):
     should_log_request: Mapped[bool] = mapped_column(default=False, server_default="0")
     should_log_response: Mapped[bool] = mapped_column(default=False, server_default="0")
     rotation_enabled: Mapped[bool] = mapped_column(default=False, server_default="0")
+    timeouts: Mapped[dict[str, float] | None] = mapped_column(Names)  # first_byte_s, silence_s, total_s
     ttl: Mapped[str | None] = mapped_column(String(40))
     expires_at: Mapped[datetime | None] = mapped_column(UtcMs)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcMs)
@@ -213,6 +214,7 @@ class Model(Base):
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     owned_by: Mapped[str] = mapped_column(String(100), default="tollhouse")
+    description: Mapped[str | None] = mapped_column(String(500))
     is_enabled: Mapped[bool] = mapped_column(default=True)
     context_window: Mapped[int | None] = mapped_column(BigInteger)
     max_output_tokens: Mapped[int | None] = mapped_column(BigInteger)

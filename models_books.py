@@ -95,6 +95,9 @@ class UsageRecord(Base):
         *not_negative("input_tokens", "output_tokens", "cost_nanousd"),
         Index("ix_usage_user_id_id", "user_id", "id"),
         Index("ix_usage_key_id_id", "key_id", "id"),
+        Index(  # a user's sums over a span of days, without reading the rows
+            "ix_usage_user_sums", *("user_id", "request_id", "input_tokens", "output_tokens", "cache_read_input_tokens")
+        ),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy import LargeBinary as Sealed
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from utils import ids
 from utils.columns import Names, Serial, UtcMs, created, one_of, updated
@@ -25,6 +25,9 @@ class Dialog(Base):
     model_name: Mapped[str] = mapped_column(String(200))
     agent_config: Mapped[dict[str, Any] | None] = mapped_column(Names)
     message_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    busy_until: Mapped[int | None] = mapped_column(
+        BigInteger
+    )  # unix ms: a message is being answered, at most until then
     created_at: Mapped[datetime] = created()
     updated_at: Mapped[datetime] = updated()
 
@@ -78,6 +81,7 @@ class SystemConfig(Base):
     __tablename__ = "system_configs"
 
     key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    id: Mapped[str] = synonym("key")  # as all pages of the panel name their rows
     value: Mapped[str | None] = mapped_column(Text)
     sealed: Mapped[bytes | None] = mapped_column(Sealed)
     is_secret: Mapped[bool] = mapped_column(default=False)

@@ -5,20 +5,29 @@ from flask import Flask
 from config import Config
 from routes import (
     admin,
+    administration,
+    agents,
     apidocs,
     auth,
     balances,
     callroutes,
     cors,
+    dialogs,
+    exports,
+    invitations,
     keymanagement,
     legacy,
     llm,
     media,
     messages,
+    modelbook,
     ops,
+    people,
     providers,
     render,
     responses,
+    systemconfig,
+    teams,
     user,
 )
 from routes.early import EarlyRefusal
@@ -28,6 +37,8 @@ from utils.extensions import csrf
 BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
+    *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
+    *(administration.bp, systemconfig.bp, teams.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

@@ -19,13 +19,18 @@ NO_STORE = {"cache-control": "no-store"}
 
 @bp.post("/register")
 def register() -> Response:
-    """A new account and its API key, where registration is open."""
-    if not gateway().config.is_registration_open:
+    """A new account and its API key, where registration is open or an `invitation` is sent."""
+    if gateway().config.registration_mode == "closed":
         raise PermissionDenied("Registration is closed; ask an admin for an account.", code="registration_closed")
-    given = _fields()
+    given = fields()
+    invitation = given.get("invitation")
+    if not invitation and gateway().config.registration_mode == "invite":
+        raise PermissionDenied(
+            "Registration needs an `invitation`; ask an admin for one.", param="invitation", code="invitation_required"
+        )
     if not given.get("username") or not given.get("password"):
         raise InvalidRequest("Invalid registration data")
-    api_key = gateway().accounts.register(given["username"], given["password"], address())
+    api_key = gateway().accounts.register(given["username"], given["password"], address(), invitation or None)
     gateway().audit.note(actor(str(given["username"])), "user_register", "user", given["username"])
     return render.answer({"message": gettext("User registered successfully"), "api_key": api_key}, 201, NO_STORE)
 
@@ -33,7 +38,7 @@ def register() -> Response:
 @bp.post("/login")
 def login() -> Response:
     """A token and the user's default API key for a name and a password, as JSON or as a form."""
-    given = _fields()
+    given = fields()
     if not given.get("username") or not given.get("password"):
         raise InvalidRequest("Invalid login data")
     accounts = gateway().accounts
@@ -65,8 +70,8 @@ def actor(name: str, user_id: int | None = None) -> Actor:
     return Actor(name, user_id, address(), request.headers.get("user-agent"))
 
 
-def _fields() -> dict[str, Any]:
-    """The members of a JSON object or the fields of a form."""
+def fields() -> dict[str, Any]:
+    """The members of a JSON object or the fields of a form; never of the query, which ends up in logs."""
     request.max_content_length = MAX_BODY_BYTES  # nobody has signed in yet
     if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
         return request.form.to_dict()

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
-from routes import render
+from routes import bodies, render
 from routes.auth import actor
 from services import balances
 from services.balances import Balance
@@ -47,7 +47,7 @@ def move(caller: Caller, user_id: int) -> Response:
 @require_admin_token
 def history(caller: Caller, user_id: int) -> Response:
     """The movements of a balance, newest first."""
-    skip, limit = _number("skip", 0, MAX_SKIP), _number("limit", 100, MAX_ENTRIES)
+    skip, limit = bodies.number("skip", 0, MAX_SKIP), bodies.number("limit", 100, MAX_ENTRIES)
     return render.answer(
         [
             {
@@ -100,13 +100,3 @@ def _members() -> dict[str, Any]:
     if not isinstance(given, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return given
-
-
-def _number(name: str, default: int, most: int) -> int:
-    """A whole number of the query."""
-    text = request.args.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)) or int(text) > most:
-        raise InvalidRequest("`skip` is a whole number up to 1000000, `limit` one up to 1000.", param=name)
-    return int(text)

@@ -12,7 +12,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_ledger, cli_prices, cli_providers, cli_teams, openapi, screen
+from routes import cli_audit, cli_ledger, cli_people, cli_prices, cli_providers, cli_teams, openapi, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -37,9 +37,12 @@ def register(app: Flask) -> None:
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (
         config_group,
+        cli_audit.group,
         cli_ledger.group,
         budgets_group,
         limits_group,
+        cli_people.group,
+        cli_people.invite,
         cli_prices.group,
         cli_providers.group,
         cli_teams.group,

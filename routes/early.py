@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from werkzeug.datastructures import EnvironHeaders
 
-from routes import render
+from routes import media, render
 from services.errors import AuthenticationFailed, GatewayError
 from utils import ids, jsonx, native
 from utils.decorators import CALLER
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PATHS: Final = frozenset(
     f"{surface}/{name}"
     for surface in ("/v1", "/api/providers/openai/v1", "/api/providers/openai")
-    for name in ("chat/completions", "completions", "embeddings")
+    for name in ("chat/completions", "completions", "embeddings", *(path[1:] for path in media.PATHS))
 ) | {"/v1/messages", "/v1/messages/count_tokens", "/v1/responses"}
 
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from services import counting
+from services.counting import Room
 from services.errors import RateLimited
 from services.pricing import tokens_of
-from services.types import Call, Room
+from services.types import Call
 from utils import clock
 
 MAX_CHARS: Final = 1000

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from routes import messages, render, serving
+from routes import explaining, messages, render, serving
 from services.dialects import OPENAI
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
@@ -35,7 +35,7 @@ def embeddings(caller: Caller) -> Response:
 @require_api_key
 def explain(caller: Caller) -> Response:
     """What would become of a request with this body, without asking or charging anybody."""
-    return serving.explain(caller)
+    return explaining.explain(caller)
 
 
 @bp.get("/models")

@@ -17,6 +17,7 @@ from services.types import (
     SPEECH,
     TRANSCRIPTION,
     TRANSLATION,
+    Call,
     Caller,
     Form,
     Upload,
@@ -54,10 +55,19 @@ def answer(caller: Caller, operation: str, dialect: Dialect = OTHER) -> Response
     Raises:
         GatewayError: see serving.serve.
     """
+    return serving.answer(read(caller, operation, dialect), dialect)
+
+
+def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
+    """The request as a call, from JSON or a form.
+
+    Raises:
+        InvalidRequest: its body, or one of the headers that name it.
+    """
     if request.mimetype != FORM or operation not in openai_other.FORM_FIELDS:
-        return serving.serve(caller, operation, dialect)
+        return serving.read(caller, operation, dialect)
     call = openai_other.form_call(operation, _form(), caller, render.request_id())
-    return serving.answer(serving.noted(call, dialect), dialect)
+    return serving.noted(call, dialect)
 
 
 def _view(serve: Serve, operation: str) -> Callable[[], Response]:

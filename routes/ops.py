@@ -31,4 +31,5 @@ def health() -> Response:
 def providers(_caller: Caller) -> Response:
     """How the providers of every model fare, as the worker that answers sees it."""
     here = gateway()
-    return render.answer(healthview.of_models(here.catalog.snapshot().models.values(), here.health.report()))
+    models, workers = here.catalog.snapshot().models.values(), here.config.web_concurrency
+    return render.answer(healthview.of_models(models, here.health.report(), workers))

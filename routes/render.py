@@ -1,6 +1,7 @@
 """From an error to the answer its sender understands: one renderer per dialect, chosen by the path."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
-from routes import problems, render_v1
+from routes import problems, render_people, render_v1
 from services.dialects import anthropic, openai, proxy
 from services.errors import (
     AccountingUnavailable,
@@ -26,6 +27,7 @@ from utils.extensions import DATABASE_DOWN
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "tollhouse.request_id"  # in the WSGI environment
+ROUTE: Final = "tollhouse.route"  # there too: the headers about the providers that a failed call was sent to
 MESSAGES: Final = "/v1/messages"
 VERSION: Final = "anthropic-version"  # a header that Anthropic's clients send with every request, and no others
 BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginning of the path; the first one counts
@@ -38,7 +40,11 @@ BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginni
     problems.SETTINGS: problems.body,
     problems.ROUTES: lambda exc: proxy.error_body(exc) if problems.is_call() else problems.body(exc),
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
+    **dict.fromkeys(render_people.PATHS, lambda exc: render_people.body(exc, request_id())),
 }
+CALLS: Final = re.compile(  # how the paths of calls end, whatever a client puts before or after them
+    r"(/(?:chat/completions|completions|embeddings|responses|messages(?:/count_tokens)?|moderations|rerank|models))/?$"
+)
 UNEXPECTED: Final = "The gateway failed on this request; its id helps an admin to find out why."
 SERVER_ERROR: Final = 500
 BY_STATUS: Final[dict[int, tuple[type[GatewayError], str, str]]] = {
@@ -84,11 +90,12 @@ def note(exc: GatewayError, request_id: str) -> None:
     log.log(exc.level, "request failed request_id=%s status=%s code=%s", request_id, exc.status, exc.code)
 
 
-def error(exc: GatewayError) -> Response:
-    """The answer to a failed request, which is logged."""
+def error(exc: GatewayError, path: str = "") -> Response:
+    """The answer to a failed request, which is logged, in the dialect of a path: the request's own, or another one."""
     note(exc, request_id())
-    place = MESSAGES if speaks_anthropic() else request.path
+    place = MESSAGES if speaks_anthropic() else path or request.path
     body, headers = told(exc, place, request_id())
+    headers |= request.environ.get(ROUTE, {})
     if isinstance(exc, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
     if exc.retry_after_s is not None:
@@ -136,13 +143,23 @@ def http_error(exc: HTTPException) -> Any:
     if exc.code is not None and exc.code < 400:  # noqa: PLR2004 - redirects, such as for a missing slash
         return exc
     kind, message, code = BY_STATUS.get(exc.code or SERVER_ERROR, (InvalidRequest, exc.description or "", "http_error"))
-    ours = kind(message, code=code)
+    meant = _path_meant() if kind is NotFound else ""
+    hint = f" This call is answered at `{meant}`: is the client's base URL right?" if meant else ""
+    ours = kind(message + hint, code=code)
     ours.status = exc.code or SERVER_ERROR
-    rendered = error(ours)
+    rendered = error(ours, meant)
     for name, value in exc.get_headers():
         if name.lower() == "allow":
             rendered.headers[name] = value
     return rendered
+
+
+def _path_meant() -> str:
+    """Where a call is answered that came to no path at all, as with a base URL without `/v1`, or with two; or empty."""
+    is_anybodys = body_of(request.path) in (_plain_body, *map(body_of, ("/v1", MESSAGES)))
+    match = CALLS.search(request.path) if is_anybodys else None
+    meant = f"/v1{match[1]}" if match is not None else ""
+    return "" if meant == request.path else meant  # a port that does not serve it says no more than of any other path
 
 
 def no_database(exc: Exception) -> AccountingUnavailable:

@@ -1,18 +1,18 @@
 """What the surfaces of API-key clients have in common: calls, models, counted requests. Each brings its own errors."""
 
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from flask import Response, request
 
 from routes import headers as limit_headers
 from routes import render
-from services import explain as explanation
-from services.dialects import ANTHROPIC, OPENAI, RESPONSES, anthropic, openai, responses
+from services.dialects import anthropic
 from services.dialects.base import Dialect
-from services.errors import AccountingUnavailable, GatewayError, InvalidRequest, NotFound
+from services.errors import GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
-from services.types import CHAT, Call, Caller, PublicModel
+from services.types import Call, Caller, PublicModel
 from utils import clock
 from utils.extensions import gateway
 
@@ -20,6 +20,13 @@ EVENTS: Final = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the usage of a call
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
+
+
+class Streamed(Protocol):
+    """A Stream, or what stands around one."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...  # noqa: D102
 
 
 def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
@@ -37,7 +44,7 @@ def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
     Raises:
         InvalidRequest: its body, or one of the headers that name it.
     """
-    return _call(operation, request.get_data(cache=False), caller, dialect)
+    return call_of(operation, request.get_data(cache=False), caller, dialect)
 
 
 def answer(call: Call, dialect: Dialect) -> Response:
@@ -46,7 +53,25 @@ def answer(call: Call, dialect: Dialect) -> Response:
     Raises:
         GatewayError: see `serve`.
     """
-    answered = gateway().pipeline.open(call, dialect, socket=_caller_socket())
+    return respond(call, opened(call, dialect))
+
+
+def opened(call: Call, dialect: Dialect) -> "bytes | Stream":
+    """The same answer before it is a response: whole and booked, or to be iterated and closed.
+
+    Raises:
+        GatewayError: see `serve`.
+    """
+    try:
+        return gateway().pipeline.open(call, dialect, socket=_caller_socket())
+    except GatewayError:
+        if call.attempts:
+            request.environ[render.ROUTE] = _of_route(call)
+        raise
+
+
+def respond(call: Call, answered: "bytes | Streamed", status: int = 200) -> Response:
+    """The response with an answer that was opened, and all that its headers tell."""
     headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
     headers |= _of_route(call)
     if call.dialect == anthropic.NAME:
@@ -55,50 +80,21 @@ def answer(call: Call, dialect: Dialect) -> Response:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:
         headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
-    if not isinstance(answered, Stream):
-        return Response(answered, 200, headers, content_type=call.content_type)
+    if isinstance(answered, bytes):
+        return Response(answered, status, headers, content_type=call.content_type)
     kind = call.content_type if call.is_binary else EVENTS
-    response = Response(iter(answered), 200, headers | STREAM_HEADERS, content_type=kind)
+    response = Response(iter(answered), status, headers | STREAM_HEADERS, content_type=kind)
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
 
 
 def _of_route(call: Call) -> dict[str, str]:
-    """Where the answer came from, and what the gateway itself took."""
+    """Where the answer came from, or who was asked last, and what the gateway itself took."""
     served, own_s = call.deployment, clock.monotonic_s() - call.started_s - call.upstream_s
     headers = {"x-gateway-attempts": str(len(call.attempts)), "x-gateway-overhead-ms": f"{max(0.0, own_s) * 1000:.1f}"}
     if served is not None:
         headers["x-gateway-deployment"] = quote(f"{served.upstream.name}/{served.model}", safe="/ :.@")
     return headers
-
-
-def explain(caller: Caller) -> Response:
-    """What would become of a call with this request's body, a Messages one from clients of Anthropic's API.
-
-    Raises:
-        InvalidRequest: the body is no call.
-        AccountingUnavailable: the books cannot be read.
-    """
-    raw = request.get_data(cache=False)
-    dialect, operation = _meant(openai.members(raw))
-    call = _call(operation, raw, caller, dialect)
-    if dialect is RESPONSES:
-        gateway().responses.admit(call)
-    try:
-        return render.answer(explanation.of_plan(*gateway().pipeline.explain(call, dialect)))
-    except AccountingUnavailable:
-        raise
-    except GatewayError as exc:
-        return render.answer(explanation.of_refusal(call, exc))
-
-
-def _meant(body: dict[str, Any]) -> tuple[Dialect, str]:
-    """In which dialect a request to explain is written, and what it asks for."""
-    if render.speaks_anthropic():
-        return ANTHROPIC, CHAT
-    if "input" in body and responses.is_meant(body):
-        return RESPONSES, CHAT
-    return OPENAI, openai.operation_of(body)
 
 
 def counted(caller: Caller) -> dict[str, str]:
@@ -146,7 +142,7 @@ def show_model(caller: Caller, name: str) -> Response:
     return render.answer(_entry(found(caller, name)), headers=headers)
 
 
-def _call(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Call:
+def call_of(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Call:
     """The request as a call.
 
     Raises:

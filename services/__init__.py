@@ -15,6 +15,7 @@ from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
 from services.books.base import Books
+from services.books.patience import wait_in_turn
 from services.books.sqlite import SqliteBooks
 from services.callers import Callers
 from services.callroutes import CallRoutes
@@ -22,6 +23,7 @@ from services.catalog import Catalog
 from services.checks import Checks
 from services.credentials import Sealer
 from services.discovery import Discovery
+from services.events import Events
 from services.exchange import Patience
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
@@ -29,11 +31,15 @@ from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
+from services.members import Members
+from services.modelbook import ModelBook
+from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.responses import Responses
 from services.spool import Spool
+from services.systemconfig import SystemConfigs
 from services.throttle import Throttle
 from services.tokens import Tokens
 from services.transport import Transport
@@ -44,6 +50,7 @@ from utils import clock, settings
 if TYPE_CHECKING:
     from services.remote import Remote
 
+SQLITE_WAIT_S = 5.0  # a page's change, while others are written; the calls of clients have a queue of their own
 REMOTE_TIMEOUT_S = 0.1  # that long a call waits for Valkey or Redis, once, before it is counted in the database
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
 FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
@@ -76,9 +83,14 @@ class Gateway:
     admins: Admins
     key_management: KeyManagement
     user_management: UserManagement
+    people: People
+    models: ModelBook
     provider_settings: ProviderSettings
     call_routes: CallRoutes
     responses: Responses
+    events: Events
+    members: Members
+    system_configs: SystemConfigs
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -94,6 +106,7 @@ class Gateway:
     def close(self) -> None:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
+        self.watch.close()
         self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
@@ -141,6 +154,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.initial_token_balance,
             config.default_token_limit,
             config.login_returns_api_key,
+            config.is_strict,
         ),
     )
     responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
@@ -194,9 +208,14 @@ def build(config: Config, engine: Engine) -> Gateway:
         admins,
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
+        People(engine, catalog, accounts),
+        ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
         responses,
+        Events(),
+        Members(engine, catalog, keys),
+        SystemConfigs(engine, sealer),
         remote,
     )
 
@@ -210,6 +229,7 @@ def _leases(config: Config, books: Books, spool: Spool, hold_s: float) -> Leases
 
 def _books(config: Config, engine: Engine) -> Books:
     if engine.dialect.name == "sqlite":
+        wait_in_turn(engine, SQLITE_WAIT_S)
         return SqliteBooks(str(engine.url.database), synchronous=config.sqlite_synchronous)
     from services.books.postgres import PostgresBooks  # noqa: PLC0415 - its driver takes 9 MB, which SQLite saves
 

@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 from typing import Final
 
+from services import rights
 from services.audit import Actor, Audit
 from services.callers import MAX_CHARS, Callers, Headers, is_token
 from services.errors import AuthenticationFailed, PermissionDenied
@@ -27,17 +28,17 @@ class Admins:
         self._callers, self._throttle, self._audit = callers, throttle, audit
         self._admin_pass, self._is_open = admin_pass.encode(), not admin_pass and not is_strict
 
-    def admit(self, headers: Headers, address: str) -> Actor:
-        """Who manages, for the audit log.
+    def admit(self, headers: Headers, address: str, method: str) -> Actor:
+        """Who manages, for the audit log; a person needs the right to requests of that method.
 
         Raises:
             AuthenticationFailed: no credential, or one that opens nothing here.
-            PermissionDenied: a user who is no admin.
+            PermissionDenied: a user without the right, which only admins have, and auditors that of reading.
             TooManyAttempts: ADMIN_PASS was guessed wrongly too often from there.
         """
         agent = headers.get("user-agent", "") or None
         if given := headers.get("authorization", ""):
-            return self._by_token(given, address, agent)
+            return self._by_token(given, address, agent, rights.needed(method))
         if self._admin_pass and (given := headers.get("x-api-key", "")):
             return self._by_pass(given, address, agent)
         if self._is_open and _is_near(headers, address):
@@ -48,7 +49,7 @@ class Admins:
             code="admin_required",
         )
 
-    def _by_token(self, given: str, address: str, agent: str | None) -> Actor:
+    def _by_token(self, given: str, address: str, agent: str | None, needed: str) -> Actor:
         scheme, _, token = given.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or len(token) > MAX_CHARS or not is_token(token):
@@ -57,7 +58,7 @@ class Admins:
                 code="admin_required",
             )
         caller = self._callers.of(token)
-        if caller.role != "admin":
+        if not rights.has(caller.role, needed):
             raise PermissionDenied(f"`{caller.username}` is no admin.", code="admin_required")
         return Actor(caller.username, caller.user_id, address, agent)
 

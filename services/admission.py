@@ -10,9 +10,10 @@ from typing import Final
 from services import counting
 from services.books.base import Books, BooksUnavailable, Held, HoldRefused
 from services.counters import Counters
+from services.counting import Room
 from services.errors import AccountingUnavailable, GatewayError
 from services.plans import Plan, State, first_plan, has_token_limit, in_order, smaller
-from services.types import Bound, Call, Caller, Count, Demand, LimitRef, Room, Take, WindowState
+from services.types import Bound, Call, Caller, Count, Demand, LimitRef, Take, WindowState
 from utils import clock, ids
 
 log = logging.getLogger(__name__)

@@ -1,5 +1,9 @@
-"""Who did what, when, from where. Values of secrets never come here; the table takes no update and no delete."""
+"""Who did what, when, from where. Values of secrets never come here; the table takes no update and no delete.
 
+services/chain.py writes the entries, each chained to the one before.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +12,9 @@ from typing import Any, Final
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from models import AuditEntry
+from services import chain
 from services.settlement import clean
+from utils import clock
 
 SYSTEM: Final = "system"
 
@@ -32,19 +37,19 @@ def note(
     resource_id: object = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write the entry within the transaction of what it speaks of."""
-    session.add(
-        AuditEntry(
-            actor=clean(actor.name)[:150],  # whatever somebody typed to sign in
-            user_id=actor.user_id,
-            action=action,
-            resource_type=resource_type,
-            resource_id=None if resource_id is None else str(resource_id)[:200],
-            details=details or {},
-            ip_address=actor.ip_address and actor.ip_address[:45],
-            user_agent=actor.user_agent and actor.user_agent[:255],
-        )
-    )
+    """Write the entry within the transaction of what it speaks of, when that commits."""
+    entry = {
+        "created_at": clock.now(),
+        "user_id": actor.user_id,
+        "actor": clean(actor.name)[:150],  # whatever somebody typed to sign in
+        "action": action,
+        "resource_type": resource_type,
+        "resource_id": None if resource_id is None else str(resource_id)[:200],
+        "details": json.loads(json.dumps(details or {})),  # as it will be read, whoever changes the dict meanwhile
+        "ip_address": actor.ip_address and actor.ip_address[:45],
+        "user_agent": actor.user_agent and actor.user_agent[:255],
+    }
+    chain.add(session, entry)
 
 
 def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, Any]:

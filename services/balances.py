@@ -86,8 +86,8 @@ def add(engine: Engine, user_id: int, amount: object, actor: audit.Actor, reason
     with Session(engine) as session, session.begin():
         _user(session, user_id)
         move(session, user_id, tokens, actor, why)
-        action = "balance_top_up" if tokens > 0 else "balance_deduct"
-        audit.note(session, actor, action, "user", user_id, {"tokens": abs(tokens), "reason": why})
+        action = "token_topup" if tokens > 0 else "token_deduct"
+        audit.note(session, actor, action, "token", user_id, {"tokens": abs(tokens), "reason": why})
         return _state(session, user_id)
 
 

@@ -47,7 +47,7 @@ class Wanted:
 
     def completed(self) -> "Wanted":
         """With the address of its kind, if it has none of its own."""
-        return replace(self, base_url=self.base_url or KINDS[self.kind].base_url)
+        return replace(self, base_url=KINDS[self.kind].address(self.base_url))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from services import access, keys
+from services import access, keys, rights
 from services.accounts import Accounts
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, PermissionDenied
@@ -48,18 +48,41 @@ class Callers:
         """
         access.check(caller, method, path, address)
 
-    def identify_admin(self, headers: Headers) -> Caller:
-        """The admin who sent a request with these headers and a token of `/login`.
+    def identify_admin(self, headers: Headers, method: str) -> Caller:
+        """The admin who sent a request with these headers and a token of `/login`, or an auditor who only reads.
 
         Raises:
             AuthenticationFailed: see `identify`.
-            PermissionDenied: no admin, or one with an API key, which programs have.
+            PermissionDenied: anybody else, or somebody with an API key, which programs have.
         """
+        return self._identify(headers, rights.needed(method))
+
+    def identify_team_admin(self, headers: Headers, method: str) -> Caller:
+        """The same, or the admin of some team; whose team that is the view has to look.
+
+        Raises:
+            AuthenticationFailed, PermissionDenied: see `identify_admin`.
+        """
+        return self._identify(headers, rights.needed(method), rights.TEAM)
+
+    def _identify(self, headers: Headers, *needed: str) -> Caller:
         found = self.identify(headers)
-        if found.role != "admin":
+        if not any(rights.has(found.role, right) for right in needed):
             raise PermissionDenied("Only admins may do this.")
         if found.key_id is not None:
             raise PermissionDenied("An API key may not do this: send the token that /login gives an admin.")
+        return found
+
+    def identify_person(self, headers: Headers) -> Caller:
+        """The person who sent a request with these headers and a token of `/login`.
+
+        Raises:
+            AuthenticationFailed: see `identify`.
+            PermissionDenied: an API key, which programs have.
+        """
+        found = self.identify(headers)
+        if found.key_id is not None:
+            raise PermissionDenied("An API key may not do this: send the token that /login gives.")
         return found
 
     def of(self, credential: str) -> Caller:

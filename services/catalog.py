@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, cast
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Budget, CatalogVersion, Limit, Model, Provider, Route
-from services import budgets, limits, prices, routing, steps
+from services import audit, budgets, limits, prices, routing, steps
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
 from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
@@ -93,6 +93,20 @@ class Catalog:
             snapshot = self._look()
         snapshot.unknown.clear()
         return snapshot
+
+    def reload(self, actor: audit.Actor) -> Snapshot:
+        """Have every worker read everything anew: this one now, the others when they look at the version next.
+
+        Raises:
+            AccountingUnavailable: the database does not answer.
+        """
+        try:
+            with Session(self._engine) as session, session.begin():
+                session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
+                audit.note(session, actor, "models_reload", "system")
+        except SQLAlchemyError as exc:
+            raise AccountingUnavailable("the database does not answer") from exc
+        return self.refresh()
 
     def _look(self) -> Snapshot:
         try:

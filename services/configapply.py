@@ -57,7 +57,7 @@ def apply(engine: Engine, sealer: Sealer, path: Path, environ: Mapping[str, str]
         changes.notes += [
             f"model `{entry.name}` names the fallback `{name}`, which does not exist"
             for entry in file.models
-            for name in entry.fallbacks
+            for name in (*entry.fallbacks, *entry.routing.context_fallbacks, *entry.routing.content_fallbacks)
             if name not in models
         ]
         session.flush()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from services import pricewords
 from services.errors import InvalidRequest, UpstreamError
 from services.pricewords import MILLION, MOST_INPUT, THOUSAND
+from services.providers import common
 from services.providers.kinds import KINDS
 from services.transport import origin_of
 from services.types import Price
@@ -70,15 +71,16 @@ class ProviderEntry(_Strict):
 
     @model_validator(mode="after")
     def _has_address(self) -> "ProviderEntry":
-        self.base_url = self.base_url or KINDS[self.kind].base_url
+        self.base_url = KINDS[self.kind].address(self.base_url)
         if not KINDS[self.kind].is_local:
             try:
                 origin_of(self.base_url)
             except UpstreamError as exc:
                 raise ValueError(f"base_url: {exc}") from exc
-        if (check := KINDS[self.kind].check) is not None:
+        for check in (common.check, KINDS[self.kind].check):
             try:
-                check(self.settings)
+                if check is not None:
+                    check(self.settings)
             except InvalidRequest as exc:
                 raise ValueError(f"settings: {exc}") from exc
         return self
@@ -296,7 +298,19 @@ def _words(mistake: Any) -> str:
     place = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
         return f"`{place}` is not a key this file may have"
+    if mistake["type"] == "string_type" and isinstance(mistake["input"], bool | int | float):
+        return f"`{place}`: {mistake['msg']}; quotes make one of what YAML reads as a number, or as true or false"
     return f"`{place}`: {mistake['msg'].removeprefix('Value error, ')}"
+
+
+def _aliases_taken(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
+    """Aliases that nobody would reach: they are a model's name, or another alias."""
+    taken = {entry.name for entry in file.models}
+    for index, entry in enumerate(file.models):
+        for number, alias in enumerate(entry.aliases):
+            if alias in taken:
+                yield ("models", index, "aliases", number), f"the alias `{alias}` is the name of a model already"
+            taken.add(alias)
 
 
 def _contradictions(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
@@ -306,6 +320,7 @@ def _contradictions(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
         for index, name in enumerate(given):
             if name in given[:index]:
                 yield (kind, index, "name"), f"`{name}` is named twice"
+    yield from _aliases_taken(file)
     for index, entry in enumerate(file.models):
         used = [(deployment.provider, deployment.model) for deployment in entry.deployments]
         for number, (provider, model) in enumerate(used):

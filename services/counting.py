@@ -7,12 +7,12 @@ Days and months begin at midnight UTC and do not slide.
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from services.errors import RateLimited
-from services.types import Caller, Count, LimitRef, Room, WindowState
+from services.types import Caller, Count, LimitRef, WindowState
 
 NONE: Final = "none"
 SLIDING: Final = {"second": 1, "minute": 60, "hour": 3600}
@@ -22,6 +22,20 @@ PPM: Final = 1_000_000
 LATER_S: Final = 1  # when to ask again for a call of others to end
 REQUESTS, TOKENS, CONCURRENT = "requests", "tokens", "concurrent"
 SHORT: Final = {"none": "at once", "second": "per second", "minute": "per minute", "hour": "per hour"}
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A limit as an admission left it."""
+
+    limit: LimitRef
+    left: int
+    resets_in_s: float  # until the whole limit is there again, if nothing more comes; 0 for calls under way
+
+    @property
+    def share(self) -> float:
+        """How much of the limit is left, 0 to 1."""
+        return self.left / self.limit.amount if self.limit.amount else 0.0
 
 
 def count(limit: LimitRef, amount: int, now_s: float) -> Count:

@@ -147,10 +147,13 @@ class Discovery:
 
     @staticmethod
     def _join(session: Session, row: Model, provider: Provider) -> None:
-        """Another provider has the model too: at its own price, for the one that stands there is the first one's."""
+        """Another provider has the model too: at its own price, for the one that stands there is the first one's.
+
+        A model that nobody serves has no first one; what stands there is then its price.
+        """
         entry = prices.find_entry(provider.kind, provider.base_url, row.name)
         own = entry.price if entry is not None else None
-        if own is None and row.prices:
+        if own is None and row.prices and row.deployments:
             log.info("model %s of provider %s not offered: nobody knows its price there", row.name, provider.name)
             return
         row.deployments.append(deployment := Deployment(provider_id=provider.id, upstream_model=row.name))

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.types import Room
+    from services.counting import Room
 
 
 class GatewayError(Exception):

@@ -25,19 +25,27 @@ def estimate(catalog: Catalog, model: str, prompt_tokens: int, completion_tokens
         InvalidRequest: a number of tokens that no call has.
         AccountingUnavailable: the catalogue of models cannot be read.
     """
+    return costs(model, _price(catalog, model), prompt_tokens, completion_tokens)
+
+
+def costs(model: str, price: Price, prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
+    """The same at a price.
+
+    Raises:
+        InvalidRequest: see `estimate`.
+    """
     for name, tokens in (("prompt_tokens", prompt_tokens), ("completion_tokens", completion_tokens)):
         if not 0 <= tokens <= MOST_TOKENS:
             raise InvalidRequest(f"`{name}` must be between 0 and {MOST_TOKENS}.", param=name)
-    price = _price(catalog, model)
     usage = Usage(prompt_tokens, completion_tokens)
-    costs = {what: _usd(line_millionths((what, units, rate))) for what, units, rate in charge_lines(usage, price)}
+    lines = {what: _usd(line_millionths((what, units, rate))) for what, units, rate in charge_lines(usage, price)}
     return {
         "model_name": model,
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
-        "prompt_cost": costs.get("input", Decimal(0)),
-        "completion_cost": costs.get("output", Decimal(0)),
-        "total_cost": sum(costs.values(), Decimal(0)),
+        "prompt_cost": lines.get("input", Decimal(0)),
+        "completion_cost": lines.get("output", Decimal(0)),
+        "total_cost": sum(lines.values(), Decimal(0)),
     }
 
 

@@ -69,6 +69,7 @@ def _hold(plan: Plan) -> dict[str, Any]:
         "input_tokens": plan.bound.input_tokens,
         "output_tokens": plan.bound.output_tokens,
         "choices": plan.demand.choices,
+        "images": plan.bound.images,
         "max_output_tokens": plan.output,
         "is_limit_of_caller": plan.demand.output_tokens is not None,
         "cost_usd": _usd(pricing.ceiling_nanousd(plan.bound, prices)),

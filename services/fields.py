@@ -20,6 +20,9 @@ MAX_MODEL: Final = 200
 MAX_PATH: Final = 500
 MAX_ENTRIES: Final = 200  # of a list of tags, models, paths or networks
 MAX_DIGITS: Final = 40
+TIMEOUTS: Final = ("first_byte_s", "silence_s", "total_s")
+SHORTEST_S: Final = Decimal("0.1")
+LONGEST_S: Final = 86_400
 LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 UNITS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day", "mo": "month"}
@@ -233,6 +236,23 @@ def network(value: Any) -> str:
         return restrictions.network(value if isinstance(value, str) else "")
     except InvalidRequest as exc:
         raise Unfit("must be addresses or networks such as 192.0.2.7 or 10.0.0.0/8") from exc
+
+
+def timeouts(value: Any) -> dict[str, float] | None:
+    """Seconds by name; None where nothing is said. A member that is null is none."""
+    if not isinstance(value, dict):
+        raise Unfit('must be an object such as {"total_s": 60}')
+    found: dict[str, float] = {}
+    for name, seconds in value.items():
+        if name not in TIMEOUTS:
+            raise Unfit(f"is none of {', '.join(TIMEOUTS)}", f".{name[:MAX_NAME]}")
+        if seconds is None:
+            continue
+        is_number = isinstance(seconds, int | Decimal) and not isinstance(seconds, bool)
+        if not is_number or not SHORTEST_S <= seconds <= LONGEST_S:
+            raise Unfit(f"must be seconds from {SHORTEST_S} to {LONGEST_S}", f".{name}")
+        found[name] = float(seconds)
+    return found or None
 
 
 def order(value: Any) -> str:

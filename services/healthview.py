@@ -18,17 +18,24 @@ WORST: Final = ("untried", "healthy", "half_open", "open")  # the later counts
 Report = Mapping[tuple[str, int], dict[str, Any]]
 
 
-def of_models(models: Iterable[PublicModel], report: Report) -> dict[str, Any]:
+def of_models(models: Iterable[PublicModel], report: Report, workers: int) -> dict[str, Any]:
     """Each model with its deployments; `status` is degraded where one of them is left alone for now.
 
-    Every worker has eyes of its own: `worker` says whose these are.
+    Every worker keeps circuits of its own: `worker` says whose these are, `workers` how many there are here.
     """
     listed: list[dict[str, Any]] = [
         {"model": model.name, "deployments": [_entry(deployment, report) for deployment in model.deployments]}
         for model in models
     ]
     is_bad = any(one["state"] in WORST[2:] for entry in listed for one in entry["deployments"])
-    return {"status": "degraded" if is_bad else "healthy", "worker": os.getpid(), "models": listed}
+    worker = os.getpid()
+    return {
+        "status": "degraded" if is_bad else "healthy",
+        "worker": worker,
+        "workers": workers,
+        "scope": f"what worker {worker} has seen; each of the {workers} keeps circuits of its own",
+        "models": listed,
+    }
 
 
 def _entry(deployment: Deployment, report: Report) -> dict[str, Any]:

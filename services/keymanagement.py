@@ -36,6 +36,7 @@ COLUMNS: Final = {  # members that are stored as they were read
     "shouldLogRequest": "should_log_request",
     "shouldLogResponse": "should_log_response",
     "rotationEnabled": "rotation_enabled",
+    "timeouts": "timeouts",
 }
 MAX_SETTING: Final = 36
 MEMBERS: Final[Mapping[str, Parse]] = {
@@ -44,6 +45,7 @@ MEMBERS: Final[Mapping[str, Parse]] = {
     "shouldLogRequest": fields.flag,
     "shouldLogResponse": fields.flag,
     "rotationEnabled": fields.flag,
+    "timeouts": fields.timeouts,
     "userId": fields.user,
     "settingId": fields.text(MAX_SETTING),
     "settingIds": fields.entries(fields.text(MAX_SETTING, is_required=True)),

@@ -22,7 +22,7 @@ from models import ApiKey, RetiredSecret, Team, User
 from services import audit, budgets, limits
 from services.credentials import Sealer
 from services.errors import Conflict, InvalidRequest
-from services.types import Caller, Network, PathRule
+from services.types import Caller, Network, PathRule, Timeouts
 from utils import clock, ids
 
 PREFIX: Final = "sk-th-"
@@ -263,6 +263,7 @@ def caller_of(session: Session, user: User, key: ApiKey | None = None, until: da
         providers=frozenset(key.provider_ids) if key is not None and key.provider_ids is not None else None,
         keeps_request=key is not None and key.should_log_request,
         keeps_response=key is not None and key.should_log_response,
+        timeouts=Timeouts(**((key.timeouts if key is not None else None) or {})),
     )
 
 

@@ -42,6 +42,7 @@ def describe(row: ApiKey) -> dict[str, Any]:
         "should_log_request": row.should_log_request,
         "should_log_response": row.should_log_response,
         "rotation_enabled": row.rotation_enabled,
+        "timeouts": row.timeouts,
         "ttl": row.ttl,
         "expires_at": moment(row.expires_at),
         "revoked_at": moment(row.revoked_at),
@@ -107,6 +108,7 @@ def _view(row: ApiKey, limits: Ceilings, spent: Mapping[int, int], settings: Map
         "shouldLogRequest": row.should_log_request,
         "shouldLogResponse": row.should_log_response,
         "rotationEnabled": row.rotation_enabled,
+        "timeouts": row.timeouts or {},
         "isKeyNotHashed": False,
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from services import token_counter
+from services import patience, token_counter
 from services.accounting import Accounting
 from services.attempts import Attempts
 from services.catalog import Catalog
@@ -20,13 +20,13 @@ from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
 from services.errors import (
     AccountingUnavailable,
+    CallerGone,
     GatewayError,
     ModelNotAllowed,
     ModelNotAvailable,
     ModelNotPriced,
     Unsupported,
     UpstreamError,
-    UpstreamTimeout,
     UpstreamUnreachable,
 )
 from services.exchange import Patience
@@ -36,12 +36,12 @@ from services.plans import Plan, State
 from services.pricing import UNPRICED
 from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates, detours
-from services.settlement import sent_note, settlement_of
+from services.settlement import BROKEN, CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
 from services.transport import Answer
-from services.types import Attempt, Call, Caller, Demand, Deployment, PublicModel
+from services.types import TRANSCRIPTION, Attempt, Call, Caller, Demand, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 65_536
 GOOD: Final = range(200, 300)
-BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
+EVENTS: Final = "text/event-stream"
 SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
     "openai-processing-ms": "openai-processing-ms",
     "openai-version": "openai-version",
@@ -106,8 +106,10 @@ class Pipeline:
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
             self._fail(call, exc)
             raise call.abort_reason or exc from None
+        if call.drain_until_s is not None:  # nobody was there to take even its head
+            call.status = CallerGone.status
         if not isinstance(answer, Stream):
-            call.outcome = "ok"
+            call.outcome = "ok" if call.drain_until_s is None else CLIENT_GONE
             self._finish(call)
         return answer
 
@@ -209,8 +211,14 @@ class Pipeline:
                 unsupported = exc
             except UpstreamError as exc:
                 exc.hide(deployment.upstream.credential)
+                call.exchange = None
+                if call.abort_reason is not None:  # the gateway itself hung up: that says nothing of the provider
+                    self._health.released(deployment)
+                    raise call.abort_reason from None
                 call.attempts[-1].happened = exc.code or "upstream_error"
                 attempts.failed(deployment, exc)
+                if call.drain_until_s is not None:  # nobody waits for another provider's answer
+                    raise
             except BaseException:
                 self._health.released(deployment)
                 raise
@@ -223,42 +231,26 @@ class Pipeline:
         assert failure is not None  # noqa: S101 - there is at least one candidate
         raise failure
 
-    def _patience(self, call: Call, model: PublicModel) -> Patience:
-        """How long an attempt that begins now may take.
-
-        Raises:
-            UpstreamTimeout: the call has had all its time.
-        """
-        usual, own = self._policy.patience, model.routing
-        left_s = (own.total_s or usual.total_s) - (clock.monotonic_s() - call.started_s)
-        if left_s <= 0:
-            raise UpstreamTimeout("the call took longer than allowed")
-        silence_s, first_byte_s = own.silence_s or usual.silence_s, own.first_byte_s
-        if call.step is not None and (timeout_s := call.step.timeout_s) is not None:
-            first_byte_s = timeout_s
-            if not call.is_stream:
-                left_s, silence_s = min(left_s, timeout_s), timeout_s
-        return replace(usual, total_s=left_s, silence_s=silence_s, first_byte_s=first_byte_s)
-
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
         request = _encoded(wire, call, deployment)
 
-        attempt = Attempt(deployment)
+        attempt, call.exchange = Attempt(deployment), None
         call.attempts.append(attempt)
         try:
             self._spool.sent(call.id, sent_note(attempt))
         except SpoolUnavailable as exc:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
-        patience = self._patience(call, call.model) if call.model else None
-        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), patience)
+        usual = self._policy.patience
+        allowed = patience.of_attempt(usual, call, call.model) if call.model else usual
+        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), allowed)
         is_handed_on = False
         try:
             call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")
             if answer.status not in GOOD:
                 raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
-            if call.is_stream:
+            if call.is_stream and not _is_whole(call, answer):
                 _check_stream(answer, wire)
                 stream = self._stream(call, answer, wire, dialect)
                 call.is_answered = is_handed_on = True
@@ -266,11 +258,12 @@ class Pipeline:
             whole = wire.decode(call, answer.read(MAX_ANSWER_BYTES))
             call.first_byte_s, call.usage, call.is_answered = clock.monotonic_s(), whole.usage, True
             call.pieces.extend(whole.pieces)
-            call.content_type = whole.content_type
+            call.content_type, call.is_stream = whole.content_type, False
             translation = None if call.is_native else dialect.translation
             return whole.body if translation is None else translation.answer(call, whole.body)
         finally:
             if not is_handed_on:
+                call.exchange = None
                 answer.close()
 
     def _stream(self, call: Call, answer: Answer, wire: Wire, dialect: Dialect) -> Stream:
@@ -279,6 +272,7 @@ class Pipeline:
         Raises:
             GatewayError: see Stream.prime.
         """
+        call.told_pieces = None
         decoder = wire.stream(call)
         if dialect.translation is not None and not call.is_native:
             decoder = Translated(decoder, dialect.translation.stream(call))
@@ -289,6 +283,7 @@ class Pipeline:
             beat_s=0.0 if call.is_binary else self._policy.beat_s,  # neither comments nor errors fit into bytes
             progress=self._spool.progress,
             finish=self._finish,
+            leave=self._watch.leave,
             render_error=None if call.is_binary else _last_words(call, dialect),
         )
         stream.prime()
@@ -366,7 +361,19 @@ def _read_error(answer: Answer) -> bytes:
         return b""
 
 
+def _kind(answer: Answer) -> str:
+    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_whole(call: Call, answer: Answer) -> bool:
+    """Whether a whole answer came where a stream was asked for, and may: whisper-1 ignores `stream`, as documented.
+
+    Source: OpenAI's API reference, `stream` of "Create transcription", read 2026-11-22.
+    """
+    return call.operation == TRANSCRIPTION and _kind(answer) != EVENTS
+
+
 def _check_stream(answer: Answer, wire: Wire) -> None:
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(answer)
     if kind in wire.not_streams:
         raise UpstreamError(f"the upstream was asked for a stream and answered with `{kind}`")

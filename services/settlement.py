@@ -4,10 +4,13 @@ When a call is charged, and how its row is marked:
 
 what happened                                   tokens charged                         state
 the provider reported usage                     as reported, whatever the hold         measured
+… after its caller left, see on_disconnect      as reported, whatever the hold         measured
 an answer began, usage is missing or unusable   prompt and delivered text, counted     estimated
+text came after the last report                 the larger of both                     measured or estimated
 the caller left before the first byte           prompt, counted                        estimated
 the worker died after the request went out      prompt and progress, roughly           estimated
 no upstream took the call, or none answered     none                                   void
+a stream broke before its first word            none                                   void
 """
 
 from collections.abc import Callable, Iterable
@@ -22,6 +25,7 @@ from services.types import WITHOUT_OUTPUT, Attempt, Call, Count, Price, Take, Ti
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
+BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
 BYTES_PER_TOKEN: Final = 4  # rough, for the prompt of a call whose text died with its worker
 MAX_ERROR_CHARS: Final = 300
 
@@ -189,13 +193,15 @@ def clean(text: str) -> str:
 
 
 def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
+    if call.is_stream and call.outcome in BROKEN and not call.has_output:
+        return Usage(), "void"
     reported = call.usage or Usage()
     if call.operation in WITHOUT_OUTPUT and reported.input_tokens is not None:
         reported.output_tokens = 0
     if reported.input_tokens is not None and reported.output_tokens is not None:
-        if not (call.is_stream and call.outcome != "ok" and call.has_output):
+        if not _may_be_early(call):
             return reported, "measured"
-        delivered = estimate(call).output_tokens or 0  # the stream broke off: the report may be one from on the way
+        delivered = estimate(call).output_tokens or 0
         if delivered <= reported.output_tokens:
             return reported, "measured"
         reported.output_tokens = delivered
@@ -210,6 +216,14 @@ def _usage(call: Call, estimate: Callable[[Call], Usage]) -> tuple[Usage, str]:
         reported.output_tokens = 0 if call.operation in WITHOUT_OUTPUT else counted.output_tokens
         reported.output_audio_tokens = counted.output_audio_tokens
     return reported, "estimated"
+
+
+def _may_be_early(call: Call) -> bool:
+    """Whether the last report may be one from on the way: the stream broke off, or went on with text after it."""
+    if not (call.is_stream and call.has_output):
+        return False
+    is_whole = call.outcome == "ok" or call.is_read_out
+    return not is_whole or (call.told_pieces is not None and call.told_pieces < len(call.pieces))
 
 
 def _bookings(

@@ -6,6 +6,7 @@ The call is booked before the last bytes are handed over, so who has read the en
 books. However reading ends, `close` books what was delivered; the server calls it even if nothing was read.
 """
 
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -48,10 +49,11 @@ class Stream:
         beat_s: float,
         progress: Callable[[str, int], None],
         finish: Callable[[Call], None],
+        leave: Callable[[Call], bool],
         render_error: Callable[[GatewayError], bytes] | None,  # None: there is no place for it in the answer
     ) -> None:
         self._call, self._answer, self._decoder, self._beat_s = call, answer, decoder, beat_s
-        self._progress, self._finish, self._render_error = progress, finish, render_error
+        self._progress, self._finish, self._leave, self._render_error = progress, finish, leave, render_error
         self._noted_s, self._noted_pieces, self._noted_chars = clock.monotonic_s(), 0, 0
         self._is_closed = False
         self._coming = self._read()
@@ -64,6 +66,14 @@ class Stream:
         Raises:
             GatewayError: it failed, or was ended, before anything was generated.
         """
+        try:
+            self._prime()
+        except GatewayError:
+            if self._call.abort_reason is not None:  # nobody else is asked then, and what was told so far counts
+                self._call.usage = self._decoder.usage
+            raise
+
+    def _prime(self) -> None:
         call, began_s = self._call, clock.monotonic_s()
         for step in self._coming:
             events, failure, is_done = step
@@ -77,10 +87,16 @@ class Stream:
         self._tail = b"".join(self._decoder.end())
 
     def __iter__(self) -> Iterator[bytes]:
-        """The events, as they come; an error is the last event, without an end mark."""
+        """The events, as they come; an error is the last event, without an end mark.
+
+        Raises:
+            ConnectionResetError: it failed, and there is no place for an error in the answer.
+        """
         last = b""
         try:
             for events, failure, is_done in chain(self._early, self._coming):
+                if self._call.drain_until_s is not None:
+                    return  # nobody takes it; `close` reads the rest
                 if is_done:
                     last = events or b""
                     break
@@ -109,14 +125,34 @@ class Stream:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._call.outcome == "pending":
-            self._call.outcome = outcome_of(self._call.abort_reason, CLIENT_GONE)
         try:
+            if self._call.outcome == "pending":
+                if self._leave(self._call):
+                    self._read_on()
+                self._call.outcome = outcome_of(self._call.abort_reason, CLIENT_GONE)
             self._book()
         finally:
-            if self._call.outcome == "ok":
+            if self._call.outcome == "ok" or self._call.is_read_out:
                 self._answer.drain()
             self._answer.close()
+
+    def _read_on(self) -> None:
+        """The rest of an answer that nobody takes but its provider bills, as long as the watch lets it go on."""
+        try:
+            if not self._decoder.is_done:
+                for _events, _failure, is_done in self._coming:
+                    self._note_progress()
+                    if is_done:
+                        break
+            if self._tail is None:
+                self._tail = b"".join(self._decoder.end())
+        except GatewayError as exc:
+            self._note_error(exc)
+        except Exception as exc:
+            log.exception("stream failed request_id=%s", self._call.id)
+            self._call.error = type(exc).__name__
+        else:
+            self._call.is_read_out = True
 
     def _read(self) -> Iterator[Step]:
         """What came at once: events (None: silence), what went wrong after them, and whether that was the end mark."""
@@ -128,6 +164,8 @@ class Stream:
                 continue
             events, failure = self._decode(data)
             yield events, failure, self._decoder.is_done
+            if failure is not None:
+                raise failure
 
     def _decode(self, data: bytes) -> tuple[bytes, UpstreamError | None]:
         """The events in the bytes; those before a failure still go to the caller."""
@@ -140,20 +178,24 @@ class Stream:
         return b"".join(events), None
 
     def _failed(self, exc: GatewayError, name: str | None = None) -> Iterator[bytes]:
-        if (deployment := self._call.deployment) is not None:
-            exc.hide(deployment.upstream.credential)
+        self._note_error(exc, name)
         self._call.outcome = outcome_of(exc, "internal_error" if name else "upstream_cut")
-        self._call.error = name or str(exc)
         self._book()
         if not isinstance(exc, CallerGone):
             log.log(exc.level, "stream ended early request_id=%s outcome=%s", self._call.id, self._call.outcome)
-            if self._render_error is None:  # a connection that breaks is the only way to say it
-                raise exc
+            if self._render_error is None:  # a connection that breaks is the only way to say it; servers know this one
+                raise ConnectionResetError(errno.ECONNRESET, str(exc)) from exc
             yield self._render_error(exc)
 
+    def _note_error(self, exc: GatewayError, name: str | None = None) -> None:
+        if (deployment := self._call.deployment) is not None:
+            exc.hide(deployment.upstream.credential)
+        self._call.error = name or str(exc)
+
     def _book(self) -> None:
-        self._call.usage = self._decoder.usage
-        self._finish(self._call)
+        if not self._call.is_finished:  # else it has the usage that was booked
+            self._call.usage = self._decoder.usage
+            self._finish(self._call)
 
     def _note_progress(self) -> None:
         now_s = clock.monotonic_s()

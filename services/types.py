@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.errors import CallerGone, Draining, GatewayError, Unsupported
 
 if TYPE_CHECKING:
+    from services.counting import Room
     from services.exchange import Abortable
     from services.steps import Route, Step
 
@@ -67,6 +68,15 @@ class PathRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a key's calls may take at most, in seconds; None = as their model or the settings say."""
+
+    first_byte_s: float | None = None
+    silence_s: float | None = None  # between two bytes
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as of one snapshot."""
 
@@ -86,6 +96,7 @@ class Caller:
     providers: frozenset[int] | None = None  # the provider accounts its calls may go to; None: all
     keeps_request: bool = False
     keeps_response: bool = False
+    timeouts: Timeouts = Timeouts()
 
     def may_use(self, model: str) -> bool:
         """Whether key, user and team all allow the model."""
@@ -264,20 +275,6 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """A limit as an admission left it."""
-
-    limit: LimitRef
-    left: int
-    resets_in_s: float  # until the whole limit is there again, if nothing more comes; 0 for calls under way
-
-    @property
-    def share(self) -> float:
-        """How much of the limit is left, 0 to 1."""
-        return self.left / self.limit.amount if self.limit.amount else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Upload:
     """A file in a form."""
 
@@ -350,13 +347,14 @@ class Call:
     limits: tuple[LimitRef, ...] = ()
     counts: tuple[Count, ...] = ()  # against its limits, in the database
     remote_counts: tuple[Count, ...] = ()  # … in Valkey or Redis
-    room: tuple[Room, ...] = ()  # what its admission found of its limits
+    room: "tuple[Room, ...]" = ()  # what its admission found of its limits
     warnings: tuple[str, ...] = ()  # budgets that are nearly spent
     custom_id: str | None = None
     client_metadata: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate
+    told_pieces: int | None = None  # how many there were when its stream told its usage last; None: only its end does
     media_tokens: int = 0  # what was handed on besides text, roughly, for the same
     is_finished: bool = False  # booked, or being booked
     is_answered: bool = False  # an upstream began a good answer
@@ -369,7 +367,9 @@ class Call:
     upstream_type: str = ""  # the content type that the upstream gave its answer
     upstream_headers: Mapping[str, str] = field(default_factory=dict)  # those of the upstream that its caller may see
     abort_reason: GatewayError | None = None
-    exchange: "Abortable | None" = None
+    exchange: "Abortable | None" = None  # with the upstream that is asked now
+    drain_until_s: float | None = None  # its caller has left, and its answer is read on until then (monotonic)
+    is_read_out: bool = False  # … up to its end, which nobody was there to take
     upstream_s: float = 0.0  # spent waiting for upstreams, until an answer began or was whole
 
     @property
@@ -386,8 +386,9 @@ class Call:
         """End the call from another thread; its reader finds `abort_reason`."""
         if self.abort_reason is None:
             self.abort_reason = reason
-        if self.exchange is not None:
-            self.exchange.shutdown()
+        exchange = self.exchange  # its reader may take it away meanwhile
+        if exchange is not None:
+            exchange.shutdown()
 
     def abort_gone(self) -> None:
         """The caller has left."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from models import ApiKey, User
-from services import ceilings, fields, lives, pages, removal
+from services import ceilings, fields, lives, pages, people, removal
 from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, check_name
 from services.audit import Actor, differences, moment, note
 from services.catalog import Catalog
@@ -100,6 +100,8 @@ class UserManagement:
             before, seen, was_open = describe(row), _shown(session, [row])[0], (row.is_active, row.expires_at)
             _check_fixed(values, seen)
             _disable(row, values, seen)
+            if was_open[0] and not row.is_active:
+                people.sign_out(session, row.id)
             _apply(row, values)
             if row.role == "admin" and (row.is_active, row.expires_at) != was_open:
                 raise Conflict("An admin is disabled in the panel, by another admin.")

@@ -1,5 +1,8 @@
 """Watches the calls under way: ends those whose caller has left or takes no more, all when the worker must go.
 
+Where a provider bills what was begun, its settings may say that the answer is read on without a caller, so that the
+books have its real figures: `leave` decides that. It is done by whoever was reading; the watch only ends it in time.
+
 A server learns of a closed connection only when it writes to it, so a silent upstream would hide a caller's
 leaving for as long as it is silent. One thread (under gevent: greenlet) per worker looks at the callers' sockets.
 """
@@ -14,6 +17,7 @@ from socket import socket as Socket  # noqa: N812 - `socket` is the word for its
 from typing import Any, Final
 
 from services.errors import CallerGone
+from services.providers import common
 from services.types import Call
 from utils import clock, native
 
@@ -35,6 +39,7 @@ class Watch:
         self._by_socket: dict[int, Call] = {}
         self._calls: dict[str, tuple[Call, int | None]] = {}
         self._drain_at_s: float | None = None
+        self._looker: object | None = None  # whose thread is to go on
 
     def add(self, call: Call, socket: int | None) -> None:
         """Watch a call; `socket` is the file number of its caller's connection, None where there is none."""
@@ -55,19 +60,47 @@ class Watch:
             del self._by_socket[socket]
             self._poll.unregister(socket)
 
+    def leave(self, call: Call) -> bool:
+        """The caller has left. True = the answer under way is read on until `drain_until_s`; False = the call ends."""
+        with self._guard:
+            if call.drain_until_s is not None:
+                return True
+            if call.id not in self._calls or call.abort_reason is not None or call.exchange is None or self._is_late():
+                return False  # no provider is at work on it, or none may be any longer
+            upstream = call.attempts[-1].deployment.upstream
+            drain = common.drain_of(upstream.settings)
+            if drain is None or self._drained(upstream.id) >= drain.max_streams:
+                return False
+            call.drain_until_s = clock.monotonic_s() + drain.max_s
+            return True
+
+    def _drained(self, provider: int) -> int:
+        """How many answers of a provider account are being read on."""
+        under_way = [call for call, _socket in list(self._calls.values()) if call.drain_until_s is not None]
+        return sum(call.attempts[-1].deployment.upstream.id == provider for call in under_way)
+
     def drain(self, within_s: float) -> None:
         """From then on, end every call: the worker is about to be killed."""
         self._drain_at_s = clock.monotonic_s() + within_s
+
+    def close(self) -> None:
+        """Look no more, after the last call; another one would begin it anew."""
+        with self._guard:
+            self._looker, self._pid = None, 0
 
     def look(self) -> None:
         """End the calls whose caller has left or takes nothing more, or all when it is late."""
         for socket, event in self._poll.poll(0):
             call = self._by_socket.get(socket)
-            if call is not None and event & LEFT:
+            if call is not None and event & LEFT and not self.leave(call):
                 call.abort_gone()
-        is_late, begun_s = self._is_late(), clock.monotonic_s() - self._longest_s
+        is_late, now_s = self._is_late(), clock.monotonic_s()
+        begun_s = now_s - self._longest_s
         for call, socket in list(self._calls.values()):
-            if is_late:
+            if call.drain_until_s is not None:
+                if is_late or now_s > call.drain_until_s:
+                    call.abort_gone()
+            elif is_late:
                 call.abort_draining()
             if call.started_s < begun_s:
                 call.abort(CallerGone("the caller did not take the answer in time"))
@@ -89,11 +122,12 @@ class Watch:
             if self._pid == os.getpid():
                 return
             self._poll, self._by_socket, self._calls = native.poll(), {}, {}
-            threading.Thread(target=self._run, name="watch", daemon=True).start()
+            self._looker = looker = object()
+            threading.Thread(target=self._run, args=(looker,), name="watch", daemon=True).start()
             self._pid = os.getpid()
 
-    def _run(self) -> None:
-        while True:
+    def _run(self, looker: object) -> None:
+        while self._looker is looker:
             clock.sleep(LOOK_S)
             try:
                 self.look()

@@ -117,7 +117,7 @@ def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
                     "template_tollhouse",
                     _create_database(request.getfixturevalue("postgres_server"), "template_tollhouse"),
                 )
-            app = create_app(make_config(folder, DATABASE_URL=url, DEFAULT_ADMIN_PASSWORD=PASSWORD))
+            app = _quick(make_config(folder, DATABASE_URL=url, DEFAULT_ADMIN_PASSWORD=PASSWORD))
             with app.app_context():
                 flask_migrate.upgrade()
                 prepare(app)
@@ -128,9 +128,15 @@ def templates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return template
 
 
+def _quick(config: settings.Config) -> Flask:
+    app = create_app(config)
+    bcrypt._log_rounds = 4  # passwords of tests are no secrets; what it costs has a test of its own
+    return app
+
+
 def _create_database(server: str, name: str, template: str = "template0") -> str:
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
     return server.rsplit("/", 1)[0] + f"/{name}"
 
 
@@ -170,8 +176,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
     apps: list[Flask] = []
 
     def make(database: str, **environ: str) -> Flask:
-        app = create_app(make_config(tmp_path, DATABASE_URL=database, DEFAULT_ADMIN_PASSWORD=PASSWORD, **environ))
-        bcrypt._log_rounds = 4  # passwords of tests are no secrets; what it costs has a test of its own
+        app = _quick(make_config(tmp_path, DATABASE_URL=database, DEFAULT_ADMIN_PASSWORD=PASSWORD, **environ))
         apps.append(app)
         if environ:
             prepare(app)

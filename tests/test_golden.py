@@ -96,7 +96,7 @@ def decode(case: Path, pieces: list[bytes]) -> tuple[bytes, Usage | None, list[s
     else:
         translation = DIALECTS[dialect].translation
         assert translation is not None
-        decoder = Translated(OpenAIStream(call.pieces, wants_usage=True), translation.stream(call))
+        decoder = Translated(OpenAIStream(call, wants_usage=True), translation.stream(call))
     out = b"".join(event for piece in pieces for event in decoder.feed(piece)) + b"".join(decoder.end())
     return out, decoder.usage, call.pieces
 

@@ -38,7 +38,7 @@ def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, 
 
 
 def require_admin(view: "Callable[Concatenate[Actor, P], T]") -> Callable[P, T]:
-    """The view's first argument is the admin or program that manages, as the audit log names it.
+    """The view's first argument is the admin or program that manages, as the audit log names it; auditors may read.
 
     Raises:
         AuthenticationFailed, PermissionDenied, TooManyAttempts: see services/admins.py.
@@ -47,14 +47,16 @@ def require_admin(view: "Callable[Concatenate[Actor, P], T]") -> Callable[P, T]:
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         native.give_way()
-        actor = gateway().admins.admit(request.headers, request.remote_addr or "")
+        actor = gateway().admins.admit(request.headers, request.remote_addr or "", request.method)
         return view(actor, *args, **kwargs)
 
     return guarded
 
 
 def require_admin_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
-    """The view's first argument is an admin who has signed in; anybody else does not reach it, with a key or without.
+    """The view's first argument is an admin who has signed in, or an auditor where the view only reads.
+
+    Anybody else does not reach it, with a key or without.
 
     Raises:
         AuthenticationFailed, PermissionDenied: rendered in the dialect of the route's surface.
@@ -63,6 +65,36 @@ def require_admin_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         native.give_way()
-        return view(gateway().callers.identify_admin(request.headers), *args, **kwargs)
+        return view(gateway().callers.identify_admin(request.headers, request.method), *args, **kwargs)
+
+    return guarded
+
+
+def require_team_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
+    """The same for views about one team, which the admins of that team reach as well; services/members.py looks whose.
+
+    Raises:
+        AuthenticationFailed, PermissionDenied: rendered in the dialect of the route's surface.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        native.give_way()
+        return view(gateway().callers.identify_team_admin(request.headers, request.method), *args, **kwargs)
+
+    return guarded
+
+
+def require_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]:
+    """The view's first argument is a person who has signed in; it is about themselves, so no list of paths counts.
+
+    Raises:
+        AuthenticationFailed, PermissionDenied: rendered in the dialect of the route's surface.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        native.give_way()
+        return view(gateway().callers.identify_person(request.headers), *args, **kwargs)
 
     return guarded

@@ -1,8 +1,10 @@
 """Dialogs, agents, ways to sign in, more roles, a chain through the audit log
 
 Revision ID: 0007
-Revises: 0005
+Revises: 0006
 """
+
+import time
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,15 +29,31 @@ SEARCH = (
     f"CREATE TRIGGER tr_messages_text_delete AFTER DELETE ON messages BEGIN {GONE}; END",
     f"CREATE TRIGGER tr_messages_text_update AFTER UPDATE OF content ON messages BEGIN {GONE}; {COME}; END",
 )
+# Postgres' index has the user as a word too. It takes the beginning of a text: one with a megabyte of words would not
+# be stored at all.
+WORDS = "to_tsvector('simple', 'user' || CAST(user_id AS text) || ' ' || left(content, 100000))"
+
+# What the gateway whose API this is knew from its start: window, and USD per million tokens, read in the catalogue of
+# prices. They serve nobody until a provider lists them or is given to them.
+KNOWN = (
+    ("gpt-4-turbo", "openai", 128_000, (10, 30, None, None, None)),
+    ("gpt-3.5-turbo", "openai", 16_385, (0.5, 1.5, None, None, None)),
+    ("claude-3-opus", "anthropic", 200_000, (15, 75, 1.5, 18.75, 30)),
+    ("claude-3-sonnet", "anthropic", 200_000, (3, 15, 0.3, 3.75, 6)),
+)
+RATES = ("input_rate", "output_rate", "cache_read_rate", "cache_creation_rate", "cache_creation_1h_rate")
+SOURCE = "genai-prices 0.2.3"
+NANO_PER_USD = 10**9
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
     _dialogs()
+    _agents()
     _sign_in()
     _kept()
     op.execute("ALTER TABLE audit_log ADD COLUMN sequence BIGINT")
@@ -43,16 +61,22 @@ def upgrade() -> None:
     op.create_index("uq_audit_log_sequence", "audit_log", ["sequence"], unique=True)
     op.execute("INSERT INTO audit_head (id, entry_id, digest) VALUES (1, 0, '')")
     _roles(TWO_ROLES, ROLES)
+    op.execute("ALTER TABLE models ADD COLUMN description VARCHAR(500)")
+    sums = ["user_id", "request_id", "input_tokens", "output_tokens", "cache_read_input_tokens"]
+    op.create_index("ix_usage_user_sums", "usage", sums)
+    _known()
     if _is_sqlite():
         for statement in SEARCH:
             op.execute(statement)
     else:
-        op.execute("CREATE INDEX ix_messages_content ON messages USING gin (to_tsvector('simple', content))")
+        op.execute(f"CREATE INDEX ix_messages_content ON messages USING gin ({WORDS})")
 
 
 def downgrade() -> None:
     op.execute("UPDATE users SET role = 'user' WHERE role NOT IN ('admin', 'user')")
     _roles(ROLES, TWO_ROLES)
+    op.execute("ALTER TABLE models DROP COLUMN description")
+    op.drop_index("ix_usage_user_sums", "usage")
     op.drop_index("uq_audit_log_sequence", "audit_log")
     for name in ("sequence", "digest"):
         op.execute(f"ALTER TABLE audit_log DROP COLUMN {name}")
@@ -72,6 +96,7 @@ def _dialogs() -> None:
         sa.Column("model_name", sa.String(length=200), nullable=False),
         sa.Column("agent_config", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("busy_until", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dialogs")),
@@ -96,6 +121,9 @@ def _dialogs() -> None:
     op.create_index("uq_messages_id", "messages", ["id"], unique=True)
     op.create_index("ix_messages_dialog", "messages", ["dialog_id", "number"])
     op.create_index("ix_messages_user_id", "messages", ["user_id"])
+
+
+def _agents() -> None:
     op.create_table(
         "agents",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -179,6 +207,25 @@ def _kept() -> None:
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_head")),
     )
+
+
+def _known() -> None:
+    """The models of KNOWN, but for names that are taken; going down leaves them, like everything that people see."""
+    connection, now = op.get_bind(), int(time.time() * 1000)
+    model = sa.text(
+        "INSERT INTO models (name, owned_by, is_enabled, context_window, fallbacks, managed_by, created_at, updated_at) "
+        "VALUES (:name, :owner, :yes, :window, '[]', 'discovery', :now, :now) ON CONFLICT (name) DO NOTHING RETURNING id"
+    )
+    price = sa.text(
+        f"INSERT INTO prices (model_id, is_free, source, valid_from_at, {', '.join(RATES)}) "
+        f"VALUES (:model, :no, :source, :now, {', '.join(f':{rate}' for rate in RATES)})"
+    )
+    for name, owner, window, usd in KNOWN:
+        values = {"name": name, "owner": owner, "window": window, "now": now, "yes": True}
+        made = connection.execute(model, values).scalar()
+        rates = {rate: None if one is None else round(one * NANO_PER_USD) for rate, one in zip(RATES, usd, strict=True)}
+        if made is not None:
+            connection.execute(price, {"model": made, "no": False, "source": SOURCE, "now": now, **rates})
 
 
 def _is_sqlite() -> bool:

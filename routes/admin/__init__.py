@@ -1,4 +1,4 @@
-"""The panel: Flask-Admin with our own templates, for admins only.
+"""The panel: Flask-Admin with our own templates, for admins, and for auditors to look.
 
 Flask-Admin brings the lists; how its pages behave is in tables.py, who may see them in guard.py.
 """
@@ -15,6 +15,7 @@ from routes import render
 from routes.admin import guard, show, signin
 from routes.admin.budgets import Budgets
 from routes.admin.catalog import Models
+from routes.admin.configs import Configs
 from routes.admin.guard import Panel
 from routes.admin.keys import Keys
 from routes.admin.limits import Limits
@@ -30,7 +31,7 @@ from utils.extensions import DATABASE_DOWN, login_manager
 log = logging.getLogger(__name__)
 
 ASSET_S = 3600  # browsers ask again after an hour; ours change their address with their content
-ACCESS, ROUTING, OBSERVE = N_("Access"), N_("Routing"), N_("Observe")
+ACCESS, ROUTING, OBSERVE, SYSTEM = N_("Access"), N_("Routing"), N_("Observe"), N_("System")
 
 
 def register(app: Flask) -> None:
@@ -58,6 +59,7 @@ def register(app: Flask) -> None:
         Usage(N_("Usage"), OBSERVE, endpoint="usage"),
         Ledger(N_("Ledger"), OBSERVE, endpoint="ledger"),
         AuditLog(N_("Audit log"), OBSERVE, endpoint="audit"),
+        Configs(N_("Configuration"), SYSTEM, endpoint="configs"),
     ):
         panel.add_view(view)
     panel.init_app(app)

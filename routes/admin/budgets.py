@@ -13,8 +13,8 @@ from models import Budget
 from routes.admin import owned
 from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options, tokens_problem, usd_problem
 from routes.admin.guard import actor, expose, go
-from routes.admin.owned import SCOPE_NAMES, OwnedForm
-from routes.admin.tables import Choice, Table
+from routes.admin.owned import SCOPE_NAMES, OwnedForm, OwnedTable
+from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import budgets
 from services.errors import InvalidRequest
@@ -84,7 +84,7 @@ class NewBudget(OwnedForm, LimitForm):
         return str(self.unit.data)
 
 
-class Budgets(Table):
+class Budgets(OwnedTable):
     """The ceilings."""
 
     model_class = Budget
@@ -98,32 +98,14 @@ class Budgets(Table):
         "state": _("State"),
         "resets": _("Resets"),
     }
-    column_sortable_list: ClassVar[list[Any]] = []
-    column_default_sort = ("id", True)
     list_template = "admin/budgets/list.html"
     create_template = "admin/budgets/create.html"
     edit_template = "admin/budgets/edit.html"
-    details_view = None  # type: ignore[assignment]
-    can_view_details = False
     choices = (
         Choice("scope", _("For"), list(SCOPE_NAMES.items())),
         Choice("unit", _("Counts"), list(UNIT_NAMES.items())),
         Choice("period", _("Period"), list(PERIOD_NAMES.items())),
     )
-
-    def get_query(self) -> Any:
-        """The rows of the list, narrowed."""
-        return self._narrowed(super().get_query())
-
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
-        for name in ("scope", "unit", "period"):
-            if value := self.chosen(name):
-                query = query.filter(getattr(Budget, name) == value)
-        return query
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
         """What is gone of each, and whose they are."""

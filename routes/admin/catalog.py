@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from wtforms import BooleanField, FieldList, FormField, IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
-from models import Deployment, Model, Price, Provider
+from models import Deployment, Model, Provider
 from routes.admin import prices, routed
 from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
 from routes.admin.guard import go
 from routes.admin.providers import source_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import owners, pricebook, reports
+from services import modelbook, pricebook, reports
 from services.errors import InvalidRequest
 from utils.extensions import db, gateway
 
@@ -97,15 +97,12 @@ class Models(Table):
     )
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed, with deployments, providers and prices in four statements."""
+        """The rows of the list, with deployments, providers and prices in four statements."""
         served = selectinload(Model.deployments).joinedload(Deployment.provider)
-        return self._narrowed(super().get_query()).options(served, selectinload(Model.prices))
+        return super().get_query().options(served, selectinload(Model.prices))
 
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if manager := self.chosen("managed_by"):
             query = query.filter(Model.managed_by == manager)
         state = self.chosen("state")
@@ -178,7 +175,7 @@ class Models(Table):
 
     def why_kept(self, row: Model) -> str | None:
         """A model that its provider lists would be back in a minute."""
-        if row.managed_by == "discovery":
+        if row.managed_by == "discovery" and row.deployments:
             return gettext("Its provider lists this model, so it would come back. Edit it and disable it instead.")
         return self.why_fixed(row)
 
@@ -189,11 +186,8 @@ class Models(Table):
         return found + ([gettext("It is a fallback of: %(names)s.", names=", ".join(using))] if using else [])
 
     def delete(self, session: Session, row: Model) -> None:
-        """The model with its deployments, prices, budgets and limits; SQLite does not cascade by itself."""
-        owners.forget(session, "model", [row.id])
-        session.execute(delete(Price).where(Price.model_id == row.id))
-        session.execute(delete(Deployment).where(Deployment.model_id == row.id))
-        session.execute(delete(Model).where(Model.id == row.id))
+        """The model with its deployments, prices, budgets and limits."""
+        modelbook.remove(session, row.id)
 
     def describe(self, row: Model) -> dict[str, Any]:
         """See Table."""
@@ -219,9 +213,13 @@ def _offer(form: ModelForm) -> ModelForm:
 
 
 def _check_names(row: Model, form: Any) -> None:
-    names = set(db.session.scalars(select(Model.name)))
-    if form.name.data in names and form.name.data != row.name:
-        raise InvalidRequest(N_("There is a model of that name already."), param="name")
+    aliases = dict(db.session.execute(select(Model.name, Model.aliases)).tuples().all())
+    names = aliases.keys()
+    if form.name.data != row.name:
+        if form.name.data in names:
+            raise InvalidRequest(N_("There is a model of that name already."), param="name")
+        if any(form.name.data in (given or ()) for name, given in aliases.items() if name != row.name):
+            raise InvalidRequest(N_("Another model has this name as an alias; take it from there first."), param="name")
     unknown = [name for name in form.fallback_names() if name not in names or name == form.name.data]
     if unknown:
         raise InvalidRequest(N_("A fallback must be the name of another model."), param="fallbacks")

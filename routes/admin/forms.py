@@ -19,6 +19,7 @@ from services.errors import GatewayError
 from services.passwords import MAX_CHARS, MIN_CHARS
 from services.periods import PERIODS
 from services.providers.kinds import KINDS
+from services.rights import ROLES
 from utils import money
 
 _ = lazy_gettext
@@ -26,7 +27,9 @@ _ = lazy_gettext
 MAX_TOKENS: Final = 2**40
 LONGEST_TEXT: Final = 500
 KIND_NAMES: Final = {name: kind.name for name, kind in KINDS.items()}
-ROLE_NAMES: Final = {"user": _("User"), "admin": _("Admin")}
+ROLE_NAMES: Final = {"user": _("User"), "team_admin": _("Team admin"), "auditor": _("Auditor"), "admin": _("Admin")}
+
+assert set(ROLE_NAMES) == set(ROLES)  # noqa: S101 - a new role needs a name
 UNIT_NAMES: Final = {"usd": "USD", "tokens": _("Tokens")}
 PERIOD_NAMES: Final = {
     "total": _("In total"),

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from routes import auth
 from routes.admin.texts import gettext
+from services import rights
 from services.accounts import Person
 from services.audit import Actor
 from utils import ids
@@ -34,7 +35,6 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITE: Final = frozenset({"same-origin", "none"})
 
 
@@ -54,8 +54,14 @@ def person() -> Person | None:
     return current_user.person if current_user.is_authenticated else None
 
 
+def may_change() -> bool:
+    """Whether the browser's user may change what the panel shows."""
+    found = person()
+    return found is not None and rights.has(found.role, rights.CHANGE)
+
+
 def admin() -> Person:
-    """The admin whose request this is; only for views that `Guarded` lets through."""
+    """The admin or auditor whose request this is; only for views that `Guarded` lets through."""
     found = person()
     if found is None:
         abort(403)
@@ -73,12 +79,15 @@ def expose(url: str = "/", methods: Iterable[str] = ("GET",)) -> Callable[[F], F
 
 
 class Guarded:
-    """Lets admins in and nobody else. Comes first among the bases, and nothing may override it."""
+    """Lets in whom services/rights.py does: admins, and auditors to what only shows something.
+
+    Comes first among the bases, and nothing may override it.
+    """
 
     def is_accessible(self) -> bool:
         """Whether the browser's user may see the view."""
         found = person()
-        return found is not None and found.role == "admin" and not found.must_change_password
+        return found is not None and rights.has(found.role, _needed()) and not found.must_change_password
 
     def inaccessible_callback(self, name: str, **kwargs: object) -> Any:
         """What everybody else gets: the sign-in page, a word that this is not for them, or a password to change."""
@@ -86,9 +95,11 @@ class Guarded:
         if found is None:
             target = request.full_path.rstrip("?") if request.method == "GET" else None
             return redirect(url_for("signin.login", next=target))
-        if found.role != "admin":
+        if not rights.has(found.role, rights.READ):
             return render_template("admin/not_admin.html", person=found), 403
-        return redirect(url_for("signin.password"))
+        if found.must_change_password:
+            return redirect(url_for("signin.password"))
+        return abort(403, gettext("You may look at everything here, and change nothing."))
 
     def _run_view(self, view: Callable[..., Any], *args: object, **kwargs: object) -> Any:
         # Flask-Admin calls a view again, differently, when it raises TypeError. That would hide the error.
@@ -138,7 +149,7 @@ def before() -> Response | None:
 
     The CSRF token already keeps strangers out. This holds even if one leaks.
     """
-    if request.method not in SAFE_METHODS and not _is_own_site():
+    if request.method not in rights.SAFE_METHODS and not _is_own_site():
         abort(403, gettext("This form came from another site."))
     found = person()
     if found is not None and found.locale:
@@ -156,6 +167,12 @@ def after(response: Response) -> Response:
 def go(endpoint: str, **values: object) -> AnyResponse:
     """A redirect after a change, so that reloading repeats nothing."""
     return redirect(url_for(endpoint, **values), 303)  # type: ignore[arg-type, unused-ignore]
+
+
+def _needed() -> str:
+    """The right to this request: a page that takes forms is for those who may send them."""
+    methods = (request.url_rule.methods if request.url_rule is not None else None) or {request.method}
+    return rights.READ if methods <= rights.SAFE_METHODS else rights.CHANGE
 
 
 def _is_own_site() -> bool:

@@ -3,15 +3,16 @@
 from datetime import timedelta
 from typing import Any, Final
 
-from wtforms import BooleanField, IntegerField, SelectField
+from wtforms import BooleanField, FloatField, IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from models import ApiKey
 from routes.admin.access import AccessForm, LinesField, NewAccessForm, shown
 from routes.admin.forms import PERIOD_NAMES, PanelForm, TextField, UsdField, options
 from routes.admin.limits import SPAN_NAMES
+from routes.admin.routed import WAIT
 from routes.admin.texts import lazy_gettext
-from services import limits, restrictions
+from services import fields, limits, restrictions
 
 _ = lazy_gettext
 
@@ -39,12 +40,17 @@ class KeyForm(AccessForm):
     )
     should_log_request = BooleanField(_("Keep the texts of requests"))
     should_log_response = BooleanField(_("Keep the texts of answers"))
+    first_byte_s = FloatField(_("Longest wait for the first byte, seconds"), WAIT)
+    silence_s = FloatField(_("Longest silence in an answer, seconds"), WAIT)
+    total_s = FloatField(_("Longest call in all, seconds"), WAIT)
 
     def fill(self, row: ApiKey) -> None:
         """Set what the form says on a row that is there already, or has just been made."""
         own = {name: self[name].data for name in OWN_FIELDS}
         for name, value in (self.access(row.created_at) | own).items():
             setattr(row, name, value)
+        waits = {name: self[name].data for name in fields.TIMEOUTS}
+        row.timeouts = {name: value for name, value in waits.items() if value is not None} or None
 
 
 class NewKey(KeyForm, NewAccessForm):
@@ -98,4 +104,4 @@ class Rotation(PanelForm):
 
 def values(row: ApiKey) -> dict[str, Any]:
     """What the form of a key starts with."""
-    return shown(row) | {name: getattr(row, name) for name in OWN_FIELDS}
+    return shown(row) | {name: getattr(row, name) for name in OWN_FIELDS} | (row.timeouts or {})

@@ -54,14 +54,11 @@ class Keys(SecretPages):
     choices = (Choice("state", _("State"), list(STATES.items())),)
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed, with their owners."""
-        return self._narrowed(super().get_query()).options(joinedload(ApiKey.user))
+        """The rows of the list, with their owners."""
+        return super().get_query().options(joinedload(ApiKey.user))
 
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         return query.filter(
             _in_state(self.chosen("state")),
             _of_owner(self.argument("owner"), self.argument("team")),
@@ -167,7 +164,7 @@ class Keys(SecretPages):
 
     def describe(self, row: ApiKey) -> dict[str, Any]:
         """See Table."""
-        names = ("name", "hint", "user_id", "allowed_ips", "should_log_request", "should_log_response")
+        names = ("name", "hint", "user_id", "allowed_ips", "should_log_request", "should_log_response", "timeouts")
         return {
             **{name: getattr(row, name) for name in names},
             **access.described(row),

@@ -11,8 +11,8 @@ from models import Limit
 from routes.admin import owned
 from routes.admin.forms import PERIOD_NAMES, PanelForm, TextField, options
 from routes.admin.guard import actor, expose, go
-from routes.admin.owned import OWNER_HELP, SCOPE_NAMES, OwnedForm
-from routes.admin.tables import Choice, Table
+from routes.admin.owned import OWNER_HELP, SCOPE_NAMES, OwnedForm, OwnedTable
+from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import counting, limits
 from services.errors import InvalidRequest
@@ -72,7 +72,7 @@ class NewLimit(AmountForm, OwnedForm):
         return counting.NONE if self.unit.data == counting.CONCURRENT else str(self.period.data)
 
 
-class Limits(Table):
+class Limits(OwnedTable):
     """The limits."""
 
     model_class = Limit
@@ -86,32 +86,14 @@ class Limits(Table):
         "left": _("Left"),
         "resets": _("Resets"),
     }
-    column_sortable_list: ClassVar[list[Any]] = []
-    column_default_sort = ("id", True)
     list_template = "admin/limits/list.html"
     create_template = "admin/limits/create.html"
     edit_template = "admin/limits/edit.html"
-    details_view = None  # type: ignore[assignment]
-    can_view_details = False
     choices = (
         Choice("scope", _("For"), list(LAYER_NAMES.items())),
         Choice("unit", _("Counts"), list(UNIT_NAMES.items())),
         Choice("period", _("Period"), list(SPAN_NAMES.items())),
     )
-
-    def get_query(self) -> Any:
-        """The rows of the list, narrowed."""
-        return self._narrowed(super().get_query())
-
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
-        for name in ("scope", "unit", "period"):
-            if value := self.chosen(name):
-                query = query.filter(getattr(Limit, name) == value)
-        return query
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
         """What is used of each, whose they are, and those that the settings give."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import select
 from wtforms import RadioField
@@ -10,6 +10,7 @@ from wtforms.validators import InputRequired, Length
 
 from models import ApiKey, Budget, Limit, Model, Team, User
 from routes.admin.forms import PanelForm, TextField, options
+from routes.admin.tables import Table
 from routes.admin.texts import N_, lazy_gettext
 from services import budgets, limits, owners
 from services.errors import GatewayError, InvalidRequest
@@ -104,3 +105,19 @@ def suggestions() -> list[tuple[str, Any]]:
         rows = db.session.scalars(select(name).order_by(name).limit(OFFERED))
         found += [(called, SCOPE_NAMES[scope]) for called in rows]
     return found
+
+
+class OwnedTable(Table):
+    """A table of budgets or limits, without a page for each."""
+
+    column_sortable_list: ClassVar[list[Any]] = []
+    column_default_sort = ("id", True)
+    details_view = None  # type: ignore[assignment]
+    can_view_details = False
+
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
+        for name in ("scope", "unit", "period"):
+            if value := self.chosen(name):
+                query = query.filter(getattr(self.model_class, name) == value)
+        return query

@@ -25,6 +25,12 @@ from utils.extensions import db, gateway
 _ = lazy_gettext
 
 NAMED_MODELS: Final = 200
+COMMON_LABELS: Final = {
+    "operations": N_("What it offers"),
+    "on_disconnect": N_("When a caller leaves"),
+    "drain_max_s": N_("Read on for at most, seconds"),
+    "drain_max_streams": N_("Read on at once in each worker, at most"),
+}
 
 
 class Providers(Table):
@@ -52,15 +58,8 @@ class Providers(Table):
         Choice("state", _("State"), [("enabled", _("Enabled")), ("disabled", _("Disabled"))]),
     )
 
-    def get_query(self) -> Any:
-        """The rows of the list, narrowed."""
-        return self._narrowed(super().get_query())
-
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if kind := self.chosen("kind"):
             query = query.filter(Provider.kind == kind)
         if state := self.chosen("state"):
@@ -227,6 +226,9 @@ def settings_shown(row: Provider) -> list[tuple[str, str]]:
     found = []
     if (vendor := vendor_of(row)) != "":
         found.append((gettext("Vendor"), VENDORS[vendor].label))
+    for name, label in COMMON_LABELS.items():
+        if (value := row.settings.get(name)) is not None:
+            found.append((gettext(label), ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     for setting in KINDS[row.kind].settings if row.kind in KINDS else ():
         if (value := row.settings.get(setting.name)) not in (None, ""):
             yes_or_no = gettext("yes") if value else gettext("no")
@@ -268,3 +270,15 @@ def _fill(row: Provider, form: Any) -> None:
     )
     row.base_url = KINDS[row.kind].base_url if KINDS[row.kind].is_local else form.base_url.data
     row.settings = settings_from(form, row.settings)
+    _check_settings(row)
+
+
+def _check_settings(row: Provider) -> None:
+    """Refuse settings that calls could not use, at their field of the form, as the configuration file does."""
+    if (check := KINDS[row.kind].check) is None:
+        return
+    try:
+        check(row.settings)
+    except InvalidRequest as exc:
+        setting = (exc.param or "").removeprefix("settings.").partition(".")[0]
+        raise InvalidRequest(str(exc), param=f"{row.kind}_{setting}") from exc

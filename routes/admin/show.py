@@ -90,6 +90,7 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         icon=icon,
         nonce=guard.nonce,
         person=guard.person,
+        may_change=guard.may_change,
         theme=signin.theme,
         language=lambda: str(get_locale()),
         state_of=state_of,

@@ -87,6 +87,18 @@ class Table(SecureModelView):
         names = ("search", *self.texts, *(choice.name for choice in self.choices))
         return {name: self.argument(name) for name in names if self.argument(name)}
 
+    def narrowed(self, query: Any) -> Any:
+        """A query of rows or of their count, with what the address chose of them."""
+        return query
+
+    def get_query(self) -> Any:
+        """See Flask-Admin."""
+        return self.narrowed(super().get_query())
+
+    def get_count_query(self) -> Any:
+        """See Flask-Admin."""
+        return self.narrowed(super().get_count_query())
+
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
         """What the list's template needs beside the rows, in a bounded number of statements."""
         return {}

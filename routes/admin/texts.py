@@ -22,6 +22,8 @@ def N_(message: str) -> str:  # noqa: N802 - the name by which message extractor
 
 # Services know no language. What they say is translated where it is answered, by the same words.
 OF_SERVICES: Final = (
+    N_("There is a configuration value with this key already."),
+    N_("Give a new value too: a secret does not become readable."),
     N_("User registered successfully"),
     N_("Username already exists."),
     N_("Invalid registration data"),
@@ -67,6 +69,32 @@ OF_API_V1: Final = (
     N_("`skip` is a whole number up to 1000000, `limit` one up to 1000."),
 )
 
+# The same of /users, /usage, /models and of registering.
+OF_PEOPLE: Final = (
+    N_("Not authenticated"),
+    N_("Not enough permissions"),
+    N_("Only admins see what others use, with the token of /login."),
+    N_("An API key may not do this: send the token that /login gives."),
+    N_("The body must be a JSON object or a form."),
+    N_("The body must have `current_password` and `new_password`."),
+    N_("Invalid current password"),
+    N_("Password updated successfully"),
+    N_("Passwords are taken from the body only, as JSON or a form: a query ends up in logs."),
+    N_("User not found"),
+    N_("User already exists."),
+    N_("This is the last admin; make another one first."),
+    N_("You cannot do this to your own account; another admin can."),
+    N_("`start_date` and `end_date` are days such as 2026-01-31."),
+    N_("`end_date` is before `start_date`."),
+    N_("Model not found"),
+    N_("`model_endpoint` is required for this `model_type`."),
+    N_("Registration is closed; ask an admin for an account."),
+    N_("Registration needs an `invitation`; ask an admin for one."),
+    N_("The invitation is not valid: it is unknown, was used or has expired."),
+    N_("There is no such invitation."),
+    N_("Registration is closed, so nobody could use it: set REGISTRATION=invite."),
+)
+
 # WTForms' own messages, as far as our forms can cause them.
 OF_FORMS: Final = (
     N_("This field is required."),
@@ -79,4 +107,15 @@ OF_FORMS: Final = (
     N_("Number must be at most %(max)s."),
     N_("Number must be between %(min)s and %(max)s."),
     N_("Invalid input."),
+    N_("A preset cannot be changed; make an agent of your own."),
+    N_("The answer could not be stored; it is not in the dialog."),
+    N_("The body must have a `title`."),
+    N_("The file cannot be imported; nothing of it was stored."),
+    N_("There is an agent of this name already."),
+    N_("There is no agent of this id."),
+    N_("There is no dialog of this id."),
+    N_("This dialog is being answered; send the next message when that has ended."),
+    N_("You have as many agents as a user may have; delete one first."),
+    N_("`content` must not have NUL characters."),
+    N_("`model_name` is required: LLM_DEFAULT_MODEL is not set."),
 )

@@ -16,7 +16,7 @@ from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, op
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
-from services import audit, removal, reports
+from services import audit, people, removal, reports
 from services.accounts import NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
 from utils import ids
@@ -112,14 +112,11 @@ class Users(Table):
     choices = (Choice("role", _("Role"), list(ROLE_NAMES.items())), Choice("state", _("State"), list(STATES.items())))
 
     def get_query(self) -> Any:
-        """The rows of the list, narrowed, with their teams."""
-        return self._narrowed(super().get_query()).options(joinedload(User.team))
+        """The rows of the list, with their teams."""
+        return super().get_query().options(joinedload(User.team))
 
-    def get_count_query(self) -> Any:
-        """How many they are."""
-        return self._narrowed(super().get_count_query())
-
-    def _narrowed(self, query: Any) -> Any:
+    def narrowed(self, query: Any) -> Any:
+        """See Table."""
         if role := self.chosen("role"):
             query = query.filter(User.role == role)
         if team := self.argument("team"):
@@ -177,7 +174,7 @@ class Users(Table):
 
     def update(self, form: Any, row: User) -> Any:
         """Store role, state, team and what the user may do."""
-        before = self.describe(row)
+        before, was_active = self.describe(row), row.is_active
         if "role" in form:
             row.role = form.role.data
         for name, value in form.access(row.created_at).items():
@@ -185,6 +182,10 @@ class Users(Table):
         row.team_id = int(form.team.data) if form.team.data else None
         row.is_active = form.is_active.data
         row.disabled_reason = None if row.is_active else form.disabled_reason.data or None
+        db.session.flush()
+        people.check_admin_left(db.session())
+        if was_active and not row.is_active:
+            people.sign_out(db.session(), row.id)
         self.store("user_update", row, before)
         return go(".details_view", id=row.id)
 
@@ -241,6 +242,7 @@ class Users(Table):
     def delete(self, session: Session, row: User) -> None:
         """The account with all that is its own."""
         removal.user(session, row.id)
+        people.check_admin_left(session)
 
     def describe(self, row: User) -> dict[str, Any]:
         """See Table."""

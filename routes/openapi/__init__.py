@@ -12,13 +12,24 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from config import project
-from routes.openapi import calls, chats, explanations, management, media, people, refusals
+from routes.openapi import (
+    administration,
+    calls,
+    chats,
+    dialogs,
+    explanations,
+    management,
+    media,
+    people,
+    refusals,
+    users,
+)
 from routes.openapi.operations import SCHEMES, Operation
 from routes.openapi.shapes import Schema, text, whole
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, management, people)
-SCHEMAS: Final = (chats, media, explanations, management, people, refusals)
+TABLES: Final = (calls, dialogs, users, management, administration, people)
+SCHEMAS: Final = (chats, media, explanations, dialogs, users, management, administration, people, refusals)
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 PANEL: Final = "/admin"
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word

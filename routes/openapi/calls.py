@@ -11,7 +11,7 @@ from routes.openapi.shapes import always, closed, either, one_of, opened, ref, t
 CHATS, MESSAGES, RESPONSES, OTHER = "OpenAI: chat", "Anthropic", "OpenAI: responses", "OpenAI: other"
 MODELS, PROXY, ROUTES = "Models", "Proxy surface", "Routes of your own"
 
-_ANSWERED: Final = {
+ANSWERED: Final = {
     "x-gateway-deployment": "Provider and model that answered.",
     "x-gateway-attempts": "How many times a provider was asked.",
 }
@@ -31,7 +31,7 @@ _AS_CLIENT: Final = "With the header `anthropic-version` in the form of Anthropi
 
 def _call(tag: str, takes: Media, says: Media, note: str = _NOTED, who: str = KEY) -> Operation:
     """Something that a provider is asked for."""
-    return Operation(tag, who, says, takes, refuses=OF_CALLS, headers=_ANSWERED, note=note)
+    return Operation(tag, who, says, takes, refuses=OF_CALLS, headers=ANSWERED, note=note)
 
 
 def _other(tag: str, name: str) -> Operation:

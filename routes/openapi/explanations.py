@@ -89,6 +89,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                         "input_tokens": whole(),
                         "output_tokens": whole(),
                         "choices": whole(),
+                        "images": whole(),
                         "max_output_tokens": or_null(whole()),
                         "is_limit_of_caller": flag(),
                         "cost_usd": text("USD, as a decimal number."),
@@ -104,6 +105,8 @@ SCHEMAS: Final[dict[str, Any]] = {
         {
             "status": one_of("healthy", "degraded"),
             "worker": whole("The process that answered; each sees for itself."),
+            "workers": whole("How many there are here."),
+            "scope": text("The same in words."),
             "models": listed(
                 closed(
                     {"model": text(), "deployments": listed(opened({"provider": text(), "model": text(), **_health}))}

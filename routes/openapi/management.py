@@ -2,13 +2,14 @@
 
 from typing import Any, Final
 
-from routes.openapi.operations import ADMIN, Media, Operation, json, query
+from routes.openapi.operations import ADMIN, NOTHING, Media, Operation, json, query
 from routes.openapi.shapes import (
     Schema,
     closed,
     either,
     flag,
     listed,
+    maybe,
     number,
     one_of,
     opened,
@@ -48,6 +49,9 @@ _settable: Final[dict[str, Schema]] = {
     "allowedModels": listed(text(maxLength=fields.MAX_MODEL), "Empty = all."),
     "allowedPaths": _paths,
 }
+_timeouts: Final = dict.fromkeys(
+    fields.TIMEOUTS, number("Seconds.", minimum=float(fields.SHORTEST_S), maximum=fields.LONGEST_S)
+)
 _settable_of_key: Final[dict[str, Schema]] = {
     **_settable,
     "userId": either(text("A user's name."), whole("A user's number.")),
@@ -57,6 +61,7 @@ _settable_of_key: Final[dict[str, Schema]] = {
     "rotationEnabled": flag(),
     "settingId": text(),
     "settingIds": listed(text()),
+    "timeouts": closed({}, maybe(_timeouts), "What calls with the key wait at most, if that is less than usual."),
 }
 _name: Final = text(minLength=1, maxLength=fields.MAX_NAME)
 _secret: Final = text("The secret.", pattern=r"^[A-Za-z0-9_.-]+$", maxLength=200)
@@ -115,6 +120,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "shouldLogRequest": flag(),
             "shouldLogResponse": flag(),
             "rotationEnabled": flag(),
+            "timeouts": closed({}, _timeouts),
             "isKeyNotHashed": {"const": False},
         }
     ),
@@ -187,7 +193,6 @@ _PAGE: Final = (
     query("limit", _paging["limit"], "How many at most."),
     query("offset", _paging["offset"], "How many of the newest to leave out."),
 )
-_NOTHING: Final = Media({})
 
 
 def _change(tag: str, says: Media, takes: Media | None, refuses: tuple[str, ...] = _CHANGED) -> Operation:
@@ -212,7 +217,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "keymanagement.no_key": Operation(KEYS, ADMIN, None, note="Always refused: the id of the key is missing."),
     "keymanagement.key": Operation(KEYS, ADMIN, json(ref("Key")), refuses=_UNKNOWN),
     "keymanagement.update_key": _change(KEYS, json(ref("Key")), json(ref("KeyChange"), {"costLimitInUsd": 1})),
-    "keymanagement.delete_key": Operation(KEYS, ADMIN, _NOTHING, refuses=_CHANGED),
+    "keymanagement.delete_key": Operation(KEYS, ADMIN, NOTHING, refuses=_CHANGED),
     "keymanagement.rotate_key": _change(
         KEYS, json(ref("Key")), json(ref("Rotation"), {"grace": "24h"}, is_required=False)
     ),
@@ -248,7 +253,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "keymanagement.user": Operation(USERS, ADMIN, json(ref("User")), refuses=_UNKNOWN),
     "keymanagement.update_user": _change(USERS, json(ref("User")), json(ref("UserChange"), {"revoked": True})),
-    "keymanagement.delete_user": Operation(USERS, ADMIN, _NOTHING, refuses=_CHANGED),
+    "keymanagement.delete_user": Operation(USERS, ADMIN, NOTHING, refuses=_CHANGED),
     "keymanagement.provider_settings": Operation(
         SETTINGS,
         ADMIN,
@@ -266,5 +271,5 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "callroutes.create": _change(ROUTES, json(ref("CallRoute")), json(ref("NewCallRoute"), NEW_ROUTE)),
     "callroutes.route": Operation(ROUTES, ADMIN, json(ref("CallRoute")), refuses=_UNKNOWN),
     "callroutes.update": _change(ROUTES, json(ref("CallRoute")), json(ref("CallRouteChange"), {"name": "chat"})),
-    "callroutes.delete": Operation(ROUTES, ADMIN, _NOTHING, refuses=_UNKNOWN),
+    "callroutes.delete": Operation(ROUTES, ADMIN, NOTHING, refuses=_UNKNOWN),
 }

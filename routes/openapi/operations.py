@@ -23,6 +23,8 @@ KEY: Final = "key"
 KEY_OR_BODY: Final = "key or body"
 ADMIN: Final = "admin"
 ADMIN_TOKEN: Final = "admin token"  # noqa: S105 - the name of a rule, no secret
+TEAM_TOKEN: Final = "team token"  # noqa: S105
+TOKEN: Final = "token"  # noqa: S105
 SCHEMES: Final[dict[str, Any]] = {
     "bearer": {
         "type": "http",
@@ -31,7 +33,13 @@ SCHEMES: Final[dict[str, Any]] = {
     },
     "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "api-key", "description": "An API key."},
-    "adminToken": {"type": "http", "scheme": "bearer", "description": "The token that `POST /login` gives an admin."},
+    "token": {"type": "http", "scheme": "bearer", "description": "The token that `POST /login` gives."},
+    "teamToken": {"type": "http", "scheme": "bearer", "description": "The same of an admin of the team."},
+    "adminToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The same of an admin, or of an auditor who only reads.",
+    },
     "adminPass": {
         "type": "apiKey",
         "in": "header",
@@ -46,6 +54,8 @@ SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     KEY_OR_BODY: [*_KEYS, {}],  # the key may stand in the body, which OpenAPI has no word for
     ADMIN: [{"adminToken": []}, {"adminPass": []}, {}],  # on the gateway's own machine, nothing may be needed
     ADMIN_TOKEN: [{"adminToken": []}],
+    TEAM_TOKEN: [{"adminToken": []}, {"teamToken": []}],
+    TOKEN: [{"token": []}],
 }
 _GUARDED: Final = ("400", "401", "403", "429", "500", "503")
 STATUSES: Final[dict[str, tuple[str, ...]]] = {  # how each may refuse, besides what the operation itself adds
@@ -54,6 +64,8 @@ STATUSES: Final[dict[str, tuple[str, ...]]] = {  # how each may refuse, besides 
     KEY_OR_BODY: _GUARDED,
     ADMIN: _GUARDED,
     ADMIN_TOKEN: _GUARDED,
+    TEAM_TOKEN: _GUARDED,
+    TOKEN: _GUARDED,
 }
 OF_CALLS: Final = ("402", "404", "4XX", "502", "504")
 WITH_BODY: Final = ("413",)
@@ -73,6 +85,9 @@ class Media:
         if self.example is not None:
             found[JSON]["example"] = self.example
         return found
+
+
+NOTHING: Final = Media({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ PEOPLE, TOKENS, GATEWAY = "People", "Prepaid tokens", "The gateway"
 
 _CREDENTIALS: Final = {"username": "ana", "password": "correct horse battery"}
 _SIGN_IN: Final = Media(dict.fromkeys((JSON, FIELDS, FORM), ref("Credentials")), _CREDENTIALS)
+_REGISTRATION: Final = Media(dict.fromkeys((JSON, FIELDS, FORM), ref("Registration")), _CREDENTIALS)
 _BALANCE: Final = {
     "balance": or_null(whole("What is left; null = unlimited.")),
     "held": whole("What calls under way hold of it."),
@@ -18,6 +19,10 @@ _LIMIT: Final = or_null(whole("Of all tokens that may be used; null = none."))
 
 SCHEMAS: Final[dict[str, Any]] = {
     "Credentials": opened({"username": text(minLength=1), "password": text(minLength=1, format="password")}),
+    "Registration": opened(
+        {"username": text(minLength=1, maxLength=150), "password": text(minLength=1, format="password")},
+        {"invitation": text("A code; needed where registration is by invitation.", maxLength=100)},
+    ),
     "Registered": closed({"message": text(), "api_key": text("Shown here and never again.")}),
     "SignedIn": closed(
         {
@@ -56,7 +61,7 @@ _USER: Final = ("404",)
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "auth.register": Operation(
-        PEOPLE, OPEN, json(ref("Registered")), _SIGN_IN, status="201", refuses=("403", "409", "429", "503")
+        PEOPLE, OPEN, json(ref("Registered")), _REGISTRATION, status="201", refuses=("403", "409", "429", "503")
     ),
     "auth.login": Operation(PEOPLE, OPEN, json(ref("SignedIn")), _SIGN_IN, refuses=("401", "403", "429", "503")),
     "user.usage": Operation(PEOPLE, KEY, json(ref("UsedTokens"))),

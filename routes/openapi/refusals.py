@@ -5,7 +5,7 @@ The forms are those of routes/render.py, by the same table; a surface that is ne
 
 from typing import Any, Final
 
-from routes import callroutes, problems, render, render_v1
+from routes import callroutes, problems, render, render_people, render_v1
 from routes.openapi.shapes import ANY, Schema, closed, either, opened, or_null, ref, text, whole
 
 V1: Final = "/v1"
@@ -20,6 +20,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {  # by the beginning of the path, as
     problems.SETTINGS: ("Problem",),
     problems.ROUTES: ("Problem",),
     render_v1.PREFIX: ("CodedError",),
+    **dict.fromkeys(render_people.PATHS, (PLAIN,)),
 }
 CALLS_OF_ROUTES: Final = f"{callroutes.calls.name}.call"  # the one endpoint whose form the path alone does not tell
 
@@ -92,8 +93,11 @@ HEADERS: Final[dict[str, Schema]] = {
     },
     "RetryAfter": {"description": "Seconds until trying again may help.", "schema": whole()},
 }
-ELSEWHERE: Final = {"description": "Elsewhere, for browsers.", "headers": {"location": {"schema": text()}}}
 REQUEST_ID: Final = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+OTHERS: Final[dict[str, dict[str, Any]]] = {  # statuses that are no refusals
+    "204": {"description": "Nothing is left to show.", "headers": REQUEST_ID},
+    "302": {"description": "Elsewhere, for browsers.", "headers": {"location": {"schema": text()}}},
+}
 
 
 def responses() -> dict[str, Any]:
@@ -106,9 +110,7 @@ def answers(path: str, endpoint: str, statuses: tuple[str, ...]) -> dict[str, An
     """The refusals of an operation, by status."""
     name = _name(_forms(path, endpoint))
     return {
-        status: ELSEWHERE
-        if status == "302"
-        else {"$ref": f"#/components/responses/{name}", "description": MEANINGS[status]}
+        status: OTHERS.get(status) or {"$ref": f"#/components/responses/{name}", "description": MEANINGS[status]}
         for status in statuses
     }
 

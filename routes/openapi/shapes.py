@@ -61,6 +61,11 @@ def or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+def maybe(members: Mapping[str, Schema]) -> dict[str, Schema]:
+    """The same members, of which each may be null."""
+    return {name: or_null(schema) for name, schema in members.items()}
+
+
 def either(*schemas: Schema) -> Schema:
     """What fits one of these, or several."""
     return {"anyOf": list(schemas)}

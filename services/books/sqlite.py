@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from services.books.base import Books, BooksRefused, BooksUnavailable, HoldRefused, Transaction
-from utils import clock, native
+from services.books.patience import patiently
+from utils import native
 
 T = TypeVar("T")
 
 BUSY_WAIT_S: Final = 2.0  # an outsider (a shell, a backup) holds the database; after that the call is refused
-BUSY_STEP_S: Final = 0.005
 TOGETHER_MAX: Final = 64
 CHECKPOINT_PAGES: Final = 4000  # 16 MB of log; fewer would copy the same few pages more often
 
@@ -64,7 +64,7 @@ class SqliteBooks(Books):
         with self._turn:
             try:
                 connection = self._open()
-                return _patiently(lambda: connection.execute(statement, values).fetchall())
+                return patiently(lambda: connection.execute(statement, values).fetchall(), BUSY_WAIT_S)
             except sqlite3.OperationalError as exc:
                 raise BooksUnavailable(f"the database file cannot be read: {exc}") from exc
 
@@ -98,7 +98,7 @@ class SqliteBooks(Books):
 
     def _transaction(self, items: list[_Item]) -> None:
         connection = self._open()
-        _patiently(lambda: self._lock(connection))
+        patiently(lambda: self._lock(connection), BUSY_WAIT_S)
         try:
             for item in items:
                 try:
@@ -115,7 +115,7 @@ class SqliteBooks(Books):
         if self._connection is not None and self._pid == os.getpid():
             return self._connection
         connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
-        _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), BUSY_WAIT_S)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -139,15 +139,3 @@ class SqliteBooks(Books):
 def _is_unavailable(exc: BaseException) -> bool:
     """Whether it is the database's state, not the values, that stands in the way."""
     return isinstance(exc, sqlite3.OperationalError)
-
-
-def _patiently(attempt: Callable[[], T]) -> T:
-    """Repeat while somebody else has the database locked, giving way in between, up to BUSY_WAIT_S."""
-    give_up_s = clock.monotonic_s() + BUSY_WAIT_S
-    while True:
-        try:
-            return attempt()
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or clock.monotonic_s() > give_up_s:
-                raise
-            clock.sleep(BUSY_STEP_S)

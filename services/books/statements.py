@@ -122,7 +122,8 @@ COUNT: Final = "UPDATE users SET tokens_used = tokens_used + ?, spent_nanousd = 
 
 # Postgres: the same in one round trip. Limits before budgets, each in the order of their names, in both statements:
 # so two calls never wait for each other in a circle. The check `all_or_nothing` of the hold fails, and undoes the
-# rest, when one refused.
+# rest, when one refused. Nobody waits until a hold is on the disk: where the database's machine stops, what was held in
+# the last moments is lost, but each of these calls is booked at its end all the same. Booking waits for the disk.
 _ROOM: Final = """
   (SELECT c.limit_amount FROM counts c WHERE c.subject = excluded.subject)"""
 _SHARE: Final = "(SELECT c.left_ppm FROM counts c WHERE c.subject = excluded.subject)"
@@ -149,7 +150,8 @@ took AS (
 held AS (
   INSERT INTO holds (request_id, owner, created_at, deadline_at, budgets_wanted, budgets_taken, takes, counts, call)
   SELECT ?::text, ?::text, ?::bigint, ?::bigint, ?::int,
-    (SELECT count(*) FROM counted) + (SELECT count(*) FROM took), ?::text, ?::text, ?::text)
+    (SELECT count(*) FROM counted) + (SELECT count(*) FROM took), ?::text, ?::text, ?::text
+  WHERE set_config('synchronous_commit', 'off', true) = 'off')
 SELECT subject, used_amount, previous_amount FROM counted
 UNION ALL SELECT 'b' || budget_id, t.gone, b.limit_amount FROM took t JOIN budgets b ON b.id = t.budget_id"""  # noqa: S608
 PG_SETTLE: Final = f"""

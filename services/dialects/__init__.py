@@ -5,6 +5,7 @@ from typing import Final
 
 from services.dialects import (
     anthropic,
+    dialogs,
     openai,
     openai_other,
     prompts,
@@ -23,6 +24,9 @@ OTHER: Final = replace(OPENAI, call=openai_other.call, demand=openai_other.deman
 PROXY_OTHER: Final = replace(OTHER, error_body=proxy.error_body, error_event=proxy.error_event)
 PROMPTS: Final = Dialect(
     prompts.NAME, prompts.call, openai.demand, prompts.error_body, prompts.error_event, prompts.ToText()
+)
+DIALOGS: Final = Dialect(  # its translation keeps what is said, so that each call has one of its own
+    dialogs.NAME, dialogs.call, openai.demand, dialogs.error_body, dialogs.error_event
 )
 ANTHROPIC: Final = Dialect(
     anthropic.NAME,

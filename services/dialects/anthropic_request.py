@@ -10,6 +10,7 @@ from typing import Any, Final
 from services.dialects import anthropic_blocks as blocks
 from services.dialects import anthropic_fields as fields
 from services.dialects.anthropic_fields import Notes, bad, member
+from services.errors import Unsupported
 from services.types import Chat
 from utils import jsonx
 
@@ -19,6 +20,8 @@ TRANSLATED: Final = frozenset(
     | {"output_config", "output_format", "metadata", *SAME}
 )
 NATIVE: Final = ("mcp_servers", "container", "inference_geo")  # leaving one out would change what is done, or where
+# The code on which the official SDKs, whose tool runner asks for a thread unasked, send the whole conversation instead.
+NO_THREADS: Final = "thread_unsupported_request"
 USUAL: Final = {"service_tier": "auto", "speed": "standard"}  # values that ask for nothing
 CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
@@ -34,8 +37,10 @@ def hub(native: Chat, *, needs_limit: bool) -> tuple[Chat, Notes]:
 
     Raises:
         InvalidRequest: naming the member that is wrong in `param`.
+        Unsupported: it belongs to a conversation that a provider is to remember.
     """
     fields.check(native, needs_limit=needs_limit)
+    _no_thread(native)
     notes = Notes()
     body: Chat = {"model": native["model"], "messages": _system(native.get("system"), notes)}
     for index, message in enumerate(native["messages"]):
@@ -47,6 +52,17 @@ def hub(native: Chat, *, needs_limit: bool) -> tuple[Chat, Notes]:
     body |= {same: native[same] for same in SAME if native.get(same) is not None}
     body |= _tools(native, notes) | _thinking(native, notes) | _format(native, notes) | _rest(native, notes)
     return body, notes
+
+
+def _no_thread(native: Chat) -> None:
+    """Nothing that a provider remembers may be needed.
+
+    A fallback has never heard of it, nobody here knows how many tokens it has, and the keys of a gateway share an
+    account there, so that one could go on with the conversation of another.
+    """
+    if native.get("thread"):
+        told = "`thread` cannot be used here: no provider keeps conversations for this gateway. Send the whole one."
+        raise Unsupported(told, param="thread", code=NO_THREADS)
 
 
 def own_thinking_removed(native: Chat) -> Chat:

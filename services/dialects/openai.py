@@ -14,6 +14,7 @@ from utils import clock, jsonx, sse
 NAME: Final = "openai"
 ROLES: Final = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 INNER: Final = "innererror"
+GZIP: Final = b"\x1f\x8b"
 MAX_CHOICES: Final = 128
 MAX_INT: Final = 2**31 - 1
 MAX_INPUTS: Final = 2048
@@ -68,6 +69,8 @@ def members(raw: bytes) -> Chat:
     """
     if not raw:
         raise BodyEmpty("The body is empty; it must be a JSON object.", param="body")
+    if raw.startswith(GZIP):
+        raise BodyUnreadable("The body is compressed; send it as it is, without `Content-Encoding`.", param="body")
     try:
         body = jsonx.loads(raw)
     except jsonx.BadJson as exc:
@@ -86,7 +89,8 @@ def operation_of(body: Chat) -> str:
     found = [operation for operation, names in REQUIRED.items() if names[1] in body]
     if len(found) != 1:
         raise InvalidRequest(
-            "Send one of `messages`, `prompt` and `input`, as in the request to explain.", param="body"
+            "Send one of `messages`, `prompt` and `input`, as in the request to explain, or name its `?operation=`.",
+            param="body",
         )
     return found[0]
 

@@ -65,16 +65,7 @@ class ToText:
         Raises:
             UpstreamError: there is none.
         """
-        try:
-            message = jsonx.peek(body)["choices"][0]["message"]
-            text = message.get("content") or message.get("refusal") or ""
-            if isinstance(text, list):
-                text = "".join(part["text"] for part in text if part["type"] == "text")
-        except (AttributeError, LookupError, TypeError, ValueError) as exc:
-            raise UpstreamError("the upstream answered with JSON that is no completion") from exc
-        if not isinstance(text, str):
-            raise UpstreamError("the upstream answered with something else than a text")
-        return jsonx.dumps({"response": text})
+        return jsonx.dumps({"response": text_of(body)})
 
     def stream(self, call: Call) -> NoReturn:
         """Nothing asks for it.
@@ -83,3 +74,21 @@ class ToText:
             Unsupported: always.
         """
         raise Unsupported("This path does not stream.", param="stream")
+
+
+def text_of(body: bytes) -> str:
+    """The text of a hub's whole answer, or the words in which it was refused.
+
+    Raises:
+        UpstreamError: there is none.
+    """
+    try:
+        message = jsonx.peek(body)["choices"][0]["message"]
+        text = message.get("content") or message.get("refusal") or ""
+        if isinstance(text, list):
+            text = "".join(part["text"] for part in text if part["type"] == "text")
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise UpstreamError("the upstream answered with JSON that is no completion") from exc
+    if not isinstance(text, str):
+        raise UpstreamError("the upstream answered with something else than a text")
+    return text

@@ -123,10 +123,10 @@ def usage_of(raw: Any) -> Chat | None:
     if given is None or output is None:
         return None
     read, thought = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-    details, written = {"cached_tokens": _count(read, "cached_tokens") or 0}, _count(read, "cache_write_tokens")
     return {
         "input_tokens": given,
-        "input_tokens_details": details if written is None else details | {"cache_write_tokens": written},
+        # OpenAI's SDK declares both (openai-python 3.52.0); its published document of May has the first alone.
+        "input_tokens_details": {name: _count(read, name) or 0 for name in ("cached_tokens", "cache_write_tokens")},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": _count(thought, "reasoning_tokens") or 0},
         "total_tokens": given + output,

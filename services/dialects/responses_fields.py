@@ -17,7 +17,7 @@ FIELDS: Final[dict[str, Check]] = {
     "model": checks.name,
     "instructions": checks.text,
     "max_output_tokens": checks.whole(1, openai.MAX_INT),
-    "max_tool_calls": checks.whole(1, openai.MAX_INT),
+    "max_tool_calls": checks.whole(0, openai.MAX_INT),
     "temperature": checks.number,
     "top_p": checks.number,
     "top_logprobs": checks.whole(0, MAX_TOP_LOGPROBS),

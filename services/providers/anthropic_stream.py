@@ -36,7 +36,7 @@ class _Stream(EventStream):
 
     def __init__(self, call: Call) -> None:
         super().__init__(sse.DONE)
-        self._pieces = call.pieces
+        self._call, self._pieces = call, call.pieces
         self._counts: dict[str, Any] = {}
 
     @property
@@ -69,11 +69,15 @@ class _Stream(EventStream):
         ...
 
     def _count(self, raw: dict[str, Any] | None) -> None:
-        """Counts are of the whole answer so far, so the largest is the last word; a server may leave some out."""
+        """Counts are of the whole answer so far, so the largest is the last word; a server may leave some out.
+
+        Any of the last events may have them: servers of other vendors put them where Anthropic has none.
+        """
         for name in COUNTS:
             count = tokens((raw or {}).get(name))
             if count is not None and count >= self._counts.get(name, 0):
                 self._counts[name] = count
+                self._call.told_pieces = len(self._pieces)
         self._counts |= {name: raw[name] for name in DETAILS if raw and raw.get(name)}
 
 
@@ -99,6 +103,7 @@ class NativeStream(_Stream):
         elif kind == "message_delta":
             self._count(data.get("usage"))
         elif kind == "message_stop":
+            self._count(data.get("usage"))
             self.is_done, self._held = True, event
             return b""
         return event
@@ -109,7 +114,6 @@ class AnthropicStream(_Stream):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self._call = call
         self._reason: Any = None
         self._has_role = False
         self._calls = self._blocks = 0
@@ -138,6 +142,7 @@ class AnthropicStream(_Stream):
             self._count(data.get("usage"))
             self._reason = data["delta"].get("stop_reason") or self._reason
         if kind == "message_stop":
+            self._count(data.get("usage"))
             return self._finish()
         return sse.PING if kind == "ping" else b""  # a model may think for minutes without a word
 

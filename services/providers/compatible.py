@@ -48,7 +48,7 @@ class Compatible(OpenAI):
         if call.operation in openai_other.PATHS:
             return super().decode(call, body)
         settings = _settings(call)
-        is_packed = call.operation == EMBEDDING and "floats_only" in settings
+        is_packed = call.operation == EMBEDDING and bool(settings.get("floats_only"))
         if is_packed or settings.keys() & ANSWERS:
             with expecting("a completion"):
                 answer = parse_object(body)
@@ -77,7 +77,7 @@ class MendingStream(OpenAIStream):
     """A stream some of whose events are written anew."""
 
     def __init__(self, call: Call, settings: Mapping[str, Any]) -> None:
-        super().__init__(call.pieces, wants_usage=call.wants_usage)
+        super().__init__(call, wants_usage=call.wants_usage)
         self._settings, self._usage_in = settings, settings.get("usage_in")
         self._late: dict[str, Any] | None = None  # the usage event that nobody sent
 
@@ -96,7 +96,7 @@ class MendingStream(OpenAIStream):
         if chunk.get("usage") is not None:
             self._late = None
         elif self._usage_in is not None and (usage := _usage_within(chunk, self._usage_in)) is not None:
-            self.usage = usage_of(usage) or self.usage
+            self._told(usage_of(usage))
             frame: dict[str, Any] = {name: chunk[name] for name in FRAME if name in chunk}
             self._late = {**frame, "choices": [], "usage": usage}
         return out
@@ -109,7 +109,7 @@ def mend_request(call: Call, body: Chat, settings: Mapping[str, Any]) -> tuple[s
             value = body.pop(ours)
             body.setdefault(theirs, value)
     dropped = [name for name in _names(settings.get("drop", ())) if body.pop(name, None) is not None]
-    if "floats_only" in settings:
+    if settings.get("floats_only"):
         body.pop("encoding_format", None)
     if "messages" in body:
         body["messages"], left_out = _messages(body["messages"], settings)

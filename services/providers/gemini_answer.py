@@ -211,6 +211,8 @@ class GeminiStream:
         self._counts = answer.get("usageMetadata") or self._counts
         for candidate in answer.get("candidates") or ():
             yield from self._candidate(candidate)
+        if answer.get("usageMetadata"):
+            self._call.told_pieces = len(self._call.pieces)
         if 0 not in self._finish and (refusal := refusal_of(answer)) is not None:
             self._finish[0] = "SAFETY"
             yield from self._chunks.delta({"refusal": refusal})

@@ -84,8 +84,7 @@ class GigaChatStream(OpenAIStream):
     """GigaChat's events in, OpenAI's out."""
 
     def __init__(self, call: Call) -> None:
-        super().__init__(call.pieces, wants_usage=call.wants_usage)
-        self._call = call
+        super().__init__(call, wants_usage=call.wants_usage)
         self._begun: set[int] = set()  # choices that have had their role
         self._calling: set[int] = set()  # … that have begun a function call
 
@@ -107,7 +106,7 @@ class GigaChatStream(OpenAIStream):
             hub["finish_reason"] = _finish(self._call, reason)
             out += sse.format_event({**frame, "choices": [hub], **nothing})
         if (usage := usage_of(chunk.get("usage"))) is not None:
-            self.usage = usage
+            self._told(usage)
             counts = _hub_usage(usage)
             if self._wants_usage and counts:
                 out += sse.format_event({**frame, "choices": [], **counts})

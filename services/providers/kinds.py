@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.providers import recipes
+from services.providers import recipes, settingchecks
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,21 @@ class Kind:
     is_local: bool = False  # answers in this process, and has no address
     check: Callable[[Mapping[str, Any]], None] | None = None  # of settings, before they are stored; InvalidRequest
     lists_models: bool = True  # false: what it lists is not what can be called
+    appended: tuple[str, ...] = ()  # ends of addresses that calls add by themselves; the first that fits is taken off
 
     @property
     def name(self) -> str:
         """The label's first words, for tables: what stands before a comma or colon."""
         return re.split(r"[,:]", self.label, maxsplit=1)[0]
+
+    def address(self, given: str) -> str:
+        """The base URL that is meant: the usual one where none is given, without what calls add by themselves.
+
+        Guides for other clients often show an address with the API's version or with the whole path of a call.
+        """
+        bare = given.strip().rstrip("/")
+        end = next((end for end in self.appended if bare.endswith(end)), None)
+        return (given if end is None else bare.removesuffix(end)) or self.base_url
 
 
 CA_FILE: Final = Setting(
@@ -64,6 +74,8 @@ KINDS: Final = {
             Setting("stream_usage", "Reports usage in streams when asked", is_flag=True, default=True),
             CA_FILE,
         ),
+        check=settingchecks.compatible,
+        appended=("/chat/completions",),
     ),
     "azure": Kind(
         "Azure OpenAI",
@@ -72,6 +84,7 @@ KINDS: Final = {
             Setting("api_version", "API version", "Such as 2024-10-21, or v1 for the API without versions."),
             CA_FILE,
         ),
+        check=settingchecks.compatible,
         lists_models=False,
     ),
     "gigachat": Kind(
@@ -97,6 +110,8 @@ KINDS: Final = {
                 "`adaptive`: for models that are Claude 4.6 or later under another name; usually empty.",
             ),
         ),
+        check=settingchecks.anthropic,
+        appended=("/v1/messages", "/v1"),
     ),
     "ollama": Kind(
         "Ollama",
@@ -105,12 +120,14 @@ KINDS: Final = {
         (CA_FILE,),
         is_free=True,
         discovers=True,
+        appended=("/v1", "/api/chat", "/api"),
     ),
     "gemini": Kind(
         "Google Gemini",
         "https://ai.google.dev/api",
         "https://generativelanguage.googleapis.com",
         (Setting("api_version", "API version", "Usually v1beta."),),
+        appended=("/v1beta", "/v1"),
     ),
     "bedrock": Kind(
         "Amazon Bedrock",

@@ -75,7 +75,7 @@ class OpenAI:
         """See Wire.stream."""
         if call.operation in openai_other.PATHS:
             return openai_other.stream(call)
-        return OpenAIStream(call.pieces, wants_usage=call.wants_usage, name=call.id.removeprefix("req_"))
+        return OpenAIStream(call, wants_usage=call.wants_usage, name=call.id.removeprefix("req_"))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment) -> UpstreamError:
         """See Wire.error."""
@@ -120,10 +120,10 @@ class OpenAIStream(EventStream):
     Broken pieces of tool calls are put right; `name` makes ids for calls that have none.
     """
 
-    def __init__(self, pieces: list[str], *, wants_usage: bool, name: str = "") -> None:
+    def __init__(self, call: Call, *, wants_usage: bool, name: str = "") -> None:
         super().__init__(sse.DONE)
         self.usage: Usage | None = None
-        self._pieces, self._wants_usage = pieces, wants_usage
+        self._call, self._pieces, self._wants_usage = call, call.pieces, wants_usage
         self._tools = ToolCalls(name)
         self._has_tools = False
 
@@ -158,8 +158,13 @@ class OpenAIStream(EventStream):
                 return b""
             # A quote within a text would be escaped, so these bytes can only be the member itself.
             return event if self._wants_usage else event.replace(b',"usage":null', b"")
-        self.usage = usage_of(chunk["usage"]) or self.usage
+        self._told(usage_of(chunk["usage"]))
         return event if choices or self._wants_usage else b""
+
+    def _told(self, usage: Usage | None) -> None:
+        """A report of what was used so far; None reports nothing."""
+        if usage is not None:
+            self.usage, self._call.told_pieces = usage, len(self._pieces)
 
 
 def usage_of(raw: Any) -> Usage | None:

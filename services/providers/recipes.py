@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from services.errors import InvalidRequest
+from services.providers import common
 from utils import jsonx
 
 Location = tuple[str | int, ...]
@@ -57,7 +58,7 @@ USUAL_REASONS: Final = {  # what many call the end of an answer, in lower case; 
     "content_filter": "content_filter",
     "safety": "content_filter",
 }
-FOR_ALL: Final = frozenset({"allowed_models", "ca_file"})  # settings that any provider may have
+FOR_ALL: Final = common.NAMES | {"allowed_models", "ca_file"}  # settings that any provider may have
 DEFAULTS: Final[dict[str, Any]] = {  # None: nothing
     "path": "/",
     "stream_path": None,

@@ -221,7 +221,7 @@ def user_of(app: Flask, username: str) -> User | None:
         return session.scalar(select(User).where(User.username == username))
 
 
-def row_of(app: Flask, model: type[Any], number: int) -> Any:
+def row_of(app: Flask, model: type[Any], number: int | str) -> Any:
     here: Gateway = app.extensions["gateway"]
     with Session(here.engine) as session:
         return session.get(model, number)

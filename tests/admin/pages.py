@@ -7,12 +7,12 @@ from flask import Flask
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Deployment, LedgerEntry, Limit, Model, Price, Provider, UsageRecord
+from models import ApiKey, AuditEntry, Deployment, LedgerEntry, Limit, Model, Price, Provider, SystemConfig, UsageRecord
 from services import Gateway
 from services.audit import Actor
 from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_team, add_user, rows_of
 
-VIEWS = ("users", "teams", "keys", "budgets", "limits", "providers", "models")
+VIEWS = ("users", "teams", "keys", "budgets", "limits", "providers", "models", "configs")
 
 
 def furnish(app: Flask, text: str) -> list[str]:
@@ -43,6 +43,7 @@ def furnish(app: Flask, text: str) -> list[str]:
         model = Model(name=text[:200], fallbacks=[text], owned_by=text[:100], managed_by="discovery")
         model.prices = [Price(input_rate=1, output_rate=1, source=text[:60])]
         session.add_all([provider, model])
+        _keep(session, here, text)
         session.flush()
         model.deployments = [Deployment(provider_id=provider.id, upstream_model=text[:200])]
         number = model.id
@@ -67,6 +68,13 @@ def furnish(app: Flask, text: str) -> list[str]:
     return paths(app, {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit})
 
 
+def _keep(session: Session, here: Gateway, text: str) -> None:
+    """Two configuration values, one of them secret."""
+    words = {"description": text[:500], "updated_by": text[:150]}
+    session.merge(SystemConfig(key="mail.host", value=text, is_secret=False, **words))
+    session.merge(SystemConfig(key="mail.password", sealed=here.sealer.seal(CANARY), is_secret=True, **words))
+
+
 def paths(app: Flask, ids: dict[str, int]) -> list[str]:
     """The address of every page that shows something."""
     user, key, void = ids["user"], ids["key"], ids["void"]
@@ -84,6 +92,7 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         *(f"/admin/{page}s/{way}/?id={ids[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),
         *(f"/admin/models/{page}/?id={model}" for page in ("details", "edit", "delete")),
+        *(f"/admin/configs/{page}/?id=mail.host" for page in ("details", "edit", "delete")),
         f"/admin/usage/details/?id={call}",
         *(f"/admin/audit/details/?id={number}" for number in (entry, entry - 1)),
         "/admin/password",

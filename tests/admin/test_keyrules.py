@@ -27,6 +27,8 @@ def test_everything_a_key_can_be_given_at_once(panel_anywhere: Flask) -> None:
         allowed_ips="10.1.2.3/8\n2001:db8::/32\n192.168.1.7",
         ttl="36h30m",
         should_log_request="y",
+        first_byte_s="2.5",
+        total_s="60",
         budget="5",
         period="day",
         token_budget="1000",
@@ -44,6 +46,10 @@ def test_everything_a_key_can_be_given_at_once(panel_anywhere: Flask) -> None:
     ]
     assert row.allowed_ips == ["10.0.0.0/8", "2001:db8::/32", "192.168.1.7/32"]
     assert (row.should_log_request, row.should_log_response) == (True, False)
+    assert row.timeouts == {"first_byte_s": 2.5, "total_s": 60}
+    browser = Browser(panel_anywhere, "admin")
+    assert "Longest wait for the first byte" in browser.get(f"/admin/keys/details/?id={row.id}").text
+    assert 'value="2.5"' in browser.get(f"/admin/keys/edit/?id={row.id}").text
     assert (row.ttl, row.expires_at) == ("36h30m", row.created_at + timedelta(hours=36, minutes=30))
     budgets = [(b.scope, b.scope_id, b.unit, b.period, b.limit_amount) for b in rows_of(panel_anywhere, Budget)]
     assert budgets == [("key", row.id, "usd", "day", 5_000_000_000), ("key", row.id, "tokens", "total", 1000)]

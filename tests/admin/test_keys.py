@@ -23,7 +23,7 @@ from tests.admin.conftest import (
 )
 from tests.helpers import assert_books_agree
 
-FIELDS = {"allowed_paths", "allowed_ips", "tags", "ttl", "should_log_request", "should_log_response"}
+FIELDS = {"allowed_paths", "allowed_ips", "tags", "ttl", "should_log_request", "should_log_response", "timeouts"}
 SECRET = re.compile(r"sk-th-[0-9A-Za-z]{49}")
 
 

@@ -9,6 +9,7 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from flask import Flask
 
+from services.providers import settingchecks
 from services.providers.kinds import KINDS
 from tests.admin.conftest import Browser, add_user
 from tests.conftest import PASSWORD
@@ -44,7 +45,15 @@ def texts_of_kinds() -> set[str]:
     """What the form of a provider shows of its kinds, which know no language."""
     settings = [setting for kind in KINDS.values() for setting in kind.settings]
     said = [kind.label for kind in KINDS.values()] + [text for one in settings for text in (one.label, one.help)]
-    return {text for text in said if text}
+    return {text for text in said if text} | refusals_of_settings()
+
+
+def refusals_of_settings() -> set[str]:
+    """What the form says of texts that a setting cannot be."""
+    rules = {**settingchecks.COMPATIBLE, **settingchecks.ANTHROPIC}
+    checked = [kind for kind in KINDS.values() if kind.check in {settingchecks.compatible, settingchecks.anthropic}]
+    typed = {one.name for kind in checked for one in kind.settings if not one.is_flag}
+    return {f"`{name}` {why}" for name, (takes, why) in rules.items() if name in typed and not takes("ö")}
 
 
 def test_no_text_is_untranslated(catalogue: Catalog, texts: set[str]) -> None:

@@ -130,6 +130,18 @@ def test_a_model_is_not_stored(panel_admin: Browser, data: dict[str, str]) -> No
     assert (len(rows_of(panel_admin.app, Model)), len(rows_of(panel_admin.app, Deployment))) == before
 
 
+def test_a_new_model_does_not_take_another_models_alias(panel_admin: Browser) -> None:
+    provider = add_provider(panel_admin.app)
+    number = add_model(panel_admin.app, [provider])
+    assert edit(panel_admin, number, (provider, "up-fast"), aliases="gpt-5").status_code == 303
+    answer = make(panel_admin, (provider, "up"), name="gpt-5")
+    assert answer.status_code == 422
+    assert "Another model has this name as an alias" in answer.text
+    assert named(panel_admin.app, "gpt-5") is None
+    renamed = edit(panel_admin, number, (provider, "up-fast"), name="gpt-5", aliases="")
+    assert renamed.status_code == 303  # its own alias
+
+
 def test_the_same_deployment_twice_is_refused(panel_admin: Browser) -> None:
     provider = add_provider(panel_admin.app)
     answer = make(panel_admin, (provider, "up"), (provider, "up"))

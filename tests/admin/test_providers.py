@@ -1,5 +1,6 @@
 """The pages about providers: credentials that go in and never out, their models, rows that are managed elsewhere."""
 
+from html import unescape
 from typing import Any
 
 import pytest
@@ -84,9 +85,39 @@ def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> 
     assert row_of(panel_admin.app, Provider, number).settings == {**kept, "organization": "new"}
 
 
+def test_what_every_kind_may_have_goes_there_and_back(panel_admin: Browser) -> None:
+    given = {
+        "operations": "chat, speech,chat",
+        "on_disconnect": "drain",
+        "drain_max_s": "2.5",
+        "drain_max_streams": "3",
+    }
+    assert make(panel_admin, kind="anthropic", **given).status_code == 303
+    row = named(panel_admin.app, "acme")
+    assert row is not None
+    assert row.settings == {
+        "operations": ["chat", "speech"],
+        "on_disconnect": "drain",
+        "drain_max_s": 2.5,
+        "drain_max_streams": 3,
+    }
+    form = panel_admin.get(f"/admin/providers/edit/?id={row.id}").text
+    assert 'value="chat, speech"' in form
+    assert '<option selected value="drain">' in form
+    assert 'value="2.5"' in form
+    assert "chat, speech" in panel_admin.get(f"/admin/providers/details/?id={row.id}").text
+    again = {"kind": "anthropic", "base_url": row.base_url, "drain_max_s": "", "drain_max_streams": ""}
+    assert edit(panel_admin, row.id, **again, operations="", on_disconnect="cancel").status_code == 303
+    assert row_of(panel_admin.app, Provider, row.id).settings == {}
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        pytest.param({"operations": "chat, fax"}, id="an operation there is not"),
+        pytest.param({"on_disconnect": "wait"}, id="another end"),
+        pytest.param({"drain_max_s": "0"}, id="no time to read on"),
+        pytest.param({"drain_max_streams": "0"}, id="no place to read on"),
         pytest.param({"name": ""}, id="no name"),
         pytest.param({"name": "echo"}, id="a taken name"),
         pytest.param({"kind": "fax"}, id="a kind there is not"),
@@ -214,10 +245,10 @@ def test_the_result_is_said_in_the_language_of_its_reader(panel_app: Flask) -> N
 
 def test_refreshing_shows_what_the_provider_lists(panel_anywhere_admin: Browser, upstream: Upstream) -> None:
     app = panel_anywhere_admin.app
-    number = add_provider(app, base_url=upstream.base_url)
+    number, known = add_provider(app, base_url=upstream.base_url), {row.name for row in rows_of(app, Model)}
     answer = panel_anywhere_admin.post("/admin/providers/refresh/", {"id": number}, follow_redirects=True)
     assert "It now serves 2 models; before: 0." in answer.text
-    assert {row.name for row in rows_of(app, Model) if row.managed_by == "discovery"} == set(upstream.models)
+    assert {row.name for row in rows_of(app, Model)} - known == set(upstream.models)
     assert row_of(app, Provider, number).discovered_at is not None
     assert rows_of(app, AuditEntry)[-1].action == "provider_refresh"
 
@@ -274,3 +305,43 @@ def test_no_page_shows_a_credential(panel_admin: Browser) -> None:
     number = add_provider(panel_admin.app)
     for path in ("/", f"/details/?id={number}", f"/edit/?id={number}", f"/delete/?id={number}"):
         assert CANARY not in panel_admin.get(f"/admin/providers{path}").text
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "given", "said"),
+    [
+        ("openai", "responses", "perhaps", "`responses` must be `true` or `false`"),
+        ("openai", "organization", "örg", "`organization` has characters other than ASCII"),
+        ("anthropic", "auth", "basic", "`auth` must be `bearer`, or empty"),
+        ("anthropic", "thinking", "much", "`thinking` must be `adaptive`, or empty"),
+        ("custom", "request", "{bad", "`request` is not JSON"),
+        ("custom", "answer_text", "", "`answer_text`"),
+    ],
+)
+def test_settings_that_calls_could_not_use_are_refused_at_their_field(
+    panel_anywhere_admin: Browser, kind: str, field: str, given: str, said: str
+) -> None:
+    custom = {"custom_path": "/chat", "custom_request": '{"ask": "{last}"}', "custom_answer_text": "text"}
+    data = {"kind": kind, **(custom if kind == "custom" else {}), f"{kind}_{field}": given}
+    answer = make(panel_anywhere_admin, **data)
+    assert answer.status_code == 422
+    assert said in unescape(answer.text)
+    assert named(panel_anywhere_admin.app, "acme") is None
+
+
+def test_a_bad_setting_leaves_a_stored_provider_as_it_was(panel_anywhere_admin: Browser) -> None:
+    make(panel_anywhere_admin, openai_organization="org-7")
+    row = named(panel_anywhere_admin.app, "acme")
+    assert row is not None
+    answer = edit(panel_anywhere_admin, row.id, openai_responses="perhaps", openai_organization="org-8")
+    assert answer.status_code == 422
+    kept = named(panel_anywhere_admin.app, "acme")
+    assert kept is not None
+    assert (kept.base_url, kept.settings) == ("https://api.acme.test/v1", {"organization": "org-7"})
+
+
+def test_an_address_with_what_calls_add_by_themselves_is_stored_without(panel_anywhere_admin: Browser) -> None:
+    make(panel_anywhere_admin, kind="anthropic", base_url="https://models.acme.test/v1/messages")
+    row = named(panel_anywhere_admin.app, "acme")
+    assert row is not None
+    assert row.base_url == "https://models.acme.test"

@@ -80,6 +80,14 @@ def test_a_user_is_not_made(panel_admin: Browser, data: dict[str, str]) -> None:
     assert len(rows_of(panel_admin.app, User)) == before
 
 
+@pytest.mark.parametrize("role", ["user", "team_admin", "auditor", "admin"])
+def test_every_role_may_be_given(panel_admin: Browser, role: str) -> None:
+    assert make(panel_admin, role=role).status_code == 200
+    (made,) = [row for row in rows_of(panel_admin.app, User) if row.username == "ana"]
+    assert made.role == role
+    assert panel_admin.get(f"/admin/users/?role={role}").status_code == 200
+
+
 def test_role_and_state_change_and_are_audited(panel_anywhere_admin: Browser) -> None:
     app = panel_anywhere_admin.app
     number = add_user(app, "ana")

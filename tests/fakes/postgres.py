@@ -62,6 +62,10 @@ def postgres(folder: Path) -> Iterator[tuple[str, int]]:
                 "unix_socket_directories=",
                 "-c",
                 "max_connections=300",
+                "-c",
+                "fsync=off",  # making and dropping a database for each test waits for the disk most of the time
+                "-c",
+                "full_page_writes=off",
             ],
             stdout=out,
             stderr=out,

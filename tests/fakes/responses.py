@@ -5,6 +5,7 @@ from typing import Any
 
 RESPONSE_ID, MESSAGE_ID, CALL_ID = "resp_upstream", "msg_upstream", "fc_upstream"
 ARGUMENTS = '{"city":"Rome"}'
+INPUT_TOKENS = 40
 
 
 def answer(body: dict[str, Any], plan: Any, status: str = "completed") -> dict[str, Any]:
@@ -12,11 +13,11 @@ def answer(body: dict[str, Any], plan: Any, status: str = "completed") -> dict[s
     usage = plan.usage
     if usage == "right":
         usage = {
-            "input_tokens": 40,
+            "input_tokens": INPUT_TOKENS,
             "input_tokens_details": {"cached_tokens": 8},
             "output_tokens": plan.words,
             "output_tokens_details": {"reasoning_tokens": 1},
-            "total_tokens": 40 + plan.words,
+            "total_tokens": INPUT_TOKENS + plan.words,
         }
     return {
         "id": RESPONSE_ID,

@@ -12,10 +12,11 @@ import struct
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tests.fakes import anthropic, media, responses
+from tests.fakes import anthropic, gemini, media, responses
 
 TAG = re.compile(r"\{\{(.*?)\}\}")
 
@@ -24,19 +25,23 @@ TAG = re.compile(r"\{\{(.*?)\}\}")
 class Plan:
     """How to answer one request."""
 
-    status: int = 200
+    status: int = 200  # 0 = the connection is closed instead, or reset
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None  # sent as it is instead of an answer in the dialect
     words: int = 5  # tokens of the answer, one a chunk
     first_s: float = 0.0  # silence before the head
     every_s: float = 0.0  # between chunks
+    script: list[str] | None = None  # the events of a stream instead of those of the dialect
+    then: str = "end"  # what follows a script or half a whole answer: "end", "cut", "reset" or "mute"
     cut_after: int | None = None  # chunks after which the connection breaks
     reset: bool = False  # … with a TCP reset
     mute_after: int | None = None  # chunks after which there is silence until the peer leaves
+    end_after: int | None = None  # chunks after which the body ends, as if that had been all
     usage: Any = "right"  # "right", None (not reported), or what to report
     done: bool = True  # whether the stream has its end mark
     finish: bool = True  # whether it has a finish_reason
     piece: int = 0  # write the body in pieces of so many bytes
+    piece_s: float = 0.0005  # … and so often
     raw_event: str | None = None  # a piece of stream put in after the first word
     null_usage: bool = True  # `usage: null` on every chunk when asked for usage, as OpenAI does
     close: bool = False  # close the connection after the answer
@@ -54,6 +59,12 @@ class Served:
     words_sent: int = 0
     finished: bool = False
     peer_left_at: float | None = None
+
+    @property
+    def billed(self) -> tuple[int, int]:
+        """Tokens in and out that it goes on the bill with, whether or not anybody stays to read the answer."""
+        is_responses = self.path.endswith("/responses")
+        return responses.INPUT_TOKENS if is_responses else len(_text(self.body).split()), self.plan.words
 
 
 class Upstream:
@@ -83,6 +94,8 @@ class Upstream:
 
     def stop(self) -> None:
         self._stopping = True
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # else who waits in `accept` waits for ever
         self._listener.close()
 
     def wait_for(self, count: int, timeout: float = 5.0) -> list[Served]:
@@ -141,19 +154,21 @@ class _Answer:
         """Answer; False = the connection is to be closed."""
         try:
             self._wait(self.plan.first_s)
-            return self._answer()
+            return self._answer() if self.plan.status else self._then()
         except (_PeerLeft, BrokenPipeError, ConnectionResetError):
             self.served.peer_left_at = self.served.peer_left_at or time.monotonic()
             return False
 
     def _answer(self) -> bool:
         path = self.served.path.partition("?")[0]
+        if self.plan.script is not None:
+            return self._stream([(event.encode(), True) for event in self.plan.script], "text/event-stream")
         if self.plan.body is not None or self.plan.status != 200:
             default = json.dumps(
                 {"error": {"message": f"status {self.plan.status}", "type": "fake", "param": None, "code": "fake"}}
             )
             return self._whole(self.plan.body if self.plan.body is not None else default)
-        if path.partition("?")[0].endswith("/models"):
+        if path.endswith("/models"):
             return self._whole(
                 json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
             )
@@ -161,8 +176,8 @@ class _Answer:
             return self._whole(json.dumps(self._embeddings(path)))
         if path.startswith("/api/") or "/api/chat" in path or "/api/generate" in path:
             return self._ollama(path)
-        if path.endswith("/v1/messages"):
-            return self._anthropic()
+        if path.endswith("/v1/messages") or gemini.PATH.search(path):
+            return self._gemini(path) if gemini.PATH.search(path) else self._anthropic()
         if (made := media.answer(path, self.body, self.plan)) is not None:
             kind, content = made
             return self._stream(content, kind) if isinstance(content, list) else self._whole(content, kind)
@@ -178,10 +193,20 @@ class _Answer:
         events = responses.events(self.body, self.plan)
         return self._stream([(text.encode(), is_word) for text, is_word in events], "text/event-stream")
 
+    def _gemini(self, path: str) -> bool:
+        made = gemini.answer(path, self.body, self.plan)
+        if isinstance(made, list):
+            events = [(f"data: {json.dumps(value)}\n\n".encode(), is_word) for value, is_word in made]
+            return self._stream(events, "text/event-stream")
+        return self._whole(json.dumps(made))
+
     def _whole(self, text: str, kind: str = "application/json") -> bool:
         data = text.encode()
         head = {"content-type": kind, "content-length": str(len(data)), **self.plan.headers}
         self._write(_head(self.plan.status, head))
+        if self.plan.then != "end":
+            self._write(data[: len(data) // 2])
+            return self._then()
         self._write(data)
         self.served.finished = True
         return "content-length" in {name.lower() for name in head}
@@ -194,11 +219,18 @@ class _Answer:
                 if self.served.words_sent == self.plan.cut_after:
                     self._break()
                     return False
+                if self.served.words_sent == self.plan.end_after:
+                    break
                 if self.served.words_sent == self.plan.mute_after:
                     self._wait(60)
                 self._wait(self.plan.every_s)
             self._write(b"%x\r\n%s\r\n" % (len(data), data))
             self.served.words_sent += is_word
+            if is_word and self.served.words_sent == 1 and self.plan.raw_event is not None:
+                raw = self.plan.raw_event.encode()
+                self._write(b"%x\r\n%s\r\n" % (len(raw), raw))
+        if self.plan.then != "end":
+            return self._then()
         self._write(b"0\r\n\r\n")
         self.served.finished = True
         return True
@@ -219,10 +251,7 @@ class _Answer:
             return {**frame, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": finish}], **extra}
 
         events: list[tuple[Any, bool]] = [(choice({"role": "assistant", "content": ""}), False)] if is_chat else []
-        for number in range(self.plan.words):
-            events.append((choice({"content": f"word{number} "}), True))
-            if number == 0 and self.plan.raw_event is not None:
-                events.append((self.plan.raw_event, False))
+        events += [(choice({"content": f"word{number} "}), True) for number in range(self.plan.words)]
         if self.plan.finish:
             events.append((choice({}, "stop"), False))
         if wants and self.plan.usage is not None:
@@ -301,8 +330,6 @@ class _Answer:
         events: list[tuple[Any, bool]] = []
         for value, is_word in anthropic.events(self.body["model"], words, usage, done=self.plan.done):
             events.append((f"event: {value['type']}\ndata: {json.dumps(value)}\n\n", is_word))
-            if is_word and len(events) == 4 and self.plan.raw_event is not None:
-                events.append((self.plan.raw_event, False))
         return self._stream([self._sse(event) for event in events], "text/event-stream")
 
     def _write(self, data: bytes) -> None:
@@ -311,10 +338,17 @@ class _Answer:
             return
         for start in range(0, len(data), self.plan.piece):
             self.peer.sendall(data[start : start + self.plan.piece])
-            time.sleep(0.0005)
+            self._wait(self.plan.piece_s)
+
+    def _then(self) -> bool:
+        """What a plan has in mind for an answer that is not whole yet."""
+        if self.plan.then == "mute":
+            self._wait(60)
+        self._break()
+        return False
 
     def _break(self) -> None:
-        if self.plan.reset:
+        if self.plan.reset or self.plan.then == "reset":
             self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
 

@@ -31,6 +31,17 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ),
     ("GET", "/user/usage", None),
     ("GET", "/api/v1/users/me/tokens", None),
+    ("GET", "/users/me", None),
+    ("GET", "/usage/ana", None),
+    ("GET", "/models/all", None),
+    ("GET", "/api/v1/models", None),
+    ("GET", "/api/v1/models/echo", None),
+    ("POST", "/api/v1/models/echo/estimate", {"prompt_tokens": 5}),
+    ("GET", "/api/v1/agents", None),
+    ("GET", "/api/v1/agents/default", None),
+    ("GET", "/api/v1/dialogs", None),
+    ("GET", "/api/v1/export", None),
+    ("POST", "/api/v1/export/import", {"dialogs": []}),
     ("POST", "/v1/explain", chat(model="echo")),
     *(  # without a body, which comes after the lists
         ("POST", f"{root}/{path}", None)
@@ -45,7 +56,19 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("POST", "/v1/responses", {"model": "echo", "input": "one"}),
     ("POST", "/v1/responses/input_tokens", {"model": "echo", "input": "one"}),
 ]
-MISSING = [  # … and those about an answer that was kept, of which there is none
+OTHERWISE = [  # … those that make something, or refuse a body that says nothing
+    ("POST", "/api/v1/dialogs", {"model_name": "echo"}, 201),
+    ("POST", "/api/v1/agents", {}, 400),
+]
+MISSING = [  # … and those about an answer or a dialog that was kept, of which there is none
+    ("PATCH", "/api/v1/agents/x", {"name": "y"}),
+    ("DELETE", "/api/v1/agents/x", None),
+    ("GET", "/api/v1/dialogs/x", None),
+    ("PATCH", "/api/v1/dialogs/x", {"title": "y"}),
+    ("DELETE", "/api/v1/dialogs/x", None),
+    ("GET", "/api/v1/dialogs/x/messages", None),
+    ("POST", "/api/v1/dialogs/x/messages", {"content": "y"}),
+    ("POST", "/api/v1/dialogs/x/messages/sync", {"content": "y"}),
     ("GET", "/v1/responses/resp_1", None),
     ("DELETE", "/v1/responses/resp_1", None),
     ("GET", "/v1/responses/resp_1/input_items", None),
@@ -85,11 +108,12 @@ def test_the_routes_named_here_are_all_that_take_a_key(lite):
         if view.__code__.co_qualname.startswith("require_api_key.")
     }
     adapter = lite.url_map.bind("localhost")
-    assert {adapter.match(path, method)[0] for method, path, _ in (*ROUTES, *MISSING)} == guarded
+    assert {adapter.match(path, method)[0] for method, path, *_ in (*ROUTES, *OTHERWISE, *MISSING)} == guarded
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "good"), [(*route, 200) for route in ROUTES] + [(*route, 404) for route in MISSING]
+    ("method", "path", "body", "good"),
+    [*((*route, 200) for route in ROUTES), *OTHERWISE, *((*route, 404) for route in MISSING)],
 )
 def test_every_route_asks_the_lists(lite, method, path, body, good):
     key = issue(lite, allowed_paths=EVERYTHING, allowed_ips=["127.0.0.1/32"])

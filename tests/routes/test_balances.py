@@ -246,10 +246,10 @@ def test_the_history_tells_every_movement(app, admin, upstream):
         one["id"] for one in found[1:3]
     ]
     with Session(engine(app)) as session:
-        done = session.query(AuditEntry).filter(AuditEntry.action.like("balance_%")).order_by(AuditEntry.id)
+        done = session.query(AuditEntry).filter(AuditEntry.resource_type == "token").order_by(AuditEntry.id)
         assert [(one.action, one.actor, one.user_id, one.resource_id, one.details) for one in done] == [
-            ("balance_top_up", "admin", ADMIN, str(number), {"tokens": 500, "reason": "gift"}),
-            ("balance_deduct", "admin", ADMIN, str(number), {"tokens": 200, "reason": None}),
+            ("token_topup", "admin", ADMIN, str(number), {"tokens": 500, "reason": "gift"}),
+            ("token_deduct", "admin", ADMIN, str(number), {"tokens": 200, "reason": None}),
         ]
 
 

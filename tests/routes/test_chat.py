@@ -52,7 +52,7 @@ def test_a_stream_is_answered_and_booked_before_its_end_mark(app, upstream):
 def test_a_report_of_nothing_does_not_replace_a_good_one(lite, upstream, later):
     with_upstream(lite, upstream)
     good = '{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}'
-    upstream.will(raw_event=f'data: {good}\n\ndata: {{"choices":[],"usage":{later}}}\n\n', usage=None)
+    upstream.will(raw_event=f'data: {good}\n\ndata: {{"choices":[],"usage":{later}}}\n\n', usage=None, words=1)
     post(lite, chat(stream=True))
     row = last(lite.extensions["gateway"].engine)
     assert (row.state, row.input_tokens, row.output_tokens) == ("measured", 5, 7)

@@ -13,7 +13,8 @@ from tests.callers import bearer, change, issue
 from tests.helpers import AUTH, chat, rows
 from tests.routes.test_query_budget import kind, statements, warm  # noqa: F401 - fixtures
 
-PATHS = ["/v1/models", "/v1/models/echo", "/user/usage", "/api/providers/openai/v1/models"]
+PATHS = ["/v1/models", "/v1/models/echo", "/user/usage", "/api/providers/openai/v1/models", "/api/v1/dialogs"]
+PATHS += ["/users/me", "/usage/api-tokens", "/models/all", "/api/v1/models", "/api/v1/models/echo"]
 
 
 def engine(app):

@@ -4,9 +4,11 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import LimitWindow, Model
+from routes.media import PATHS
 from services import budgets, limits
 from services.audit import Actor
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, chat, open_holds, rows, with_upstream
+from tests.routes.test_media import CALLS, IDS, post
 
 ME = Actor("tests")
 
@@ -140,6 +142,37 @@ def test_a_malformed_request_is_refused_as_the_call_would_be(fast, body):
 
 def test_it_needs_a_key(fast):
     assert fast.test_client().post("/v1/explain", json=chat()).status_code == 401
+
+
+@pytest.mark.parametrize(("path", "body", "is_form"), CALLS, ids=IDS)
+def test_the_other_endpoints_are_explained_by_name(lite, upstream, path, body, is_form):
+    """Route, hold and decision of just that request, which is then admitted or refused alike."""
+    with_upstream(lite, upstream)
+    operation = PATHS[f"/{path}"]
+    asked = f"explain?operation={operation}"
+    told = post(lite, asked, body, is_form=is_form).json
+    assert (told["operation"], told["model"], told["decision"]) == (operation, "fast", {"is_admitted": True})
+    assert [one["provider"] for one in told["route"]] == ["fake"]
+    assert told["hold"]["images"] == {"image": 2, "image_edit": 1, "image_variation": 2}.get(operation, 0)
+    assert (upstream.served, rows(gateway(lite).engine)) == ([], [])
+    limit(lite, 0)
+    refused, real = post(lite, asked, body, is_form=is_form).json, post(lite, path, body, is_form=is_form)
+    assert (refused["decision"]["status"], refused["decision"]["code"]) == (429, "rate_limit_exceeded")
+    assert (real.status_code, real.json["error"]["message"]) == (429, refused["decision"]["message"])
+
+
+def test_a_chat_may_be_named_too_and_nothing_else(fast):
+    def told(operation, body):
+        answer = fast.test_client().post(f"/v1/explain?operation={operation}", json=body, headers=AUTH)
+        return answer.status_code, answer.get_json()
+
+    assert told("chat", chat())[1]["operation"] == "chat"
+    assert told("moderation", {"model": "fast", "input": "x"})[1]["operation"] == "moderation"
+    for operation, body in (("fax", chat()), ("", chat())):
+        status, answer = told(operation, body)
+        assert (status, answer["error"]["param"]) == (400, "operation")
+    assert told("chat", {"model": "fast", "prompt": "x"})[1]["error"]["param"] == "messages"
+    assert told("transcription", {"model": "fast"})[1]["error"]["param"] == "body", "it takes a form"
 
 
 def test_embeddings_and_completions_are_recognised(fast):

@@ -1,6 +1,8 @@
 """Calls that find their way: repeated, passed on, kept from providers that are down, within their time."""
 
 import json
+import os
+import threading
 
 import pytest
 from sqlalchemy.orm import Session
@@ -8,6 +10,7 @@ from sqlalchemy.orm import Session
 from models import Deployment, Model
 from services import attempts
 from services.health import LAST_IN_A_ROW
+from tests.callers import bearer, issue
 from tests.fakes.upstream import Upstream
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, chat, last, rows, with_upstream
 from utils import clock
@@ -44,9 +47,9 @@ def second():
     server.stop()
 
 
-def two_deployments(app, first, other, **columns):
+def two_deployments(app, first, other, *, provider=None, **columns):
     """Model `fast` at `fake`, or else at `other`."""
-    model_id = add_model(app, add_provider(app, first), **columns)
+    model_id = add_model(app, add_provider(app, first, **(provider or {})), **columns)
     other_id = add_provider(app, other, "other")
     here = app.extensions["gateway"]
     with Session(here.engine) as session, session.begin():
@@ -159,6 +162,8 @@ def test_health_is_shown(lite, upstream):
     assert client.get("/health/providers").status_code == 401
     found = client.get("/health/providers", headers=AUTH).json
     assert found["status"] == "healthy"
+    assert (found["worker"], found["workers"]) == (os.getpid(), 1), "each worker answers for itself alone"
+    assert found["scope"] == f"what worker {os.getpid()} has seen; each of the 1 keeps circuits of its own"
     assert {"model": "fast", "deployments": [UNTRIED]} in found["models"]
     upstream.will(status=429, headers={"retry-after": "30"})
     post(lite, chat())
@@ -231,3 +236,75 @@ def test_the_quickest_goes_first(lite, upstream, second):
         post(lite, chat())
     assert len(upstream.served) == 1, "once, to know it"
     assert len(second.served) == 5
+
+
+@pytest.mark.parametrize(
+    ("of_key", "of_model", "plan", "said"),
+    [
+        pytest.param({"first_byte_s": 0.3}, {"first_byte_s": 9}, {"first_s": 5}, "within 0.3 s", id="first byte"),
+        pytest.param({"first_byte_s": 9}, {"first_byte_s": 0.3}, {"first_s": 5}, "within 0.3 s", id="the model's"),
+        pytest.param({"first_byte_s": 9}, {"silence_s": 0.3}, {"first_s": 5}, "within 0.3 s", id="it only shortens"),
+        pytest.param({"silence_s": 0.3}, None, {"mute_after": 2}, "silent for 0.3 s", id="silence"),
+        pytest.param({"total_s": 0.5}, {"total_s": 60}, {"every_s": 0.2, "words": 50}, "than allowed", id="total"),
+    ],
+)
+def test_the_less_patient_of_key_and_model_counts(lite, upstream, of_key, of_model, plan, said):
+    add_model(lite, add_provider(lite, upstream), routing=of_model)
+    auth = bearer(issue(lite, timeouts=of_key).secret)
+    upstream.will(**plan)
+    answer = lite.test_client().post("/v1/chat/completions", json=chat(stream=True), headers=auth, buffered=True)
+    row = last(engine(lite))
+    assert said in row.error
+    assert (row.outcome, "upstream_timeout" in answer.text) == ("upstream_timeout", True)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_nobody_else_is_asked_for_a_caller_who_left(patient, upstream, second, is_stream):
+    """His provider was to read on, and failed."""
+    two_deployments(patient, upstream, second, provider={"settings": {"on_disconnect": "drain"}})
+    upstream.will(status=500, first_s=0.5)
+    here = patient.extensions["gateway"]
+    asking = threading.Thread(target=post, args=(patient, chat(stream=is_stream)))
+    asking.start()
+    upstream.wait_for(1)
+    (call, _socket) = next(iter(here.watch._calls.values()))
+    assert here.watch.leave(call)
+    asking.join()
+    row = last(engine(patient))
+    assert (row.outcome, row.state, row.cost_nanousd) == ("upstream_error", "void", 0)
+    assert (len(upstream.served), len(second.served)) == (1, 0)
+
+
+def test_callers_who_leave_are_not_held_against_their_provider(lite, upstream):
+    """They left before the first byte, so the gateway itself closed the connection."""
+    with_upstream(lite, upstream)
+    here, upstream.default.first_s = lite.extensions["gateway"], 30.0
+    for number in range(LAST_IN_A_ROW):
+        asking = threading.Thread(target=post, args=(lite, chat(stream=number % 2 == 0)))
+        asking.start()
+        upstream.wait_for(number + 1)
+        for call, _socket in list(here.watch._calls.values()):
+            call.abort_gone()
+        asking.join()
+    upstream.default.first_s = 0.0
+    assert post(lite, chat()).status_code == 200
+    assert [row.outcome for row in rows(here.engine)] == ["client_gone"] * LAST_IN_A_ROW + ["ok"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/providers/openai/v1/chat/completions", "/v1/messages"])
+def test_an_error_says_which_provider_was_asked_last_and_how_many_were(lite, upstream, second, path):
+    upstream.will(status=503)
+    second.will(status=404)
+    two_deployments(lite, upstream, second)
+    response = post(lite, chat(max_tokens=5), path)
+    assert response.status_code == 404
+    assert response.headers["x-gateway-deployment"] == "other/gpt-4o"
+    assert response.headers["x-gateway-attempts"] == "2"
+    assert float(response.headers["x-gateway-overhead-ms"]) >= 0
+
+
+def test_an_error_before_anybody_was_asked_names_no_provider(lite, upstream):
+    with_upstream(lite, upstream)
+    response = post(lite, chat(model="nobody"))
+    assert response.status_code == 400
+    assert not [name for name, _value in response.headers if name.lower().startswith("x-gateway-")]

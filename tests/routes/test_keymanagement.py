@@ -23,6 +23,7 @@ ALL = {
     "shouldLogRequest": True,
     "shouldLogResponse": True,
     "rotationEnabled": True,
+    "timeouts": {"first_byte_s": 2.5, "total_s": 60},
     "settingId": "",
     "settingIds": [],
     "policyId": "",
@@ -77,6 +78,14 @@ def test_the_limits_are_rows_that_everything_else_sees(app):
     made = make(app, **ALL)
     wanted = [("requests", "minute", 100), ("usd", "day", 2_000_000_000), ("usd", "total", 250_000_000)]
     assert ceilings_of(app, "key", row_of(app, made["keyId"]).id) == wanted
+
+
+def test_timeouts_are_replaced_and_taken_away(lite):
+    path = f"{KEYS}/{make(lite, timeouts={'silence_s': 0.1, 'total_s': None})['keyId']}"
+    assert ask(lite, "GET", path).json["timeouts"] == {"silence_s": 0.1}
+    assert ask(lite, "PATCH", path, {"timeouts": {"total_s": 86400}}).json["timeouts"] == {"total_s": 86400}
+    assert ask(lite, "PATCH", path, {"name": "other"}).json["timeouts"] == {"total_s": 86400}
+    assert ask(lite, "PATCH", path, {"timeouts": {}}).json["timeouts"] == {}
 
 
 def test_a_limit_of_requests_is_enforced(app):

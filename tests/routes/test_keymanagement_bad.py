@@ -83,6 +83,8 @@ BAD = [
     ("shouldLogRequest", "true"),
     ("shouldLogResponse", 0),
     ("rotationEnabled", "no"),
+    ("timeouts", 60),
+    ("timeouts", [60]),
     ("settingId", "98daa3ae-961d-4253-bf6a-322a32fdca3d"),
     ("settingIds", ["98daa3ae-961d-4253-bf6a-322a32fdca3d"]),
     ("settingIds", [""]),
@@ -103,6 +105,16 @@ def test_a_bad_value_is_refused_by_name_and_stores_nothing(lite):
     for name, value in BAD:
         assert list(invalid(ask(lite, "PUT", KEYS, REQUIRED | {name: value}))) == [name], (name, value)
     assert ask(lite, "POST", SEARCH, {"userId": "key-management"}).json["keys"] == []
+
+
+def test_a_bad_timeout_is_named(lite):
+    path = f"{KEYS}/{make(lite, timeouts={'total_s': 9})['keyId']}"
+    for wait in (0, 0.09, 86_401, -1, "60", True, []):
+        found = invalid(ask(lite, "PATCH", path, {"timeouts": {"total_s": wait}}))
+        assert found == {"timeouts.total_s": "must be seconds from 0.1 to 86400"}, wait
+    found = invalid(ask(lite, "PATCH", path, {"timeouts": {"total": 60}}))
+    assert found == {"timeouts.total": "is none of first_byte_s, silence_s, total_s"}
+    assert ask(lite, "GET", path).json["timeouts"] == {"total_s": 9}
 
 
 def test_a_change_to_a_bad_value_is_refused_and_changes_nothing(lite):

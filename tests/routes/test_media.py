@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models import Budget
-from services.errors import UpstreamError
 from tests.callers import bearer, issue
 from tests.fakes.media import SOUND
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, last, rows, with_upstream
@@ -201,6 +200,43 @@ def test_a_stream_of_events(lite, upstream, path, more, expected):
     booked(lite, operation, state, given, output, is_stream=True, **more)
 
 
+@pytest.mark.parametrize(
+    ("form", "kind", "body", "expected"),
+    [
+        pytest.param("json", "application/json", '{"text": "word0 "}', ("estimated", 11, 3), id="json"),
+        pytest.param(
+            "json",
+            "application/json",
+            '{"text": "word0 ", "usage": {"type": "tokens", "input_tokens": 32, "output_tokens": 5}}',
+            ("measured", 32, 5),
+            id="with usage",
+        ),
+        pytest.param("text", "text/plain", "word0 ", ("estimated", 11, 3), id="text"),
+    ],
+)
+def test_a_model_that_ignores_stream_is_answered_whole(lite, upstream, form, kind, body, expected):
+    """As whisper-1 does."""
+    with_upstream(lite, upstream)
+    upstream.will(body=body, headers={"content-type": kind})
+    asked = FORMS["audio/transcriptions"] | {"stream": "true", "response_format": form}
+    response = post(lite, "audio/transcriptions", asked, is_form=True)
+    assert (response.status_code, response.text, response.mimetype) == (200, body, kind)
+    assert upstream.served[0].body["stream"] == "true"
+    row = last(engine(lite))
+    assert (row.state, row.input_tokens, row.output_tokens) == expected
+    assert (row.outcome, row.is_stream) == ("ok", False)
+
+
+def test_what_is_neither_a_stream_nor_a_transcription_is_no_answer(lite, upstream):
+    """The next attempt may be a stream again."""
+    with_upstream(lite, upstream)
+    upstream.will(body="<p>hello", headers={"content-type": "text/html"})
+    body = FORMS["audio/transcriptions"] | {"stream": "true"}
+    assert post(lite, "audio/transcriptions", body, is_form=True).status_code == 502
+    assert last(engine(lite)).is_stream
+    assert post(lite, "audio/transcriptions", body, is_form=True).mimetype == "text/event-stream"
+
+
 def test_the_last_event_and_the_last_byte_wait_for_the_books(lite, upstream):
     with_upstream(lite, upstream)
     for more in ({}, {"stream_format": "sse"}):
@@ -240,7 +276,7 @@ def test_a_sound_that_breaks_breaks_the_connection(lite, upstream):
     with_upstream(lite, upstream)
     upstream.will(cut_after=2)
     response, got = post(lite, "audio/speech", JSON["audio/speech"], buffered=False), bytearray()
-    with pytest.raises(UpstreamError, match="early"):
+    with pytest.raises(ConnectionResetError, match="early"):
         read(response.response, got)
     response.close()
     assert bytes(got) == (SOUND * 2)[:-1]

@@ -174,6 +174,35 @@ def test_a_body_that_is_none(lite, upstream):
     assert rows(engine(lite)) == []
 
 
+ROOTS = {"/v1/": "request_too_large", "/api/providers/openai/v1/": 413, "/api/providers/openai/": 413}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_early_refusals_are_in_the_dialect_of_the_surface(make_app, sqlite_database, root):
+    """A wrong key, a wrong type, too large a body: an envelope of OpenAI's, on the proxy surface with its own texts."""
+    client = make_app(sqlite_database, MAX_BODY_BYTES="10000").test_client()
+    is_proxy = root != "/v1/"
+    members = {"message", "type", "param", "code"} | ({"detail"} if is_proxy else set())
+
+    def refused(path, status, **request):
+        answer = client.post(root + path, **request)
+        assert (answer.status_code, answer.mimetype, set(answer.json["error"])) == (status, "application/json", members)
+        return answer.json["error"]
+
+    for path in dict.fromkeys(path for path, *_rest in CALLS):
+        error = refused(path, 401, data=b"x", headers={"Authorization": "Bearer sk-th-wrong"})
+        assert error["type"] == "authentication_error"
+        for kind in ("multipart/form-data; boundary=a", "application/json"):
+            error = refused(path, 413, data=b"x" * 10_001, headers=AUTH, content_type=kind)
+            assert error["code"] == ROOTS[root]
+            if is_proxy:
+                assert error["message"] == "[BricksLLM] error when reading the request body"
+        error = refused(path, 400, data=b"x=1", headers=AUTH, content_type="application/x-www-form-urlencoded")
+        assert error["type"] == "invalid_request_error"
+        if path in FORMS and path != "images/edits":
+            assert "multipart/form-data" in (error.get("detail") or error["message"])
+
+
 def test_a_body_that_is_too_large(make_app, sqlite_database, upstream):
     app = with_upstream(make_app(sqlite_database, MAX_BODY_BYTES="10000"), upstream)
     response = post(app, "audio/transcriptions", FORMS["audio/transcriptions"], is_form=True)

@@ -111,6 +111,16 @@ def test_what_only_anthropics_api_can_do_is_refused_before_anything_is_sent(fast
     assert_books_agree(engine(fast))
 
 
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue", "previous_message_id": "msg_x1"}])
+def test_a_thread_is_refused_in_the_words_on_which_clients_send_the_whole_conversation(fast, upstream, thread):
+    """Otherwise the second turn of the official SDK's tool runner comes without the first."""
+    response = post(fast, message(thread=thread))
+    assert (response.status_code, response.json["error"]["type"]) == (400, "invalid_request_error")
+    assert response.json["error"]["details"] == {"error_code": "thread_unsupported_request", "param": "thread"}
+    assert upstream.served == []
+    assert post(fast, message(thread=None)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("ask", "status", "kind", "code"),
     [

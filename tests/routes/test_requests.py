@@ -1,5 +1,6 @@
 """What callers may send: everything real is accepted and passed on, everything hostile gets a clear 400 and no row."""
 
+import gzip
 import json
 
 import pytest
@@ -446,3 +447,34 @@ def test_a_provider_whose_credential_cannot_be_opened(lite, upstream):
     here.catalog.refresh()
     assert post(lite, chat()).status_code == 400
     assert post(lite, chat(model="echo")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/openai/deployments/fast/chat/completions?api-version=2024-10-21", "/v1/chat/completions"),
+        ("/messages", "/v1/messages"),
+        ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+    ],
+)
+def test_a_call_at_the_wrong_path_is_told_the_right_one_in_its_clients_form(app, path, meant):
+    response = app.test_client().post(path, json={}, headers=AUTH)
+    assert response.status_code == 404
+    error = response.get_json()["error"]
+    assert f"answered at `{meant}`" in error["message"]
+    assert ("param" in error, "details" in error) == (("messages" not in meant), ("messages" in meant))
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/chat/completions/more", "/v1/my-models"])
+def test_what_is_no_call_gets_no_such_advice(app, path):
+    error = app.test_client().post(path, json={}, headers=AUTH).get_json()["error"]
+    assert error["message"] == "There is nothing at this path."
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_a_compressed_body_is_called_so(lite, path):
+    response = post(lite, gzip.compress(b"{}"), path)
+    assert (response.status_code, "without `Content-Encoding`" in response.json["error"]["message"]) == (400, True)

@@ -62,6 +62,12 @@ def entries(session):
     return list(session.scalars(select(AuditEntry).where(AuditEntry.action == "config_apply").order_by(AuditEntry.id)))
 
 
+def test_fallbacks_for_a_reason_that_do_not_exist_are_noted_too(apply):
+    routing = "    routing: {context_fallbacks: [longer], content_fallbacks: [milder]}\n"
+    changes = apply(FILE.replace("    max_output_tokens: 100\n", routing))
+    assert [note.split("`")[3] for note in changes.notes] == ["nobody", "longer", "milder"]
+
+
 def test_a_file_becomes_rows(app, apply, session):
     changes = apply()
     assert sorted(changes.added) == ["model fast", "model gratis", "model spare", "provider house", "provider main"]

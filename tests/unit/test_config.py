@@ -223,7 +223,7 @@ def test_lists_are_split_at_commas(tmp_path):
 def test_strong_settings_are_taken_in_production(tmp_path):
     found = load(tmp_path, **STRONG)
     assert found.is_strict
-    assert (found.is_registration_open, found.has_echo, found.refuses_unpriced) == (False, False, True)
+    assert (found.registration_mode, found.has_echo, found.refuses_unpriced) == ("closed", False, True)
     assert found.warnings == ()
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from services import configfile
 from services.configfile import ConfigFileError
+from services.providers.common import Drain, drain_of
 from services.types import Price, Tier
 
 FILE = """\
@@ -61,6 +62,22 @@ def test_an_empty_file_is_a_mistake(problems, text):
     assert found.startswith("it is empty.")
 
 
+@pytest.mark.parametrize("kind", ["openai", "custom"])
+def test_a_provider_of_any_kind_may_have_the_common_settings(read, kind):
+    common = "operations: [chat], on_disconnect: drain, drain_max_s: 2.5, drain_max_streams: 3"
+    own = {"openai": "", "custom": ", request: {p: '{prompt}'}, path: /x, answer_text: a"}[kind]
+    text = FILE.replace("kind: openai", f"kind: {kind}").replace(
+        "    api_key", f"    settings: {{{common}{own}}}\n    api_key"
+    )
+    assert drain_of(read(text).providers[0].settings) == Drain(2.5, 3)
+
+
+def test_settings_that_are_right_or_say_nothing_are_taken(read):
+    given = "{rename: {seed: random_seed}, drop: 'user, seed', stream_usage: false, responses: 'true', vendor: vllm}"
+    entry = read(PROVIDER + f"    settings: {given}\n").providers[0]
+    assert entry.settings["rename"] == {"seed": "random_seed"}
+
+
 def test_variables_stand_for_texts_of_the_environment(read):
     found = read(
         FILE.replace("${KEY}", "'${A}-${B}'").replace("api.example.com", "${HOST_}"), A="1", B="2", HOST_="h.test"
@@ -95,6 +112,9 @@ def test_all_mistakes_are_named_at_once(problems):
         pytest.param(FILE + "    prices: 1\n", 12, "`models.0.prices` is not a key", id="unknown key inside"),
         pytest.param(FILE + "    name: slow\n", 12, "`name` stands twice in one place", id="key twice"),
         pytest.param(FILE + FILE.split("models:\n")[1], 12, "`fast` is named twice", id="model twice"),
+        pytest.param(FILE + "    aliases: [quick, fast]\n", 12, "the alias `fast` is", id="its own alias"),
+        pytest.param(FILE + "    aliases: [quick, quick]\n", 12, "the alias `quick` is the name", id="alias twice"),
+        pytest.param(FILE.replace("name: main", "name: off"), 2, "quotes make one of what YAML reads", id="no text"),
         pytest.param(FILE + "    fallbacks: [slow, fast]\n", 12, "cannot fall back on itself", id="its own fallback"),
         pytest.param(
             FILE.replace("    price:", "      - {provider: main, model: gpt-4o-mini, weight: 2}\n    price:"),
@@ -104,6 +124,20 @@ def test_all_mistakes_are_named_at_once(problems):
         ),
         pytest.param(
             FILE.replace("${KEY}", "[1]"), 5, "`providers.0.api_key`: Input should be a valid string", id="type"
+        ),
+        *(
+            pytest.param(
+                FILE.replace("    api_key", f"    settings: {{{name}: {value}}}\n    api_key"), 2, said, id=value
+            )
+            for name, value, said in (
+                ("operations", "chat", "settings: `operations` must be a list of chat, "),
+                ("operations", "[chat, fax]", "settings: `operations` must be a list of chat, "),
+                ("operations", "[]", "settings: `operations` must be a list of chat, "),
+                ("on_disconnect", "wait", "settings: `on_disconnect` must be `cancel` or `drain`"),
+                ("drain_max_s", "0", "settings: `drain_max_s` must be seconds, up to 86400"),
+                ("drain_max_s", "yes", "settings: `drain_max_s` must be seconds"),
+                ("drain_max_streams", "1.5", "settings: `drain_max_streams` must be a whole number from 1 to 10000"),
+            )
         ),
         pytest.param(FILE.replace("https:", "ftp:"), 2, "`providers.0`: base_url: `ftp://", id="address"),
         pytest.param(PROVIDER.replace("name: main", "name: ''"), 2, "at least 1 character", id="no name"),
@@ -129,6 +163,27 @@ def test_all_mistakes_are_named_at_once(problems):
         ),
         pytest.param(FILE.replace("0.15", "0.0000000001"), 11, "finer than", id="too fine a rate"),
         pytest.param(FILE + "    max_output_tokens: 0\n", 12, "greater than or equal to 1", id="no output"),
+        *(
+            pytest.param(
+                PROVIDER.replace("kind: openai", f"kind: {kind}") + f"    settings: {{{setting}}}\n",
+                2,
+                said,
+                id=setting,
+            )
+            for kind, setting, said in (
+                ("openai", "rename: [seed]", "`rename` must give a text for each name"),
+                ("azure", "finish_reasons: {eos: 1}", "`finish_reasons` must give"),
+                ("openai", "drop: 5", "`drop` must be a list of names"),
+                ("azure", "drop_from_messages: [1]", "`drop_from_messages` must be a list"),
+                ("azure", "stream_usage: 'no'", "`stream_usage` must be `true` or `false`"),
+                ("azure", "responses: 1", "`responses` must be `true` or `false`"),
+                ("openai", "vendor: vlm", "`vendor` names no vendor that is known"),
+                ("azure", "tool_ids: 9", "`tool_ids` must be `short`, or empty"),
+                ("azure", "usage_in: [a]", "`usage_in` must be a text"),
+                ("azure", "organization: ö", "`organization` has characters other than ASCII"),
+                ("anthropic", "auth: basic", "`auth` must be `bearer`, or empty"),
+            )
+        ),
         pytest.param("models:\n- name: m\n  deployments: []\n", 3, "at least 1 item", id="no deployment"),
         pytest.param(FILE.replace("${KEY}", "!!python/name:os.system"), 5, "is not plain data", id="python tag"),
         pytest.param(FILE.replace("${KEY}", "!mine x"), 5, "`!mine` is not plain data", id="own tag"),

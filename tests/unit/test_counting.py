@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import counting
-from services.types import LimitRef, Room, WindowState
+from services.counting import Room
+from services.types import LimitRef, WindowState
 from tests.calls import CALLER
 
 NOW = datetime(2026, 11, 21, 10, 30, 15, tzinfo=UTC).timestamp()

@@ -28,7 +28,7 @@ def chunks(*deltas, finish="stop"):
 
 def stream(*events):
     call = make_call(**CALL, is_stream=True)
-    decoder = Translated(OpenAIStream(call.pieces, wants_usage=True), ANTHROPIC.translation.stream(call))
+    decoder = Translated(OpenAIStream(call, wants_usage=True), ANTHROPIC.translation.stream(call))
     out = b"".join(event for raw in events for event in decoder.feed(raw)) + b"".join(decoder.end())
     return [json.loads(line[6:]) for line in out.decode().splitlines() if line.startswith("data: ")]
 

@@ -3,8 +3,9 @@
 import pytest
 
 from services import errors
+from services.counting import Room
 from services.dialects import proxy
-from services.types import LimitRef, Room
+from services.types import LimitRef
 from utils import jsonx
 
 ROOM = Room(LimitRef("1", "key", "requests", 2, "minute"), 0, 1.0)

@@ -63,7 +63,7 @@ def test_a_tool_in_a_namespace_is_called_by_both_names():
 def test_tuning_without_a_word_for_it_is_named():
     call = make(truncation="auto", context_management=[{"type": "compaction"}], a_new_one=1, metadata={"a": "b"})
     assert call.untranslated == ("a_new_one", "context_management", "truncation")
-    assert make(truncation="disabled", max_tool_calls=3, include=[]).untranslated == ()
+    assert make(truncation="disabled", max_tool_calls=0, include=[]).untranslated == ()
 
 
 def test_which_bodies_are_meant_for_this_api():
@@ -166,7 +166,7 @@ def test_reasoning_too_deep_to_be_sealed_is_the_upstreams_fault():
 
 def test_events_that_come_together_are_translated_one_by_one():
     call = make()
-    decoder = Translated(OpenAIStream(call.pieces, wants_usage=True), RESPONSES.translation.stream(call))
+    decoder = Translated(OpenAIStream(call, wants_usage=True), RESPONSES.translation.stream(call))
     hub = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 
     class Both:

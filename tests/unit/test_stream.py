@@ -21,10 +21,13 @@ def word(text, finish=None):
 WHOLE = [word("one "), word("two"), word("", "stop"), sse.DONE]
 
 
+PATIENCE = Patience(1.0, 5.0, 5.0)
+
+
 class Played:
     """A stream, its call, and what it told the others."""
 
-    def __init__(self, steps, *, beat_s=0.0, patience=Patience(1.0, 5.0, 5.0)):  # noqa: B008 - it is frozen
+    def __init__(self, steps, *, beat_s=0.0, reads_on=False, patience=PATIENCE):
         self.call = attempted(make_call(is_stream=True, is_answered=True))
         self.answer = LocalExchange(Script(200, {}, iter(steps)), patience)
         self.call.exchange = self.answer
@@ -36,6 +39,7 @@ class Played:
             beat_s=beat_s,
             progress=lambda request_id, tokens: self.progress.append(tokens),
             finish=lambda call: self.booked.append(call.outcome),
+            leave=lambda _call: reads_on,
             render_error=error_event,
         )
 
@@ -58,6 +62,64 @@ def test_a_stream_that_nobody_read_is_booked_as_left():
     played = Played(WHOLE)
     played.stream.close()
     assert played.booked == ["client_gone"]
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2, 3])
+def test_what_its_caller_does_not_take_is_read_on_and_measured(reads):
+    usage = sse.format_event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    played = Played([*WHOLE[:-1], usage, WHOLE[-1]], reads_on=True)
+    events = iter(played.stream)
+    for _ in range(reads):
+        next(events)
+    events.close()
+    played.stream.close()
+    assert (played.booked, played.call.is_read_out, played.call.error) == (["client_gone"], True, None)
+    assert (played.call.usage.input_tokens, played.call.usage.output_tokens) == (3, 2)
+
+
+def test_a_stream_whose_caller_left_while_it_was_silent_says_no_more():
+    played = Played(WHOLE, reads_on=True)
+    events = iter(played.stream)
+    assert next(events) == word("one ")
+    played.call.drain_until_s = 1.0
+    assert list(events) == []
+    played.stream.close()
+    assert (played.booked, played.call.pieces) == (["client_gone"], ["one ", "two"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "error"),
+    [
+        pytest.param([word("one "), CUT], "ended its answer early", id="cut"),
+        pytest.param([word("one "), 9.0], "silent", id="silent"),
+        pytest.param([word("one "), b"data: {nonsense\n\n", *WHOLE], "malformed", id="garbage"),
+        pytest.param([word("one ")], "end", id="no end"),
+    ],
+)
+def test_what_breaks_while_it_is_read_on_was_not_read_out(steps, error):
+    played = Played(steps, reads_on=True, patience=Patience(1.0, 0.01, 5.0))
+    played.stream.close()
+    assert (played.booked, played.call.is_read_out) == (["client_gone"], False)
+    assert error in played.call.error
+
+
+def test_a_failure_that_was_read_before_its_caller_left_stays_one():
+    played = Played([word("one ") + b"data: {nonsense\n\n", *WHOLE], reads_on=True)
+    played.stream.prime()
+    played.stream.close()
+    assert (played.booked, played.call.is_read_out, played.call.pieces) == (["client_gone"], False, ["one "])
+
+
+def test_a_fault_of_our_own_while_it_is_read_on_leaves_the_call_booked(caplog):
+    played = Played(WHOLE, reads_on=True)
+
+    def feed(_data):
+        raise AttributeError("of ours")
+
+    played.stream._decoder.feed = feed
+    played.stream.close()
+    assert (played.booked, played.call.error, played.call.is_read_out) == (["client_gone"], "AttributeError", False)
+    assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,19 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from services import watch as watching
 from services.errors import CallerGone, Draining
+from services.exchange import Patience
 from services.housekeeping import Housekeeper, Job
+from services.local import LocalExchange
+from services.providers.echo import Script
+from services.types import Upstream
 from services.watch import Watch
-from tests.calls import make_call
+from tests.calls import DEPLOYMENT, attempted, make_call
 from tests.fakes.served import ROOT
 from utils import clock, native
 
@@ -82,6 +87,68 @@ def test_a_caller_who_takes_no_more_is_hung_up_on(line):
     assert theirs.recv(10) == b"", "the line is closed"
     watch.remove(call)
     assert ours.fileno() > 0, "the number still belongs to the server"
+
+
+def asked(settings, number=1, **fields):
+    """A call that a provider with these settings is at work on."""
+    upstream = Upstream(number, "fake", "openai", "http://127.0.0.1:1/v1", settings=settings)
+    exchange = LocalExchange(Script(200, {}, iter(())), Patience(1.0, 1.0, 1.0))
+    return attempted(make_call(exchange=exchange, **fields), replace(DEPLOYMENT, upstream=upstream))
+
+
+DRAIN = {"on_disconnect": "drain"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reads_on"),
+    [({}, False), ({"on_disconnect": "cancel"}, False), (DRAIN, True), (DRAIN | {"drain_max_s": 5}, True)],
+)
+def test_a_call_whose_caller_leaves_goes_on_as_its_provider_says(line, settings, reads_on):
+    ours, theirs = line
+    watch, call = Watch(60), asked(settings)
+    watch.add(call, ours.fileno())
+    theirs.close()
+    watch.look()
+    assert ((call.abort_reason is None), (call.drain_until_s is not None)) == (reads_on, reads_on)
+    if reads_on:
+        left_s = call.drain_until_s - clock.monotonic_s()
+        assert left_s == pytest.approx(settings.get("drain_max_s", 60), abs=1)
+        call.drain_until_s = 0.0
+        watch.look()
+        assert isinstance(call.abort_reason, CallerGone)
+    watch.remove(call)
+
+
+def test_so_many_answers_of_each_account_are_read_on_at_once():
+    watch, settings = Watch(60), DRAIN | {"drain_max_streams": 2}
+    calls = [asked(settings, number, id=f"req_{number}_{nth}") for number in (1, 2) for nth in range(3)]
+    for call in calls:
+        watch.add(call, None)
+    assert [watch.leave(call) for call in calls] == [True, True, False] * 2
+    assert watch.leave(calls[0]), "it is being read on already"
+    watch.remove(calls[0])
+    assert [watch.leave(call) for call in calls[1:3]] == [True, True], "there is a place again"
+
+
+def test_nothing_is_read_on_that_no_provider_is_at_work_on():
+    watch = Watch(60)
+    waiting, unknown, ended = asked(DRAIN, id="req_a"), asked(DRAIN, id="req_b"), asked(DRAIN, id="req_c")
+    waiting.exchange = None
+    watch.add(waiting, None)
+    watch.add(ended, None)
+    ended.abort_draining()
+    assert [watch.leave(call) for call in (waiting, unknown, ended)] == [False] * 3
+
+
+def test_what_is_read_on_ends_with_the_worker_and_says_that_its_caller_left():
+    watch, call, late = Watch(60), asked(DRAIN), asked(DRAIN, id="req_late")
+    watch.add(call, None)
+    assert watch.leave(call)
+    watch.drain(-1)
+    watch.look()
+    watch.add(late, None)
+    assert isinstance(call.abort_reason, CallerGone)
+    assert not watch.leave(late)
 
 
 def test_when_the_worker_must_go_every_call_ends(line):

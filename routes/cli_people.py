@@ -1,0 +1,91 @@
+"""`flask users …` and `flask invite`: people, without the panel."""
+
+import click
+from flask.cli import AppGroup
+
+from routes.cli_base import OPERATOR, fail, in_app
+from services import invitations, people
+from services.errors import GatewayError
+from utils.extensions import gateway
+
+group = AppGroup("users", help="People and their roles.")
+ROLE = click.Choice(people.ROLES)
+
+
+@group.command("list")
+@in_app
+def list_() -> None:
+    """All users with their keys' hints; admins are marked."""
+    for one in people.listed(gateway().engine):
+        mark = "  admin" if one["is_admin"] else ""
+        click.echo(f"{one['username']}  {one['api_key'] or '-'}{mark}")
+
+
+@group.command("create")
+@click.argument("username")
+@click.option("--role", type=ROLE, default=people.ROLES[0], show_default=True)
+@click.option("--team", default="", help="Its team, by name.")
+@click.password_option()
+@in_app
+def create(username: str, role: str, team: str, password: str) -> None:
+    """Make a user; asks for the password."""
+    body = {"username": username, "password": password, "role": role, "team": team}
+    try:
+        gateway().people.create(OPERATOR, body)
+    except GatewayError as exc:
+        fail(_why(exc))
+    click.echo(f"User `{username}` made, with the role {role}.")
+
+
+@group.command("change")
+@click.argument("username")
+@click.option("--role", type=ROLE)
+@click.option("--team", help="Its team, by name; empty: none.")
+@click.option("--active/--disabled", default=None, help="Whether it may sign in and use keys.")
+@click.option("--reason", help="Why it is disabled; whoever still uses a key of it reads that.")
+@in_app
+def change(username: str, role: str | None, team: str | None, active: bool | None, reason: str | None) -> None:
+    """Give a user another role or team, disable it, or let it in again."""
+    wanted = {"role": role, "team": team, "is_active": active, "disabled_reason": reason}
+    try:
+        found = gateway().people.change(
+            OPERATOR, username, {n: value for n, value in wanted.items() if value is not None}
+        )
+    except GatewayError as exc:
+        fail(_why(exc))
+    state = "active" if found["is_active"] else "disabled"
+    click.echo(f"{username}: role {found['role']}, team {found['team'] or 'none'}, {state}.")
+
+
+@group.command("delete")
+@click.argument("username")
+@in_app
+def delete(username: str) -> None:
+    """Remove a user with keys, budgets and limits; what was used stays in the books."""
+    try:
+        gateway().people.delete(OPERATOR, username)
+    except GatewayError as exc:
+        fail(_why(exc))
+    click.echo(f"User `{username}` removed.")
+
+
+@click.command("invite")
+@click.option("--role", type=ROLE, default=people.ROLES[0], show_default=True)
+@click.option("--team", default="", help="The team that the new user joins, by name.")
+@click.option("--days", type=click.IntRange(1, invitations.MOST_DAYS), default=invitations.DAYS, show_default=True)
+@in_app
+def invite(role: str, team: str, days: int) -> None:
+    """Make a code with which one person may register; it is shown once."""
+    if gateway().config.registration_mode == "closed":
+        fail("Registration is closed, so nobody could use it: set REGISTRATION=invite.")
+    try:
+        made = invitations.make(gateway().engine, OPERATOR, role=role, team=team, days=days)
+    except GatewayError as exc:
+        fail(str(exc))
+    click.echo(made.code)
+    click.echo(f"Good once, until {made.view['expires_at']:%Y-%m-%d %H:%M} UTC, for the role {role}.", err=True)
+
+
+def _why(exc: GatewayError) -> str:
+    """The message with what is wrong in each member."""
+    return "; ".join([str(exc), *(f"{name} {reason}" for name, reason in exc.details.items())])

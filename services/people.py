@@ -1,0 +1,256 @@
+"""Users as admins manage them by name: listed, made, changed, deleted. The panel does the same by forms.
+
+Whoever is disabled, deleted or given a new password is signed out everywhere at once: browser sessions are rows that
+every request asks for, tokens carry a number that is raised, and keys are looked up again, in all workers within two
+seconds. An admin always remains.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Engine, Select, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from models import ApiKey, Team, User, WebSession
+from services import audit, fields, owners, passwords, removal
+from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts
+from services.catalog import Catalog
+from services.changing import changing
+from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
+
+ROLES: Final = ("user", "team_admin", "auditor", "admin")
+KEPT: Final = (SERVICE_ACCOUNT, KEY_OWNER)
+MODELS: Final = fields.some(fields.text(fields.MAX_MODEL, is_required=True))
+
+
+def role(value: Any) -> str:
+    """One of ROLES."""
+    if value not in ROLES:
+        raise fields.Unfit(f"must be one of {', '.join(ROLES)}")
+    return str(value)
+
+
+NEW: Final[Mapping[str, fields.Parse]] = {
+    "username": fields.text(fields.MAX_NAME, is_required=True),
+    "is_admin": fields.flag,
+    "role": role,
+    "team": fields.text(fields.MAX_NAME),
+    "allowed_models": MODELS,
+}
+CHANGES: Final[Mapping[str, fields.Parse]] = {
+    "role": role,
+    "is_active": fields.flag,
+    "disabled_reason": fields.text(fields.MAX_NAME),
+    "team": fields.text(fields.MAX_NAME),
+    "allowed_models": MODELS,
+}
+COLUMNS: Final = ("role", "is_active", "disabled_reason", "allowed_models")  # stored as they were read
+EMPTY: Final[Mapping[str, Any]] = {"disabled_reason": "", "team": "", "allowed_models": []}  # what null stands for
+
+
+def given(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a body changes of a user. `allowed_models`: null or empty = all; `team`: null or empty = none.
+
+    Raises:
+        FieldsInvalid: members that cannot be taken.
+    """
+    return fields.read(
+        CHANGES, {name: EMPTY.get(name) if value is None else value for name, value in body.items()}
+    ).values
+
+
+def listed(engine: Engine) -> list[dict[str, Any]]:
+    """All users by name, in the short form; of each the hint of its default key, else of its newest working one."""
+    with Session(engine) as session:
+        rows = session.execute(_hinted().order_by(User.username)).tuples().all()
+    return [short(user.username, hint, user.role) for user, hint, _team in rows]
+
+
+def shown(engine: Engine, username: str) -> dict[str, Any]:
+    """One user with all that admins may change.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    with Session(engine) as session:
+        return _view(session, username)
+
+
+def hint_of(engine: Engine, user_id: int) -> str | None:
+    """What may be shown of a user's key."""
+    with Session(engine) as session:
+        return session.scalar(select(_hint()).where(User.id == user_id))
+
+
+def number_of(engine: Engine, username: str) -> int:
+    """The number of a user.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    with Session(engine) as session:
+        found = session.scalar(select(User.id).where(User.username == _name(username)))
+    if found is None:
+        raise _unknown()
+    return found
+
+
+def short(username: str, hint: str | None, role: str) -> dict[str, Any]:
+    """What lists and people themselves see."""
+    return {"username": username, "api_key": hint, "is_admin": role == "admin"}
+
+
+class People:
+    """Changes users; every change is audited in its own transaction."""
+
+    def __init__(self, engine: Engine, catalog: Catalog, accounts: Accounts) -> None:
+        self._engine, self._catalog, self._accounts = engine, catalog, accounts
+
+    def create(self, actor: audit.Actor, body: Mapping[str, Any]) -> str:
+        """A new user who can sign in, without limits; returns the name.
+
+        `is_admin` is short for the role `admin`.
+
+        Raises:
+            FieldsInvalid: members that are missing or wrong.
+            InvalidRequest: a bad name, a bad password, or a name that is taken (code `user_exists`).
+            NotFound: no such team.
+        """
+        values = fields.read(NEW, body, ("username",)).values
+        password = passwords.check_new(body.get("password"))
+        wanted = values.get("role", "admin" if values.get("is_admin") else ROLES[0])
+        if values.get("is_admin") and wanted != "admin":
+            raise FieldsInvalid({"is_admin": f"is not what the role `{wanted}` says"})
+        self._accounts.check_strength(wanted, password)
+        columns: dict[str, Any] = {"allowed_models": values.get("allowed_models")}
+        if team := values.get("team"):
+            with Session(self._engine) as session:
+                columns["team_id"] = owners.find(session, "team", team)
+        try:
+            self._accounts.create(values["username"], password, role=wanted, by=actor, **columns)
+        except InvalidRequest as exc:
+            if exc.code != "user_exists":
+                raise
+            raise InvalidRequest("User already exists.", param="username", code="user_exists") from exc
+        return str(values["username"])
+
+    def change(self, actor: audit.Actor, username: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change what the body names: role, is_active, disabled_reason, team, allowed_models.
+
+        Raises:
+            NotFound: no such user, or no such team.
+            FieldsInvalid: members that cannot be taken.
+            Conflict: it is oneself, an account of the gateway, or the last admin.
+        """
+        values = given(body)
+        with changing(self._engine, self._catalog) as session:
+            row = _locked(session, username)
+            if {"role", "is_active"} & values.keys():
+                _check_other(actor, row)
+            before, was_active = describe(session, row), row.is_active
+            for name in COLUMNS:
+                if name in values:
+                    setattr(row, name, values[name])
+            row.disabled_reason = None if row.is_active else row.disabled_reason or None
+            if "team" in values:
+                row.team_id = owners.find(session, "team", values["team"]) if values["team"] else None
+            if was_active and not row.is_active:
+                sign_out(session, row.id)
+            session.flush()
+            check_admin_left(session)
+            details = audit.differences(before, describe(session, row))
+            if details["after"]:
+                audit.note(session, actor, "user_update", "user", row.id, details)
+            return _view(session, row.username)
+
+    def delete(self, actor: audit.Actor, username: str) -> None:
+        """Remove a user with keys, sessions, budgets and limits; what was used stays in the books.
+
+        Raises:
+            NotFound: no such user, or somebody else was quicker.
+            Conflict: see `change`.
+        """
+        with changing(self._engine, self._catalog) as session:
+            row = _locked(session, username)
+            _check_other(actor, row)
+            details = {"before": {"username": row.username, **describe(session, row)}}
+            audit.note(session, actor, "user_delete", "user", row.id, details)
+            session.flush()
+            removal.user(session, row.id)
+            check_admin_left(session)
+
+
+def sign_out(session: Session, user_id: int) -> None:
+    """End every browser session and void every token of a user, within the caller's transaction."""
+    raised = update(User).where(User.id == user_id).values(token_version=User.token_version + 1)
+    session.execute(raised.execution_options(synchronize_session=False))
+    session.execute(delete(WebSession).where(WebSession.user_id == user_id))
+
+
+def check_admin_left(session: Session) -> None:
+    """Whether somebody can still manage, after a change of users within the same transaction.
+
+    Changes of roles and states, and deletions, raise `catalog_version`, so two of them at once wait for each other:
+    the second one sees what the first one left.
+
+    Raises:
+        Conflict: nobody could.
+    """
+    if not session.scalar(select(func.count(User.id)).where(User.role == "admin", User.is_active)):
+        raise Conflict("This is the last admin; make another one first.", code="last_admin")
+
+
+def describe(session: Session, row: User) -> dict[str, Any]:
+    """For the audit log."""
+    team = session.scalar(select(Team.name).where(Team.id == row.team_id)) if row.team_id is not None else None
+    return {name: getattr(row, name) for name in COLUMNS} | {"team": team}
+
+
+def _view(session: Session, username: str) -> dict[str, Any]:
+    found = session.execute(_hinted().where(User.username == _name(username))).first()
+    if found is None:
+        raise _unknown()
+    user, hint, team = found
+    return short(user.username, hint, user.role) | {
+        "role": user.role,
+        "is_active": user.is_active,
+        "disabled_reason": user.disabled_reason,
+        "team": team,
+        "allowed_models": user.allowed_models,
+        "created_at": user.created_at,
+    }
+
+
+def _hint() -> Any:
+    working = select(ApiKey.hint).where(ApiKey.user_id == User.id, ApiKey.revoked_at.is_(None))
+    order = ((ApiKey.kind == "default").desc(), ApiKey.id.desc())
+    return working.order_by(*order).limit(1).correlate(User).scalar_subquery()
+
+
+def _hinted() -> Select[Any]:
+    return select(User, _hint(), Team.name).join(Team, Team.id == User.team_id, isouter=True)
+
+
+def _locked(session: Session, username: str) -> User:
+    """The user, whom nobody else changes until the end of the transaction."""
+    lock = update(User).where(User.username == _name(username)).values(updated_at=User.updated_at).returning(User.id)
+    number = session.execute(lock.execution_options(synchronize_session=False)).scalar()
+    if number is None:
+        raise _unknown()
+    return session.get_one(User, number)
+
+
+def _check_other(actor: audit.Actor, row: User) -> None:
+    if row.username in KEPT:
+        raise Conflict(f"`{row.username}` is an account of the gateway itself.")
+    if row.id == actor.user_id:
+        raise Conflict("You cannot do this to your own account; another admin can.")
+
+
+def _name(username: str) -> str:
+    """The name as it may be looked for; Postgres refuses to look for a NUL."""
+    return username if username.isprintable() else ""
+
+
+def _unknown() -> NotFound:
+    return NotFound("User not found", param="username", code="user_not_found")
