@@ -1,11 +1,13 @@
-"""Requests made up from the OpenAPI document, for each kind of caller, against a served gateway.
+"""Requests made up from the OpenAPI document, for every role, against a served gateway.
 
 Nobody gets a failure of ours, and every answer is one that the document has: its status, type, headers and body.
 """
 
 import os
-from collections.abc import Callable
-from copy import deepcopy
+from collections import Counter
+from collections.abc import Callable, Iterator
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +20,18 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from tests.callers import bearer
-from tests.conftest import PASSWORD, TOKEN
-from tests.fakes.served import Served
+from tests.fuzz.settled import ROLES, Settled, settle, with_names
 from tests.fuzz.test_streams import SEED
 
-LONG = 20_000  # cases of each caller in a long run, unless TOLLHOUSE_FUZZ asks for fewer
-SHORT = 160
+LONG, SHORT = 20_000, 420  # cases in all, over the roles
 COUNT = min(LONG, int(os.environ.get("TOLLHOUSE_FUZZ", SHORT)))
-MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+EACH = 3  # the first one of an operation is always the simplest that there is
+MOST_EACH = 10  # at a time, so that what others change comes in between
+KINDS = (  # whether only things that are there are asked for, and how the rest is made up
+    (True, GenerationMode.POSITIVE),
+    (True, GenerationMode.NEGATIVE),
+    (False, GenerationMode.POSITIVE),
+)
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,
@@ -34,38 +39,62 @@ CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-MODELS = ["echo", "echo-json", "echo-tool-call", "echo-no-usage", "echo-400", "echo-429", "nothing"]
-ADMIN_PASS = "an-admin-pass-of-the-tests-0123456789"
+MOST_PROBLEMS = 40
+MAKES_MODELS = "POST /models/create"
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory, templates: Callable[[str], str]) -> Iterator[Settled]:
+    """A gateway for all roles, with something of everything in it."""
+    folder = tmp_path_factory.mktemp("openapi")
+    found = settle(folder, Path(templates("sqlite")))
+    yield found
+    found.served.stop()
 
 
 @pytest.mark.timeout(3 * 3600)
-@pytest.mark.parametrize("role", ["anonymous", "key", "admin"])
-def test_made_up_requests_get_answers_that_the_document_has(serve: Callable[..., Served], role: str) -> None:
-    served = serve(ADMIN_PASS=ADMIN_PASS, RATE_LIMIT_PER_MINUTE="1000000")
-    headers = {"anonymous": {}, "key": bearer(TOKEN), "admin": bearer(admin_token(served))}[role]
-    document = with_names(requests.get(f"{served.url}/openapi.json", timeout=30).json(), made(served))
+@pytest.mark.parametrize("role", ROLES)
+def test_made_up_requests_get_answers_that_the_document_has(settled: Settled, role: str) -> None:
+    operations, target = operations_of(settled), ceil(COUNT / len(ROLES))
+    each = min(MOST_EACH, max(EACH, target // (len(operations) * len(KINDS))))
+    step = max(1, len(operations) * len(KINDS) * each // target)
+    problems: Counter[str] = Counter()
+    asked = turn = 0
+    while asked < target and len(problems) < MOST_PROBLEMS:
+        for operation in operations[(ROLES.index(role) + turn) % step :: step]:
+            for is_found, mode in KINDS:
+                asked += try_out(settled, role, (operation[is_found], mode, each, SEED + turn), problems)
+            if operation[True].label == MAKES_MODELS:
+                settled.tidy()
+        turn += 1
+    print(f"{role}: {asked} requests in {turn} rounds")
+    assert problems == Counter(), "\n".join(f"{count} x {what}" for what, count in problems.items())
+    assert asked >= target
+    assert settled.is_known(role), f"the requests of {role} have taken its own rights away"
+    assert "Traceback" not in settled.served.output()
+
+
+def operations_of(settled: Settled) -> list[dict[bool, Any]]:
+    """Every operation of the document that the gateway serves: with anything, and with things that are there."""
+    document = requests.get(f"{settled.served.url}/openapi.json", timeout=60).json()
+    return [
+        {False: anything, True: found}
+        for anything, found in zip(_operations(document), _operations(with_names(document, settled.names)), strict=True)
+    ]
+
+
+def _operations(document: dict[str, Any]) -> list[Any]:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.generation.update(with_security_parameters=False)
-    operations = [found.ok() for found in schema.get_all_operations()]
-    each = max(1, COUNT // (len(operations) * len(MODES)))
-    asked, problems = 0, []
-    for operation in operations:
-        for mode in MODES:
-            seen, wrong = try_out(operation, mode, each, served.url, headers)
-            asked, problems = asked + seen, problems + wrong
-    assert problems == [], f"{len(problems)} of {asked}"
-    assert asked >= len(operations)
-    assert "Traceback" not in served.output()
+    return [found.ok() for found in schema.get_all_operations()]
 
 
-def try_out(
-    operation: Any, mode: GenerationMode, count: int, url: str, headers: dict[str, str]
-) -> tuple[int, list[str]]:
-    """How many requests were made, and what was wrong with the answers."""
-    asked: list[Case] = []
-    problems: list[str] = []
+def try_out(settled: Settled, role: str, what: tuple[Any, GenerationMode, int, int], problems: Counter[str]) -> int:
+    """How many requests were made; what was wrong with the answers is counted."""
+    operation, mode, count, start = what
+    asked = 0
 
-    @seed(SEED)
+    @seed(start)
     @settings(
         max_examples=count,
         deadline=None,
@@ -75,66 +104,24 @@ def try_out(
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def attempt(case: Case) -> None:
-        asked.append(case)
-        answer = case.call(base_url=url, headers=headers, timeout=60, allow_redirects=False)
+        nonlocal asked
+        asked += 1
+        headers = settled.headers[role]
+        answer = case.call(base_url=settled.served.url, headers=headers, timeout=120, allow_redirects=False)
         try:
             case.validate_response(answer, checks=CHECKS)
         except FailureGroup as exc:
-            problems.append(f"{operation.label}: {exc.exceptions}"[:2000])
+            for one in exc.exceptions:
+                problems[f"{role} {operation.label} {answer.status_code}: {shortened(one)}"] += 1
 
     try:
         attempt()
     except Unsatisfiable:
         if mode is GenerationMode.POSITIVE:  # where nothing is taken, nothing can be wrong
-            problems.append(f"{operation.label}: no request fits what the document says")
-    return len(asked), problems
+            problems[f"{operation.label}: no request fits what the document says"] += 1
+    return asked
 
 
-def admin_token(served: Served) -> str:
-    """The token of the admin."""
-    answer = requests.post(f"{served.url}/login", json={"username": "admin", "password": PASSWORD}, timeout=60)
-    return str(answer.json()["access_token"])
-
-
-def made(served: Served) -> dict[str, list[Any]]:
-    """Something to find: what some members and parameters may be called, in place of words nobody knows."""
-    program = {"X-API-KEY": ADMIN_PASS}
-
-    def create(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = requests.post(served.url + path, json=body, headers=program, timeout=60)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    keys = [create("/api/key-management/keys", {"name": f"key {n}", "tags": ["made"]})["keyId"] for n in range(3)]
-    users = [create("/api/users", {"name": f"user {n}", "tags": ["made"]}) for n in range(3)]
-    steps = [{"provider": "echo", "model": "echo"}]
-    paths = [f"/r{n}" for n in range(3)]
-    routes = [
-        create("/api/routes", {"name": path, "path": path, "keyIds": keys, "steps": steps})["id"] for path in paths
-    ]
-    return {
-        "model": MODELS,
-        "model_name": MODELS,
-        "name": MODELS,
-        "key_id": keys,
-        "keyIds": keys,
-        "user_id": [int(user["id"]) for user in users],
-        "userId": [user["userId"] for user in users],
-        "route_id": [*routes, "r0", "r1"],
-        "tag": ["made"],
-    }
-
-
-def with_names(document: dict[str, Any], names: dict[str, list[Any]]) -> dict[str, Any]:
-    """The document with these words among what its members and parameters may be; what it says of answers stays."""
-    changed = deepcopy(document)
-    requests_of = [body for body in changed["components"]["schemas"].items() if body[0].endswith(("Request", "Search"))]
-    for _name, schema in requests_of:
-        for name in schema.get("properties", {}).keys() & names.keys():
-            schema["properties"][name] = {"anyOf": [{"enum": names[name]}, schema["properties"][name]]}
-    for entry in changed["paths"].values():
-        for operation in entry.values():
-            for parameter in operation.get("parameters", ()):
-                if parameter["name"] in names and parameter["schema"].get("type") != "array":
-                    parameter["schema"] = {"anyOf": [{"enum": names[parameter["name"]]}, parameter["schema"]]}
-    return changed
+def shortened(failure: BaseException) -> str:
+    """What is wrong, without the parts that differ from request to request."""
+    return " ".join(f"{type(failure).__name__} {failure}".split())[:600]
