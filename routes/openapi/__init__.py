@@ -38,8 +38,8 @@ VARIABLE: Final = re.compile(r"<(?:(\w+):)?(\w+)>")
 KINDS: Final[dict[str, Schema]] = {"int": whole(minimum=0), "path": text("May have slashes.", minLength=1)}
 ABOUT: Final = """A self-hosted gateway for language models: one address, one key per caller, hard budgets, exact usage.
 
-Every answer carries `x-request-id`. Errors have the form that clients of their surface know. Calls that are streamed
-answer with server-sent events, and an error in a stream is its last event."""
+Every answer of the gateway carries `x-request-id`. Errors have the form that clients of their surface know. Calls that
+are streamed answer with server-sent events, and an error in a stream is its last event."""
 
 
 def document(app: Flask) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from routes import administration as routes
 from routes import asked, invitations, teams
 from routes.openapi.operations import ADMIN_TOKEN, NOTHING, TEAM_TOKEN, Operation, json, query
 from routes.openapi.shapes import (
+    USERNAME,
     Schema,
     always,
     closed,
@@ -138,7 +139,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "created_at": _moment,
         }
     ),
-    "NewMember": closed({"username": text(minLength=1, maxLength=150, pattern=r"^[^\s/\\<>\"'`]+$")}),
+    "NewMember": closed({"username": text(minLength=1, maxLength=150, pattern=USERNAME)}),
     "MemberChange": closed({}, {"is_active": flag(), "disabled_reason": or_null(_short)}),
     "NewTeamKey": closed({"name": text(minLength=1, maxLength=members.MAX_TEXT, pattern=r"\S")}),
     "TeamKey": closed(_team_key),

@@ -206,5 +206,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "user_api_key": text("A key, where no header has one."),
         },
     ),
-    "Event": text("Server-sent events, as the API of this surface defines them."),
+    "Event": opened(
+        {"data": text()}, {"event": text()}, "Each server-sent event, as the API of this surface defines them."
+    ),
 }

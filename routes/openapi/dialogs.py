@@ -9,6 +9,7 @@ from routes.openapi.shapes import (
     Schema,
     always,
     closed,
+    either,
     flag,
     listed,
     maybe,
@@ -69,6 +70,17 @@ _message: Final[dict[str, Schema]] = {
     "completion_tokens": _tokens,
     "created_at": _moment,
 }
+_event: Final = text(
+    contentMediaType="application/json",
+    contentSchema=either(
+        closed({"content": text(), "done": {"const": False}}),
+        closed(
+            {"content": always(""), "done": {"const": True}, "message_id": text()},
+            {"prompt_tokens": _tokens, "completion_tokens": _tokens},
+        ),
+        closed({"error": text(), "done": {"const": True}}),
+    ),
+)
 
 SCHEMAS: Final[dict[str, Any]] = {
     "AgentConfig": _named_parameters,
@@ -92,7 +104,7 @@ SCHEMAS: Final[dict[str, Any]] = {
         {"model_name": _model, "agent_config": or_null(ref("AgentConfig"))},
     ),
     "DialogMessage": closed(_message | {"dialog_id": text(format="uuid")}),
-    "DialogEvents": text('Events `{"content", "done": false}`; the last has `message_id` and tokens, or an `error`.'),
+    "DialogEvent": opened({"data": _event}, {"event": text()}, "Each server-sent event."),
     "DialogFile": closed(
         {
             "version": always(dialogfiles.VERSION),
@@ -203,7 +215,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "dialogs.send": Operation(
         DIALOGS,
         KEY,
-        Media({EVENTS: ref("DialogEvents")}),
+        Media({EVENTS: ref("DialogEvent")}),
         json(ref("NewDialogMessage"), _MESSAGE),
         refuses=_BUSY,
         headers=ANSWERED,

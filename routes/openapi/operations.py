@@ -69,6 +69,7 @@ STATUSES: Final[dict[str, tuple[str, ...]]] = {  # how each may refuse, besides 
 }
 OF_CALLS: Final = ("402", "404", "4XX", "502", "504")
 WITH_BODY: Final = ("413",)
+WITH_WORDS: Final = ("414",)  # in the address
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Operation:
         if self.takes is not None:
             found["requestBody"] = {"required": self.takes.is_required, "content": self.takes.content()}
         statuses = {*STATUSES[self.who], *self.refuses, *(WITH_BODY if self.takes is not None else ())}
+        statuses |= set(WITH_WORDS) if self.query or "<" in path else set()
         good = {} if self.says is None else {self.status: self._good(self.says)}
         return found | {"responses": good | refusals.answers(path, endpoint, tuple(sorted(statuses)))}
 

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from routes.openapi.operations import ADMIN_TOKEN, FIELDS, FORM, JSON, KEY, OPEN, PAGE, Media, Operation, json, query
-from routes.openapi.shapes import always, closed, listed, one_of, opened, or_null, ref, text, whole
-from services import balances
+from routes.openapi.shapes import USERNAME, always, closed, listed, one_of, opened, or_null, ref, text, whole
+from services import balances, passwords
 
 PEOPLE, TOKENS, GATEWAY = "People", "Prepaid tokens", "The gateway"
 
@@ -20,7 +20,10 @@ _LIMIT: Final = or_null(whole("Of all tokens that may be used; null = none."))
 SCHEMAS: Final[dict[str, Any]] = {
     "Credentials": opened({"username": text(minLength=1), "password": text(minLength=1, format="password")}),
     "Registration": opened(
-        {"username": text(minLength=1, maxLength=150), "password": text(minLength=1, format="password")},
+        {
+            "username": text(minLength=1, maxLength=150, pattern=USERNAME),
+            "password": text(minLength=passwords.MIN_CHARS, maxLength=passwords.MAX_CHARS, format="password"),
+        },
         {"invitation": text("A code; needed where registration is by invitation.", maxLength=100)},
     ),
     "Registered": closed({"message": text(), "api_key": text("Shown here and never again.")}),

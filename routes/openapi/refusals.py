@@ -94,8 +94,12 @@ HEADERS: Final[dict[str, Schema]] = {
     "RetryAfter": {"description": "Seconds until trying again may help.", "schema": whole()},
 }
 REQUEST_ID: Final = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
-OTHERS: Final[dict[str, dict[str, Any]]] = {  # statuses that are no refusals
+OTHERS: Final[dict[str, dict[str, Any]]] = {  # statuses that are no refusals of the gateway's own
     "204": {"description": "Nothing is left to show.", "headers": REQUEST_ID},
+    "414": {
+        "description": "The address is longer than the server takes; the gateway has not seen the request.",
+        "content": {"text/html": {"schema": text()}},
+    },
     "302": {"description": "Elsewhere, for browsers.", "headers": {"location": {"schema": text()}}},
 }
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 Schema = dict[str, Any]
 
+USERNAME: Final = r"^[^\s/\\<>\"'`]+$"  # a pattern
 ANY: Final[Schema] = {}  # whatever the provider or its client says
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from routes.openapi.operations import ADMIN_TOKEN, FIELDS, FORM, JSON, KEY, TOKEN, Media, Operation, json, query
 from routes.openapi.shapes import (
+    USERNAME,
     Schema,
     closed,
     either,
@@ -25,7 +26,7 @@ USERS, MODELS = "Users by name", "Models by name"
 _moment: Final = text(format="date-time")
 _usd: Final = number("USD, exact.", minimum=0)
 _password: Final = text(minLength=passwords.MIN_CHARS, maxLength=passwords.MAX_CHARS, format="password")
-_name: Final = text(minLength=1, maxLength=150, pattern=r"^[^\s/\\<>\"'`]+$")
+_name: Final = text(minLength=1, maxLength=150, pattern=USERNAME)
 _flag: Final = either(flag(), one_of("true", "false", "1", "0"))  # the words are those of forms
 _models: Final = or_null(
     listed(

@@ -182,10 +182,10 @@ def with_names(document: dict[str, Any], names: dict[str, list[Any]]) -> dict[st
 
 
 def _fitting(schema: dict[str, Any], words: Any) -> list[Any]:
-    """The words of the parameter's kind."""
-    kinds: dict[str, type] = {"integer": int, "string": str}
-    kind = kinds.get(str(schema.get("type")))
-    return [word for word in words if kind is not None and isinstance(word, kind)]
+    """The words of the parameter's kind; what is a number in one place may be a text in another."""
+    if schema.get("type") == "integer":
+        return [word for word in words if isinstance(word, int)]
+    return [str(word) for word in words] if schema.get("type") == "string" else []
 
 
 def _named(document: dict[str, Any], part: Any) -> set[str]:

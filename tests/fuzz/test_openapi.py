@@ -62,6 +62,8 @@ def test_made_up_requests_get_answers_that_the_document_has(settled: Settled, ro
     asked = turn = 0
     while asked < target and len(problems) < MOST_PROBLEMS:
         for operation in operations[(ROLES.index(role) + turn) % step :: step]:
+            if asked >= target and turn:
+                break
             for is_found, mode in KINDS:
                 asked += try_out(settled, role, (operation[is_found], mode, each, SEED + turn), problems)
             if operation[True].label == MAKES_MODELS:
