@@ -25,7 +25,6 @@ ROLES = ("anonymous", *SIGNED_IN, "key of a user", "key of an admin")
 IN_BODIES = {"model", "model_name", "keyIds", "userId", "team", "invitation", "agent_type"}
 MAKING = {"NewNamedModel", "NewUser"}  # these need a name that nothing has
 FILLERS = 40  # users before those who ask: numbers that are made up are small, and these may be lost
-FOUND = 12  # of each kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class Settled:
                 assert requests.delete(f"{self.served.url}/models/{path}", headers=admin, timeout=60).ok, model
 
 
-def settle(folder: Path, template: Path) -> Settled:
-    """A gateway on a copy of that database. Whoever calls stops it."""
+def settle(folder: Path, template: Path, *, found: int) -> Settled:
+    """A gateway on a copy of that database, with `found` things of each kind. Whoever calls stops it."""
     shutil.copy(template, folder / "tollhouse.db")
     database = f"sqlite:///{folder}/tollhouse.db"
     team, losable = _people(database)
@@ -71,7 +70,7 @@ def settle(folder: Path, template: Path) -> Settled:
     for role, name in {"key of a user": "the-user", "key of an admin": "the-admin"}.items():
         made = _send(served, "/api/key-management/keys", {"name": role, "userId": name}, PROGRAM)
         headers[role] = bearer(made["key"])
-    return Settled(served, headers, _things(served, headers, team, losable))
+    return Settled(served, headers, _things(served, headers, (team, losable), found))
 
 
 def _people(database: str) -> tuple[int, list[tuple[int, str]]]:
@@ -94,60 +93,69 @@ def _people(database: str) -> tuple[int, list[tuple[int, str]]]:
 
 
 def _things(
-    served: Served, headers: dict[str, dict[str, str]], team: int, losable: list[tuple[int, str]]
+    served: Served, headers: dict[str, dict[str, str]], people: tuple[int, list[tuple[int, str]]], found: int
 ) -> dict[str, list[Any]]:
     """Something to find for everybody, in place of words that nobody knows."""
+    team, losable = people
     numbers, names = [number for number, _name in losable], [name for _number, name in losable]
-    keys = [
-        _send(served, "/api/key-management/keys", {"name": f"key {n}", "tags": ["made"]}, PROGRAM) for n in range(FOUND)
-    ]
-    key_ids = [key["keyId"] for key in keys]
-    steps = [{"provider": "echo", "model": "echo"}]
-    routes = [
-        _send(served, "/api/routes", {"name": f"r{n}", "path": f"/r{n}", "keyIds": key_ids, "steps": steps}, PROGRAM)
-        for n in range(FOUND)
-    ]
-    everybody = [own for role, own in headers.items() if role != "anonymous"]
-    dialogs = [_send(served, "/api/v1/dialogs", {"model_name": "echo"}, own) for own in everybody for _ in range(FOUND)]
-    agents = [
-        _send(served, "/api/v1/agents", {"name": f"agent {place} {n}"}, own)
-        for place, own in enumerate(everybody)
-        for n in range(FOUND)
-    ]
-    admin = headers["admin"]
-    configs = [
-        _send(served, "/api/v1/admin/config", {"key": f"c{n}", "value": "1"}, admin)["key"] for n in range(FOUND)
-    ]
-    answers = [
-        _send(served, "/v1/responses", {"model": "echo", "input": "hi"}, own)["id"]
-        for own in everybody
-        for _ in range(FOUND)
-    ]
-    invitations = [_send(served, "/api/v1/admin/invitations", {}, admin) for _ in range(FOUND)]
-    members = [
-        _send(served, f"/api/v1/teams/{team}/members/{number}/keys", {"name": "one"}, admin)["id"]
-        for number in numbers[:FOUND]
-    ]
-    stored = "/v1/responses/{name}"
+    own = [sent for role, sent in headers.items() if role != "anonymous"]
+    made = _of_programs(served, found) | _of_admins(served, headers["admin"], (team, numbers[:found]), found)
     return {
-        **dict.fromkeys((stored, f"{stored}/cancel", f"{stored}/input_items"), answers),
-        "/models/{name}": ["gpt-3.5-turbo", "claude-3-opus", "echo"],
+        **made,
+        **_of_everybody(served, own, found),
         **dict.fromkeys(("model", "model_name", "name"), MODELS),
-        "key_id": [*key_ids, *members],
-        "keyIds": key_ids,
+        "/models/{name}": ["gpt-3.5-turbo", "claude-3-opus", "echo"],
+        "key_id": [*made["keyIds"], *made["key_id"]],
         "user_id": numbers,
         "userId": names,
         "username": [*names, "the-user"],
         "team_id": [team],
-        "route_id": [*(route["id"] for route in routes), "r0", "r1"],
-        "tag": ["made"],
-        "dialog_id": [dialog["id"] for dialog in dialogs],
-        "agent_id": [*(agent["id"] for agent in agents), "default"],
-        "key": configs,
-        "number": [invitation["id"] for invitation in invitations],
-        "invitation": [invitation["code"] for invitation in invitations],
         "team": ["crew", "none"],
         "agent_type": ["default", "agent 0 0"],
+        "tag": ["made"],
+    }
+
+
+def _of_programs(served: Served, found: int) -> dict[str, list[Any]]:
+    """Keys and routes."""
+    new = [{"name": f"key {n}", "tags": ["made"]} for n in range(found)]
+    key_ids = [_send(served, "/api/key-management/keys", body, PROGRAM)["keyId"] for body in new]
+    rest = {"keyIds": key_ids, "steps": [{"provider": "echo", "model": "echo"}]}
+    paths = [{"name": f"r{n}", "path": f"/r{n}"} for n in range(found)]
+    routes = [_send(served, "/api/routes", path | rest, PROGRAM)["id"] for path in paths]
+    return {"keyIds": key_ids, "route_id": [*routes, "r0", "r1"]}
+
+
+def _of_admins(
+    served: Served, admin: dict[str, str], members: tuple[int, list[int]], found: int
+) -> dict[str, list[Any]]:
+    """Configuration values, invitations, and keys of members."""
+    team, numbers = members
+    values = [{"key": f"c{n}", "value": "1"} for n in range(found)]
+    invitations = [_send(served, "/api/v1/admin/invitations", {}, admin) for _ in range(found)]
+    paths = [f"/api/v1/teams/{team}/members/{number}/keys" for number in numbers]
+    return {
+        "key": [_send(served, "/api/v1/admin/config", body, admin)["key"] for body in values],
+        "number": [invitation["id"] for invitation in invitations],
+        "invitation": [invitation["code"] for invitation in invitations],
+        "key_id": [_send(served, path, {"name": "one"}, admin)["id"] for path in paths],
+    }
+
+
+def _of_everybody(served: Served, own: list[dict[str, str]], found: int) -> dict[str, list[Any]]:
+    """Dialogs, agents and stored answers of each."""
+    bodies: dict[str, dict[str, Any]] = {
+        "/api/v1/dialogs": {"model_name": "echo"},
+        "/v1/responses": {"model": "echo", "input": "hi"},
+    }
+    ids = {path: [_send(served, path, body, sent)["id"] for sent in own * found] for path, body in bodies.items()}
+    names = [(f"agent {place} {n}", sent) for place, sent in enumerate(own) for n in range(found)]
+    agents = [_send(served, "/api/v1/agents", {"name": name}, sent)["id"] for name, sent in names]
+    stored = "/v1/responses/{name}"
+    return {
+        **dict.fromkeys((stored, f"{stored}/cancel", f"{stored}/input_items"), ids["/v1/responses"]),
+        "dialog_id": ids["/api/v1/dialogs"],
+        "agent_id": [*agents, "default"],
     }
 
 

@@ -25,6 +25,7 @@ from tests.fuzz.test_streams import SEED
 
 LONG, SHORT = 20_000, 420  # cases in all, over the roles
 COUNT = min(LONG, int(os.environ.get("TOLLHOUSE_FUZZ", SHORT)))
+FOUND = 12  # of each kind of thing there are so many
 EACH = 3  # the first one of an operation is always the simplest that there is
 MOST_EACH = 10  # at a time, so that what others change comes in between
 KINDS = (  # whether only things that are there are asked for, and how the rest is made up
@@ -47,15 +48,17 @@ MAKES_MODELS = "POST /models/create"
 def settled(tmp_path_factory: pytest.TempPathFactory, templates: Callable[[str], str]) -> Iterator[Settled]:
     """A gateway for all roles, with something of everything in it."""
     folder = tmp_path_factory.mktemp("openapi")
-    found = settle(folder, Path(templates("sqlite")))
+    found = settle(folder, Path(templates("sqlite")), found=FOUND if COUNT > SHORT else EACH)
     yield found
     found.served.stop()
 
 
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize("role", ROLES)
-def test_made_up_requests_get_answers_that_the_document_has(settled: Settled, role: str) -> None:
-    operations, target = operations_of(settled), ceil(COUNT / len(ROLES))
+def test_made_up_requests_get_answers_that_the_document_has(
+    settled: Settled, operations: list[dict[bool, Any]], role: str
+) -> None:
+    target = ceil(COUNT / len(ROLES))
     each = min(MOST_EACH, max(EACH, target // (len(operations) * len(KINDS))))
     step = max(1, len(operations) * len(KINDS) * each // target)
     problems: Counter[str] = Counter()
@@ -76,7 +79,8 @@ def test_made_up_requests_get_answers_that_the_document_has(settled: Settled, ro
     assert "Traceback" not in settled.served.output()
 
 
-def operations_of(settled: Settled) -> list[dict[bool, Any]]:
+@pytest.fixture(scope="module")
+def operations(settled: Settled) -> list[dict[bool, Any]]:
     """Every operation of the document that the gateway serves: with anything, and with things that are there."""
     document = requests.get(f"{settled.served.url}/openapi.json", timeout=60).json()
     return [
