@@ -39,7 +39,7 @@ bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays again
 soak: .venv/.installed-dev      ## The long runs: races, kills and faults at full size
 	TOLLHOUSE_SOAK=1 $(BIN)/python -m pytest tests/races --timeout=3600
 
-fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, and hostile bodies
+fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, hostile bodies, and requests made up from openapi.json
 	TOLLHOUSE_FUZZ=100000 $(BIN)/python -m pytest tests/fuzz --timeout=3600
 
 contract: .venv/.installed-dev      ## Check against vendors' documents, and run openai's own tests (npm, network)

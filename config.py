@@ -96,6 +96,7 @@ class Config(BaseModel):
     trusted_hosts: Commas = _("TRUSTED_HOSTS", (), "Host names the gateway answers to; empty = any.")
     public_url: str = _("PUBLIC_URL", "", "Address people use, for links; empty = `http://HOST:PORT`.")
     cors_origins: Commas = _("CORS_ORIGINS", (), "Browser origins that may call `/v1` and `/api/providers` (`*` = any, never with cookies); empty = none.")
+    docs_enabled: bool | None = _("DOCS_ENABLED", None, "`/docs`, `/redoc` and `/openapi.json`; unset = on in development and test only.")
     sse_keepalive_s: Seconds = _("SSE_KEEPALIVE", 15.0, "A comment line is sent into a stream that was silent this long; 0 = never.")
 
     secret_key: str = _("SECRET_KEY", "", "Signs sessions and tokens (32 characters or more).", also=("JWT_SECRET", "DJANGO_SECRET_KEY"), secret=True, group="Secrets")
@@ -269,6 +270,11 @@ class Config(BaseModel):
     def has_echo(self) -> bool:
         """Whether the built-in provider is offered."""
         return not self.is_strict if self.echo_provider is None else self.echo_provider
+
+    @property
+    def has_docs(self) -> bool:
+        """Whether the pages about the API are served."""
+        return not self.is_strict if self.docs_enabled is None else self.docs_enabled
 
     @property
     def refuses_unpriced(self) -> bool:

@@ -7,6 +7,7 @@ from routes import (
     admin,
     administration,
     agents,
+    apidocs,
     auth,
     balances,
     callroutes,
@@ -49,6 +50,8 @@ def register(app: Flask, config: Config) -> None:
         csrf.exempt(blueprint)  # they take keys and tokens, not cookies
         app.register_blueprint(blueprint)
     cors.register(app, tuple(one.name for one in CALLED_BY_BROWSERS), config.cors_origins)
+    if config.has_docs:
+        app.register_blueprint(apidocs.bp)
     admin.register(app)
     render.register(app)
     identify = app.extensions["gateway"].callers.identify

@@ -1,5 +1,6 @@
 """The `flask` commands of an operator."""
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 import click
 import flask_migrate
 from cryptography.fernet import Fernet
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import AppGroup
 
 import config as settings
@@ -20,6 +21,7 @@ from routes import (
     cli_privacy,
     cli_providers,
     cli_teams,
+    openapi,
     screen,
 )
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
@@ -60,6 +62,7 @@ def register(app: Flask) -> None:
         cli_teams.group,
         prepare,
         create_admin,
+        print_openapi,
     ):
         app.cli.add_command(command)
     for command in cli_outside.COMMANDS:
@@ -82,6 +85,13 @@ def prepare(url: str) -> None:
         with suppress(RemoteAway):  # said in the log; until it answers the database counts
             here.remote.check()
     click.echo(screen.started(here.config, report, url or here.config.public_url))
+
+
+@click.command("openapi")
+@in_app
+def print_openapi() -> None:
+    """Print the OpenAPI document, also where the gateway does not serve it."""
+    click.echo(json.dumps(openapi.document(current_app), indent=2))
 
 
 @click.command("create-admin")

@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from utils import clock
 
@@ -28,8 +28,18 @@ def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do the work in a native thread under gevent, right here otherwise; returns or raises as it does."""
     if not is_cooperative():
         return work(*args, **kwargs)
-    result: T = _threads(os.getpid()).apply(work, args, kwargs)
-    return result
+    result, failure = _threads(os.getpid()).apply(_outcome, (work, args, kwargs))
+    if failure is not None:
+        raise failure
+    return cast(T, result)
+
+
+def _outcome(work: Callable[..., T], args: Any, kwargs: Any) -> tuple[T | None, BaseException | None]:
+    """What the work returned or raised: gevent writes a traceback for whatever leaves one of its threads by itself."""
+    try:
+        return work(*args, **kwargs), None
+    except BaseException as exc:  # noqa: BLE001 - it is raised again where the work was asked for
+        return None, exc
 
 
 @cache

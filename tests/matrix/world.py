@@ -95,6 +95,7 @@ class World:
             "nowhere": lambda: "no/such/page",
             "stylesheet": lambda: "tollhouse.css",
             "bootstrap_file": lambda: "css/bootstrap.min.css",
+            "docs_asset": lambda: "swagger.css",
         }
         self.ids: dict[str, Callable[[], object]] = {
             "audit": lambda: 1,
