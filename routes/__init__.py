@@ -50,7 +50,8 @@ def register(app: Flask, config: Config) -> None:
     cors.register(app, tuple(one.name for one in CALLED_BY_BROWSERS), config.cors_origins)
     admin.register(app)
     render.register(app)
-    identify = app.extensions["gateway"].callers.identify
-    app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]
+    if config.default_locale == "en":  # its refusals are
+        identify = app.extensions["gateway"].callers.identify
+        app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]
     if config.admin_port or config.proxy_port:
         app.wsgi_app = PortGuard(app, app.wsgi_app, config)  # type: ignore[method-assign]

@@ -97,6 +97,7 @@ class Caller:
     keeps_request: bool = False
     keeps_response: bool = False
     timeouts: Timeouts = Timeouts()
+    locale: str | None = None  # the language that the user chose
 
     def may_use(self, model: str) -> bool:
         """Whether key, user and team all allow the model."""

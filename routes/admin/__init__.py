@@ -11,7 +11,7 @@ from flask import Flask, render_template
 from flask_admin.theme import Bootstrap4Theme
 from werkzeug.exceptions import HTTPException
 
-from routes import render
+from routes import render, wording
 from routes.admin import guard, show, signin
 from routes.admin.budgets import Budgets
 from routes.admin.catalog import Models
@@ -98,7 +98,7 @@ def _refused(exc: HTTPException) -> Any:
 def _failed(exc: GatewayError) -> Any:
     """What a service refused and no form could show."""
     log.log(exc.level, "request failed request_id=%s status=%s code=%s", render.request_id(), exc.status, exc.code)
-    return render_template("admin/error.html", status=HTTPStatus(exc.status), message=gettext(str(exc))), exc.status
+    return render_template("admin/error.html", status=HTTPStatus(exc.status), message=wording.say(str(exc))), exc.status
 
 
 def _unexpected(exc: Exception) -> Any:

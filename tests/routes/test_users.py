@@ -29,7 +29,7 @@ def maria(app, admin):
 def test_who_one_is_with_a_hint_of_the_key(app, maria, admin):
     found = ask(app, "GET", "/users/me", maria)
     assert found.status_code == 200
-    assert found.json.keys() == {"username", "api_key", "is_admin"}
+    assert found.json.keys() == {"username", "api_key", "is_admin", "language"}
     assert (found.json["username"], found.json["is_admin"]) == ("maria", False)
     key = app.test_client().post("/login", json=LOGIN).json["api_key"]
     assert found.json["api_key"] == f"{key[:10]}…{key[-4:]}"
