@@ -57,7 +57,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += _url_problems(config)
+    problems += [*_url_problems(config), *_webhook_problems(config)]
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
@@ -94,3 +94,10 @@ def _url_problems(config: "Config") -> list[str]:
         GIGACHAT_BASE_URL=config.gigachat_base_url,
         GIGACHAT_AUTH_URL=config.gigachat_auth_url,
     )
+
+
+def _webhook_problems(config: "Config") -> list[str]:
+    found = [problem for url in config.webhook_urls for problem in settings.url_problems(WEBHOOK_URLS=url)]
+    if config.webhook_urls and len(config.webhook_secret) < MIN_TOKEN:
+        found.append(f"WEBHOOK_SECRET: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
+    return found

@@ -5,7 +5,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, request
 from flask_babel import gettext
 
-from routes import auth, bodies, render, serving
+from routes import asked, auth, bodies, render, serving
 from services import fields, people, periodusage
 from services.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from services.passwords import check_new
@@ -95,8 +95,11 @@ def create(caller: Caller) -> Response:
 @bp.get("/users/all")
 @require_admin_token
 def everybody(_caller: Caller) -> Response:
-    """All users."""
-    return render.answer(people.listed(gateway().engine))
+    """All users by name: everybody, or `limit` of them from `offset` on; a header says how many there are."""
+    limit = asked.whole("limit", None, least=1, most=asked.MAX_LIMIT)
+    skip = asked.whole("offset", 0, most=asked.MAX_SKIP) or 0
+    found, total = people.listed(gateway().engine, skip=skip, limit=limit)
+    return render.answer(found, headers={"x-total-count": str(total)})
 
 
 @bp.get("/users/<username>")

@@ -45,6 +45,7 @@ from services.tokens import Tokens
 from services.transport import Transport
 from services.usermanagement import UserManagement
 from services.watch import Watch
+from services.webhooks import Webhooks
 from utils import clock, settings
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Gateway:
     call_routes: CallRoutes
     responses: Responses
     events: Events
+    webhooks: Webhooks
     members: Members
     system_configs: SystemConfigs
     remote: "Remote | None"  # where limits are counted, if not in the database
@@ -107,6 +109,7 @@ class Gateway:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
         self.watch.close()
+        self.webhooks.close()
         self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
@@ -184,6 +187,9 @@ def build(config: Config, engine: Engine) -> Gateway:
     pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy)
     callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
     audit = Audit(engine)
+    events, webhooks = Events(), Webhooks(rules, config.webhook_urls, config.webhook_secret)
+    if config.webhook_urls:
+        events.listen(webhooks.take)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
     return Gateway(
         config,
@@ -213,7 +219,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
         responses,
-        Events(),
+        events,
+        webhooks,
         Members(engine, catalog, keys),
         SystemConfigs(engine, sealer),
         remote,

@@ -61,11 +61,15 @@ def given(body: Mapping[str, Any]) -> dict[str, Any]:
     ).values
 
 
-def listed(engine: Engine) -> list[dict[str, Any]]:
-    """All users by name, in the short form; of each the hint of its default key, else of its newest working one."""
+def listed(engine: Engine, *, skip: int = 0, limit: int | None = None) -> tuple[list[dict[str, Any]], int]:
+    """A part of the users by name, or all, in the short form, and how many there are.
+
+    Of each the hint of its default key, else of its newest working one.
+    """
     with Session(engine) as session:
-        rows = session.execute(_hinted().order_by(User.username)).tuples().all()
-    return [short(user.username, hint, user.role) for user, hint, _team in rows]
+        rows = session.execute(_hinted().order_by(User.username).offset(skip).limit(limit)).tuples().all()
+        total = session.scalar(select(func.count()).select_from(User)) or 0
+    return [short(user.username, hint, user.role) for user, hint, _team in rows], total
 
 
 def locale(value: Any) -> str:
