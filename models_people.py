@@ -108,6 +108,7 @@ class Invitation(Base):
     __tablename__ = "invitations"
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = synonym("digest")
     hint: Mapped[str] = mapped_column(String(20))
     role: Mapped[str] = mapped_column(String(20), default="user")
     team_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -17,6 +17,7 @@ from routes.admin.budgets import Budgets
 from routes.admin.catalog import Models
 from routes.admin.configs import Configs
 from routes.admin.guard import Panel
+from routes.admin.invitations import Invitations
 from routes.admin.keys import Keys
 from routes.admin.limits import Limits
 from routes.admin.logs import AuditLog, Ledger, Usage
@@ -51,6 +52,7 @@ def register(app: Flask) -> None:
     for view in (
         Users(N_("Users"), ACCESS, endpoint="users"),
         Teams(N_("Teams"), ACCESS, endpoint="teams"),
+        Invitations(N_("Invitations"), ACCESS, endpoint="invites"),
         Keys(N_("API keys"), ACCESS, endpoint="keys"),
         Budgets(N_("Budgets"), ACCESS, endpoint="budgets"),
         Limits(N_("Limits"), ACCESS, endpoint="limits"),

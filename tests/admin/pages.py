@@ -7,12 +7,24 @@ from flask import Flask
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from models import ApiKey, AuditEntry, Deployment, LedgerEntry, Limit, Model, Price, Provider, SystemConfig, UsageRecord
-from services import Gateway
+from models import (
+    ApiKey,
+    AuditEntry,
+    Deployment,
+    Invitation,
+    LedgerEntry,
+    Limit,
+    Model,
+    Price,
+    Provider,
+    SystemConfig,
+    UsageRecord,
+)
+from services import Gateway, invitations
 from services.audit import Actor
 from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_team, add_user, rows_of
 
-VIEWS = ("users", "teams", "keys", "budgets", "limits", "providers", "models", "configs")
+VIEWS = ("users", "teams", "invites", "keys", "budgets", "limits", "providers", "models", "configs")
 
 
 def furnish(app: Flask, text: str) -> list[str]:
@@ -63,6 +75,7 @@ def furnish(app: Flask, text: str) -> list[str]:
             insert(LedgerEntry), [{**entry, "request_id": text[:40], "actor": text[:150], "reason": text[:255]}]
         )
     actor = Actor(text, user, "127.0.0.1", text)
+    invitations.make(here.engine, actor, role="auditor", team=text[:150])
     here.audit.note(actor, text[:40], text[:40], text, {"before": {text: text}, "after": {text: [text]}})
     here.audit.note(actor, text[:40], text[:40], text, {text: text})
     return paths(app, {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit})
@@ -92,6 +105,7 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         *(f"/admin/{page}s/{way}/?id={ids[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),
         *(f"/admin/models/{page}/?id={model}" for page in ("details", "edit", "delete")),
+        f"/admin/invites/delete/?id={rows_of(app, Invitation)[-1].id}",
         *(f"/admin/configs/{page}/?id=mail.host" for page in ("details", "edit", "delete")),
         f"/admin/usage/details/?id={call}",
         *(f"/admin/audit/details/?id={number}" for number in (entry, entry - 1)),

@@ -15,7 +15,9 @@ PLANTED = "Zqx"  # whatever people name
 SHOWN = ("title", "aria-label", "placeholder", "alt", "data-copied", "data-label")
 UNSEEN = ("script", "style", "code", "pre", "kbd", "datalist", "svg", "time")
 WORD = re.compile(r"[A-Za-z]{3,}(?<!UTC)")
-CODE = re.compile(r"[a-z0-9]+(?:[_.-][a-z0-9.]+)+|[A-Z][A-Z_]+|(POST )?/[\w/.-]+|https?:.*")  # as programs write them
+CODE = re.compile(
+    r"invitation inv-\w+…|[a-z0-9]+(?:[_.-][a-z0-9.]+)+|[A-Z][A-Z_]+|(POST )?/[\w/.-]+|https?:.*"
+)  # as programs write them
 SAME = frozenset(  # the same word in both languages, a name, or a code that the log and the API have as well
     {"404", "admin", "Auditor", "beatriz", "chat", "drained", "echo", "English", "first key", "JSON.", "Menu", "olivia"}
     | {
@@ -32,6 +34,7 @@ SAME = frozenset(  # the same word in both languages, a name, or a code that the
         "Total",
     }
     | {"user admin"}
+    | {"role, team, expires_at"}
 )
 
 
