@@ -163,8 +163,10 @@ class People:
             if row.locale == locale:
                 return
             details, row.locale = {"before": row.locale, "after": locale}, locale
-            session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
             audit.note(session, actor, "language_change", "user", row.username, details)
+        # On its own: everybody else takes this row after the end of the audit log, and nobody the other way round.
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
 
     def change(self, actor: audit.Actor, username: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change what the body names: role, is_active, disabled_reason, team, allowed_models.
