@@ -51,7 +51,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
         TRUSTED_HOSTS=list(config.trusted_hosts) or None,
         BCRYPT_HANDLE_LONG_PASSWORDS=True,
         BABEL_DEFAULT_LOCALE=config.default_locale,
-        SESSION_COOKIE_NAME="tollhouse",
+        SESSION_COOKIE_NAME="admin_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=config.is_strict,

@@ -109,10 +109,13 @@ class Config(BaseModel):
     access_token_minutes: Count = _("ACCESS_TOKEN_EXPIRE_MINUTES", 30, "Life of those tokens, minutes.")
     jwt_audience: str = _("JWT_AUDIENCE", "tollhouse", "Audience written into and demanded of tokens.")
     jwt_issuer: str = _("JWT_ISSUER", "tollhouse", "Issuer written into and demanded of tokens.")
-    jwt_jwks_url: str = _("JWT_JWKS_URL", "", "Keys of an outside issuer (RS256).", later="sign-on")
-    backend_auth_url: str = _("BACKEND_AUTH_URL", "http://localhost:8000/api/v1/login/", "Outside login service.", later="sign-on")
-    backend_users_url: str = _("BACKEND_USERS_URL", "", "Its list of users.", later="sign-on")
-    auth_verify_url: str = _("AUTH_VERIFY_URL", "", "Its token check.", later="sign-on")
+    shared_secret: str = _("JWT_SECRET", "", "A back end that knows this secret too (32 characters or more) signs tokens for its users with it, HS256; see [outside-accounts.md](outside-accounts.md).", also=("DJANGO_SECRET_KEY",), secret=True)
+    jwt_jwks_url: str = _("JWT_JWKS_URL", "", "Public keys of an outside issuer whose tokens count here, RS256 or ES256; needs `JWT_AUDIENCE` in staging and production.")
+    outside_create_users: bool = _("OUTSIDE_CREATE_USERS", False, "Whether the first token or sign-in of somebody unknown makes a user; else an operator links users with `flask users link`.")
+    auth_backend: Literal["local", "http"] = _("AUTH_BACKEND", "local", "Who signs people in: `local` the gateway, `http` also the service at `BACKEND_AUTH_URL`, for names that have no password here.")
+    backend_auth_url: str = _("BACKEND_AUTH_URL", "http://localhost:8000/api/v1/login/", "That service; asked only with `AUTH_BACKEND=http`, which needs it set in staging and production.")
+    backend_users_url: str = _("BACKEND_USERS_URL", "", "Its list of users, for `flask users pull`.")
+    auth_verify_url: str = _("AUTH_VERIFY_URL", "", "Taken and not used: tokens are checked by their signature, not by a question for each call.")
     admin_pass: str = _("ADMIN_PASS", "", "`X-API-KEY` of the key management API.", secret=True)
 
     database_url: str = _("DATABASE_URL", "", "SQLite or Postgres; driver suffixes such as `+asyncpg` are dropped. Precedence: this, `SQLALCHEMY_DATABASE_URI`, `SQL_*`, `POSTGRESQL_*`, a SQLite file in the instance folder.",
@@ -237,6 +240,12 @@ class Config(BaseModel):
     def registration_mode(self) -> str:
         """Who may make themselves an account: `open`, `invite` or `closed`."""
         return self.registration or ("closed" if self.is_strict else "open")
+
+    @property
+    def outside_issuer(self) -> str:
+        """What the issuer of `JWT_JWKS_URL` is called in the tables; empty = there is none."""
+        is_named = self.jwt_jwks_url and "jwt_issuer" in self.model_fields_set
+        return self.jwt_issuer if is_named else self.jwt_jwks_url
 
     @property
     def has_echo(self) -> bool:

@@ -30,6 +30,11 @@ def corrected(merged: dict[str, str]) -> list[str]:
     if merged.get("ENVIRONMENT", "development") == "test" and "API_AUTH_TOKENS" not in merged:
         warnings.append("API_AUTH_TOKENS is not set: the fixed key `test_key` is accepted (test environment).")
         merged["API_AUTH_TOKENS"] = "test_key"
+    shared = merged.get("JWT_SECRET") or merged.get("DJANGO_SECRET_KEY", "")
+    if shared and len(shared) < settings.MIN_SECRET:
+        warnings.append(
+            f"JWT_SECRET is shorter than {settings.MIN_SECRET}: tokens that others sign with it are refused."
+        )
     if not is_strict(merged):
         short = [token for token in str(merged.get("API_AUTH_TOKENS", "")).split(",") if len(token.strip()) < MIN_TOKEN]
         if "API_AUTH_TOKENS" in merged and short and merged["API_AUTH_TOKENS"] != "test_key":
@@ -57,7 +62,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += [*_url_problems(config), *_webhook_problems(config)]
+    problems += [*_url_problems(config), *_webhook_problems(config), *_outside_problems(config)]
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
@@ -93,6 +98,9 @@ def _url_problems(config: "Config") -> list[str]:
         AZURE_OPENAI_ENDPOINT=config.azure_openai_endpoint,
         GIGACHAT_BASE_URL=config.gigachat_base_url,
         GIGACHAT_AUTH_URL=config.gigachat_auth_url,
+        JWT_JWKS_URL=config.jwt_jwks_url.partition("?")[0],
+        BACKEND_AUTH_URL=config.backend_auth_url.partition("?")[0],
+        BACKEND_USERS_URL=config.backend_users_url.partition("?")[0],
     )
 
 
@@ -101,3 +109,20 @@ def _webhook_problems(config: "Config") -> list[str]:
     if config.webhook_urls and len(config.webhook_secret) < MIN_TOKEN:
         found.append(f"WEBHOOK_SECRET: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
     return found
+
+
+def _outside_problems(config: "Config") -> list[str]:
+    """What would let strangers in, or keep everybody out."""
+    problems = []
+    if config.is_strict and config.jwt_jwks_url and "jwt_audience" not in config.model_fields_set:
+        problems.append(
+            "JWT_AUDIENCE: required with JWT_JWKS_URL, or a token that the issuer made for another service would open "
+            "this one. Fix: the audience that the issuer writes into tokens for this gateway"
+        )
+    if config.is_strict and config.auth_backend == "http" and "backend_auth_url" not in config.model_fields_set:
+        problems.append("BACKEND_AUTH_URL: required with AUTH_BACKEND=http. Fix: the address of the login service")
+    if config.is_strict and config.shared_secret and settings.is_weak(config.shared_secret):
+        problems.append(
+            f"JWT_SECRET: well-known or shorter than {settings.MIN_SECRET}. Fix: a longer one, on both sides"
+        )
+    return problems

@@ -98,6 +98,7 @@ class User(Base):
     disabled_reason: Mapped[str | None] = mapped_column(String(255))
     must_change_password: Mapped[bool] = mapped_column(default=False)
     token_version: Mapped[int] = mapped_column(default=0)  # raised to void every issued JWT
+    signed_out_at: Mapped[datetime | None] = mapped_column(UtcMs)  # when that was last; it voids outside tokens too
     locale: Mapped[str | None] = mapped_column(String(10))
     team_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     tags: Mapped[list[str] | None] = mapped_column(Names)

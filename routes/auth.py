@@ -43,7 +43,7 @@ def login() -> Response:
         raise InvalidRequest("Invalid login data")
     accounts = gateway().accounts
     try:
-        person = accounts.sign_in(given["username"], given["password"], address())
+        person = gateway().sign_ins.sign_in(given["username"], given["password"], address())
     except AuthenticationFailed:
         gateway().audit.note(actor(str(given["username"])), "login_failed", "user")
         raise

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 import config as settings
-from routes import cli_audit, cli_ledger, cli_people, cli_prices, cli_providers, cli_teams, screen
+from routes import cli_audit, cli_ledger, cli_outside, cli_people, cli_prices, cli_providers, cli_teams, screen
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
 from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
 from services.configfile import ConfigFileError
@@ -49,6 +49,8 @@ def register(app: Flask) -> None:
         create_admin,
     ):
         app.cli.add_command(command)
+    for command in cli_outside.COMMANDS:
+        cli_people.group.add_command(command)
 
 
 @click.command()

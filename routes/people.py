@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext
 
 from routes import asked, auth, bodies, render, serving
-from services import fields, people, periodusage
+from services import fields, people, periodusage, rights
 from services.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from services.passwords import check_new
 from services.types import Caller
@@ -45,10 +45,10 @@ def change_me(caller: Caller) -> Response:
 @bp.get("/usage/<username>")
 @require_api_key
 def usage(caller: Caller, username: str) -> Response:
-    """The tokens of oneself, or of anybody for an admin who has signed in; `start_date` and `end_date` are days."""
+    """The tokens of oneself, or of anybody for who sees everything, signed in; `start_date` and `end_date` are days."""
     headers = serving.counted(caller)
     is_own = username == caller.username
-    if not is_own and (caller.role != "admin" or caller.key_id is not None):
+    if not is_own and (caller.key_id is not None or not rights.has(caller.role, rights.READ)):
         raise PermissionDenied("Only admins see what others use, with the token of /login.")
     given = {name: request.args.get(name) or None for name in ("start_date", "end_date")}
     days = periodusage.span(given["start_date"], given["end_date"])

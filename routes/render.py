@@ -129,7 +129,7 @@ def body_of(path: str) -> Callable[[GatewayError], object]:
 def _plain_body(exc: GatewayError) -> dict[str, Any]:
     """What clients of the smaller APIs read: `detail` and `error`, in the caller's language; `details` has numbers."""
     message = wording.say(str(exc))
-    is_key = isinstance(exc, AuthenticationFailed) and exc.code != "invalid_credentials"
+    is_key = isinstance(exc, AuthenticationFailed) and request.path != "/login"
     body = {
         "detail": message,
         "error": gettext("Invalid or missing API key") if is_key else message,

@@ -14,6 +14,7 @@ from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
+from services.backend import BackEnd, SignIns
 from services.books.base import Books
 from services.books.patience import wait_in_turn
 from services.books.sqlite import SqliteBooks
@@ -27,12 +28,15 @@ from services.events import Events
 from services.exchange import Patience
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
+from services.jwks import KeySet
 from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
 from services.members import Members
 from services.modelbook import ModelBook
+from services.outside import Outside, Trust
+from services.outsiders import Joining, Outsiders
 from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 
 SQLITE_WAIT_S = 5.0  # a page's change, while others are written; the calls of clients have a queue of their own
 REMOTE_TIMEOUT_S = 0.1  # that long a call waits for Valkey or Redis, once, before it is counted in the database
+KEY_SET_TIMEOUT_S = 3.0  # for the public keys of an outside issuer
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
 FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
 HOLD_MARGIN_S = 60.0  # a hold outlives the longest call by this much, then a sweeper takes it for dead
@@ -85,6 +90,8 @@ class Gateway:
     key_management: KeyManagement
     user_management: UserManagement
     people: People
+    outsiders: Outsiders
+    sign_ins: SignIns
     models: ModelBook
     provider_settings: ProviderSettings
     call_routes: CallRoutes
@@ -185,7 +192,10 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy)
-    callers = Callers(catalog, keys, accounts, is_strict=config.is_strict)
+    joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
+    outsiders = Outsiders(engine, joining)
+    outside = Outside(catalog, outsiders, _trust(config, transport))
+    callers = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict)
     audit = Audit(engine)
     events, webhooks = Events(), Webhooks(rules, config.webhook_urls, config.webhook_secret)
     if config.webhook_urls:
@@ -215,6 +225,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         KeyManagement(engine, catalog, keys, is_strict=config.is_strict),
         UserManagement(engine, catalog),
         People(engine, catalog, accounts),
+        outsiders,
+        SignIns(accounts, outsiders, _back_end(config, transport)),
         ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
@@ -224,6 +236,25 @@ def build(config: Config, engine: Engine) -> Gateway:
         Members(engine, catalog, keys),
         SystemConfigs(engine, sealer),
         remote,
+    )
+
+
+def _back_end(config: Config, transport: Transport) -> BackEnd | None:
+    """Who else signs people in."""
+    if config.auth_backend == "local":
+        return None
+    return BackEnd(transport, config.backend_auth_url, config.backend_users_url)
+
+
+def _trust(config: Config, transport: Transport) -> Trust:
+    """Whose tokens count besides our own; audience and issuer only where somebody has set them."""
+    url, chosen = config.jwt_jwks_url, config.model_fields_set
+    return Trust(
+        config.shared_secret,
+        KeySet(lambda: transport.get(url, timeout_s=KEY_SET_TIMEOUT_S)) if url else None,
+        config.jwt_issuer if "jwt_issuer" in chosen else "",
+        config.jwt_audience if "jwt_audience" in chosen else "",
+        config.outside_issuer,
     )
 
 

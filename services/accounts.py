@@ -156,6 +156,17 @@ class Accounts:
         self._throttle.signed_in(username, address)
         return _person(user)
 
+    def is_known(self, username: object) -> bool:
+        """Whether somebody of that name signs in with a password here, or is an account of the gateway's own."""
+        if not isinstance(username, str) or not username.isprintable() or username in (SERVICE_ACCOUNT, KEY_OWNER):
+            return True
+        with Session(self._engine) as session:
+            return session.scalar(select(User.password_hash).where(User.username == username)) is not None
+
+    def forgive(self, username: str, address: str) -> None:
+        """Somebody else says that the password was right: forget the tries before it."""
+        self._throttle.signed_in(username, address)
+
     def set_password(self, user_id: int, password: object, *, keep_session: str | None = None) -> None:
         """A new password; it ends every token and every session but `keep_session`.
 
@@ -167,7 +178,7 @@ class Accounts:
             session.execute(
                 update(User)
                 .where(User.id == user_id)
-                .values(password_hash=hashed, must_change_password=False, token_version=User.token_version + 1)
+                .values(password_hash=hashed, must_change_password=False, **voided())
             )
             session.execute(
                 delete(WebSession).where(
@@ -180,6 +191,17 @@ class Accounts:
         with Session(self._engine) as session:
             stored = session.scalar(select(User.password_hash).where(User.id == user_id))
         return isinstance(password, str) and self._passwords.check(stored, password)
+
+    def has_password(self, user_id: int) -> bool:
+        """Whether there is a password to sign in with."""
+        with Session(self._engine) as session:
+            return session.scalar(select(User.password_hash).where(User.id == user_id)) is not None
+
+    def person(self, user_id: int) -> Person | None:
+        """The person with this number, if the account may be used now."""
+        with Session(self._engine) as session:
+            user = session.get(User, user_id)
+            return _person(user) if user is not None and _is_open(user) else None
 
     def default_key(self, person: Person) -> str | None:
         """The key that `/login` returns: always the same one, made at the first sign-in if need be.
@@ -305,6 +327,11 @@ class Accounts:
             if user is None or not user.is_active or user.token_version != token_version:
                 return None
             return caller_of(session, user)
+
+
+def voided() -> dict[str, Any]:
+    """The columns of a user from whom every token is taken, our own and those of an outside issuer."""
+    return {"token_version": User.token_version + 1, "signed_out_at": clock.now()}
 
 
 def check_name(username: object) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from services import rights
 from services.audit import Actor, Audit
-from services.callers import MAX_CHARS, Callers, Headers, is_token
+from services.callers import MAX_TOKEN, Callers, Headers, is_token
 from services.errors import AuthenticationFailed, PermissionDenied
 from services.throttle import Throttle
 
@@ -52,7 +52,7 @@ class Admins:
     def _by_token(self, given: str, address: str, agent: str | None, needed: str) -> Actor:
         scheme, _, token = given.partition(" ")
         token = token.strip()
-        if scheme.lower() != "bearer" or len(token) > MAX_CHARS or not is_token(token):
+        if scheme.lower() != "bearer" or len(token) > MAX_TOKEN or not is_token(token):
             raise AuthenticationFailed(
                 "This needs an admin's token from /login as `Authorization: Bearer TOKEN`; an API key is not enough.",
                 code="admin_required",

@@ -9,12 +9,14 @@ from services.accounts import Accounts
 from services.catalog import Catalog
 from services.errors import AuthenticationFailed, PermissionDenied
 from services.keys import Keys
+from services.outside import Outside
 from services.types import Caller
 from utils import clock
 
 ALLOWED: Final = re.compile(r"[A-Za-z0-9_\-.]+")
 KEY_HEADERS: Final = ("x-api-key", "api-key")  # Anthropic's and Azure's SDKs
 MAX_CHARS: Final = 4096
+MAX_TOKEN: Final = 8000  # characters; servers take no longer headers
 MIN_STRICT: Final = 16
 
 
@@ -29,8 +31,9 @@ class Headers(Protocol):
 class Callers:
     """Turns request headers into a Caller."""
 
-    def __init__(self, catalog: Catalog, keys_: Keys, accounts: Accounts, *, is_strict: bool) -> None:
-        self._catalog, self._keys, self._accounts, self._is_strict = catalog, keys_, accounts, is_strict
+    def __init__(self, catalog: Catalog, keys_: Keys, accounts: Accounts, outside: Outside, *, is_strict: bool) -> None:
+        self._catalog, self._keys, self._is_strict = catalog, keys_, is_strict
+        self._accounts, self._outside = accounts, outside
 
     def identify(self, headers: Headers) -> Caller:
         """Who sent a request with these headers.
@@ -91,7 +94,7 @@ class Callers:
         Raises:
             AuthenticationFailed: see `identify`.
         """
-        found = self._accounts.caller_of(credential) if is_token(credential) else self._by_key(credential)
+        found = self._by_token(credential) if is_token(credential) else self._by_key(credential)
         if found.expires_at_s is not None and found.expires_at_s <= clock.now_s():
             what = "API key" if found.key_id is not None else f"account `{found.username}`"
             day = f"{datetime.fromtimestamp(found.expires_at_s, UTC):%Y-%m-%d %H:%M} UTC"
@@ -99,6 +102,9 @@ class Callers:
         if found.key_id is not None:
             self._keys.mark_used(found.key_id)
         return found
+
+    def _by_token(self, token: str) -> Caller:
+        return (self._outside if self._outside.takes(token) else self._accounts).caller_of(token)
 
     def _by_key(self, credential: str) -> Caller:
         if credential.startswith(keys.PREFIX) and not keys.is_well_formed(credential):
@@ -125,7 +131,8 @@ class Callers:
                 )
             given = key
         credential = given.strip()
-        if len(credential) > MAX_CHARS or not ALLOWED.fullmatch(credential):
+        most = MAX_TOKEN if is_token(credential) else MAX_CHARS
+        if len(credential) > most or not ALLOWED.fullmatch(credential):
             raise AuthenticationFailed("The API key has characters that no key has.", code="invalid_key_format")
         if self._is_strict and len(credential) < MIN_STRICT:
             raise AuthenticationFailed("The API key is too short to be one.", code="invalid_key_length")

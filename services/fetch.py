@@ -41,23 +41,38 @@ class Fetcher:
         Raises:
             UpstreamError: not reached, not 200, or larger than 8 MiB.
         """
+        status, body, url = self._ask("GET", origin, path, timeout_s, headers=dict(headers))
+        if status != requests.codes.ok:
+            raise UpstreamError(f"`{url}` answered {status}")
+        return body
+
+    def post(self, origin: Origin, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """Status and body of the answer to a JSON body.
+
+        Raises:
+            UpstreamError: not reached, or larger than 8 MiB.
+        """
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        status, answer, _url = self._ask("POST", origin, path, timeout_s, headers=headers, data=body)
+        return status, answer
+
+    def _ask(self, method: str, origin: Origin, path: str, timeout_s: float, **more: Any) -> tuple[int, bytes, str]:
+        """Status, body and address of an answer."""
         url = f"{origin.scheme}://{origin.host_header}{origin.prefix}{path}"
-        options: dict[str, Any] = {"timeout": timeout_s, "allow_redirects": False, "stream": True}
+        options: dict[str, Any] = {"timeout": timeout_s, "allow_redirects": False, "stream": True, **more}
         options["verify"] = origin.ca_file or True
         end_s = clock.monotonic_s() + timeout_s
         try:
-            with self._session.get(url, headers=dict(headers), **options) as response:
+            with self._session.request(method, url, **options) as response:
                 body = _read(response.raw, end_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
             ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
             raise UpstreamUnreachable(f"`{url}` could not be read: {ours or type(exc).__name__}") from exc
-        if response.status_code != requests.codes.ok:
-            raise UpstreamError(f"`{url}` answered {response.status_code}")
         if len(body) > MAX_BYTES:
             raise UpstreamError(f"`{url}` answered more than {MAX_BYTES} bytes")
-        return body
+        return response.status_code, body, url
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
+    def deliver(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
         """The status of the answer to a body; what else is answered is not read.
 
         The URL may hold a secret, so no error says it.

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, Team, User
-from services import audit, budgets, rights
+from services import audit, budgets, people, rights
 from services.accounts import check_name
 from services.audit import Actor, differences
 from services.catalog import Catalog
@@ -82,6 +82,8 @@ class Members:
             row.is_active = given.get("is_active", row.is_active)
             row.disabled_reason = None if row.is_active else given.get("disabled_reason", row.disabled_reason) or None
             after = {"is_active": row.is_active, "disabled_reason": row.disabled_reason}
+            if before["is_active"] and not row.is_active:
+                people.sign_out(session, row.id)
             if after != before:
                 audit.note(session, actor, "user_update", "user", row.id, differences(before, after))
             return _member(row)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import ApiKey, CatalogVersion, Team, User, WebSession
 from services import audit, fields, owners, passwords, removal
-from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts
+from services.accounts import KEY_OWNER, SERVICE_ACCOUNT, Accounts, voided
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
@@ -216,7 +216,7 @@ class People:
 
 def sign_out(session: Session, user_id: int) -> None:
     """End every browser session and void every token of a user, within the caller's transaction."""
-    raised = update(User).where(User.id == user_id).values(token_version=User.token_version + 1)
+    raised = update(User).where(User.id == user_id).values(**voided())
     session.execute(raised.execution_options(synchronize_session=False))
     session.execute(delete(WebSession).where(WebSession.user_id == user_id))
 

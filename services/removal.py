@@ -7,7 +7,7 @@ nothing had happened, and what was used stays explained.
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
-from models import Agent, ApiKey, Dialog, Message, RetiredSecret, StoredItem, StoredResponse, User, WebSession
+from models import Agent, ApiKey, Dialog, Identity, Message, RetiredSecret, StoredItem, StoredResponse, User, WebSession
 from services import owners
 
 
@@ -15,7 +15,7 @@ def user(session: Session, user_id: int) -> None:
     """The user with its keys, sessions, dialogs, agents, budgets and limits, within the caller's transaction."""
     _keys(session, select(ApiKey.id).where(ApiKey.user_id == user_id))
     owners.forget(session, "user", select(User.id).where(User.id == user_id))
-    for table in (WebSession, StoredItem, StoredResponse, Message, Dialog, Agent):
+    for table in (WebSession, Identity, StoredItem, StoredResponse, Message, Dialog, Agent):
         session.execute(delete(table).where(table.user_id == user_id))
     session.execute(delete(User).where(User.id == user_id))
 

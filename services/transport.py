@@ -151,12 +151,33 @@ class Transport:
         Raises:
             UpstreamError: not reached, not 200, or too large.
         """
+        origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
+        return self._fetching().get(origin, path, headers, timeout_s)
+
+    def get(self, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> bytes:
+        """GET something small from an address that a setting names.
+
+        Raises:
+            UpstreamError: not reached, not 200, or too large.
+        """
+        origin, path = _place(url)
+        return self._fetching().get(origin, path, headers or {}, timeout_s)
+
+    def post(self, url: str, body: bytes, *, timeout_s: float) -> tuple[int, bytes]:
+        """POST a little JSON to an address that a setting names: status and body of the answer, whatever they are.
+
+        Raises:
+            UpstreamError: not reached, or too large.
+        """
+        origin, path = _place(url)
+        return self._fetching().post(origin, path, body, timeout_s)
+
+    def _fetching(self) -> "Fetcher":
         if self._fetcher is None:
             from services.fetch import Fetcher  # noqa: PLC0415 - see that module
 
             self._fetcher = Fetcher(self._rules)
-        origin = origin_of(upstream.base_url, upstream.settings.get("ca_file", ""))
-        return self._fetcher.get(origin, path, headers, timeout_s)
+        return self._fetcher
 
     def prune(self) -> None:
         """Close the idle connections that are old or that their upstream closed; calls only look at the last ones."""
@@ -209,6 +230,12 @@ class Transport:
             sock.close()
             reason = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else type(exc).__name__
             raise UpstreamUnreachable(f"no TLS connection to `{origin.host}`: {reason}") from exc
+
+
+def _place(url: str) -> tuple[Origin, str]:
+    """Where an address leads, and the path there with its query, which a base URL has not."""
+    parts = urlsplit(url)
+    return origin_of(f"{parts.scheme}://{parts.netloc}"), parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 def _unless_redirect(exchange: Exchange) -> Exchange:

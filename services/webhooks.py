@@ -124,7 +124,7 @@ class Line:
         why = ""
         for pause_s in (*PAUSES_S, None):
             try:
-                status = fetcher.post(self._url, headers_of(event, self._secret), event.body, TIMEOUT_S)
+                status = fetcher.deliver(self._url, headers_of(event, self._secret), event.body, TIMEOUT_S)
             except UpstreamError as exc:
                 why = str(exc)
             else:

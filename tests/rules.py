@@ -93,6 +93,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "members",
             "migrating",
             "modelbook",
+            "outsiders",
             "owners",
             "pages",
             "people",

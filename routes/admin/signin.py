@@ -45,7 +45,7 @@ def login() -> Any:
     name, password = request.form.get("username", "").strip(), request.form.get("password", "")
     problem, status, wait_s = "", HTTPStatus.UNAUTHORIZED, None
     try:
-        found = gateway().accounts.sign_in(name, password, auth.address())
+        found = gateway().sign_ins.sign_in(name, password, auth.address())
     except TooManyAttempts as exc:
         wait_s = exc.retry_after_s or 1
         status, problem = (

@@ -25,7 +25,6 @@ from tests.admin.conftest import (
     user_of,
 )
 from tests.admin.pages import VIEWS
-from tests.helpers import AUTH
 
 OPEN = {"/admin/login"}  # without signing in
 OWN = {"/admin/password", "/admin/preferences", "/admin/logout", "/admin/login"}  # for every role
@@ -76,14 +75,6 @@ def test_strangers_without_a_token_reach_nothing_either(panel_app: Flask) -> Non
     for method, path in calls_of(panel_app):
         if method == "POST":
             assert panel_app.test_client().post(path, data={"id": "1"}).status_code == 400, path
-
-
-def test_api_keys_open_no_page(panel_app: Flask) -> None:
-    for method, path in calls_of(panel_app):
-        if path in OPEN:
-            continue
-        answer = send(Browser(panel_app), method, path, headers=AUTH)
-        assert urlsplit(answer.location or "").path == "/admin/login", (method, path, answer.status_code)
 
 
 def test_other_roles_get_403_everywhere(panel_app: Flask) -> None:

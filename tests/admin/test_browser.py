@@ -51,9 +51,9 @@ def page(panel_chromium: Any, panel_served: str, panel_app: Flask) -> Iterator[A
     context = panel_chromium.new_context(base_url=panel_served, viewport={"width": 1440, "height": 900})
     browser = Browser(panel_app, "admin")
     browser.get("/admin/")
-    cookie = browser.client.get_cookie("tollhouse")
+    cookie = browser.client.get_cookie("admin_session")
     assert cookie is not None
-    context.add_cookies([{"name": "tollhouse", "value": cookie.value, "url": panel_served}])
+    context.add_cookies([{"name": "admin_session", "value": cookie.value, "url": panel_served}])
     context.add_init_script(WATCH)
     opened = context.new_page()
     opened.problems = []
@@ -328,9 +328,9 @@ def test_without_javascript_the_settings_of_every_kind_are_there(
     context = panel_chromium.new_context(base_url=panel_served, java_script_enabled=False)
     browser = Browser(panel_app, "admin")
     browser.get("/admin/")
-    cookie = browser.client.get_cookie("tollhouse")
+    cookie = browser.client.get_cookie("admin_session")
     assert cookie is not None
-    context.add_cookies([{"name": "tollhouse", "value": cookie.value, "url": panel_served}])
+    context.add_cookies([{"name": "admin_session", "value": cookie.value, "url": panel_served}])
     page = context.new_page()
     page.goto("/admin/providers/new/")
     assert page.get_by_role("group", name="Settings of GigaChat").get_by_label("Scope").is_visible()

@@ -70,15 +70,24 @@ def test_the_cookie_holds_no_user_id_and_the_database_only_a_digest(panel_app: F
         assert token not in session.scalars(select(WebSession.digest)).all()
 
 
+def test_the_cookie_is_for_this_site_and_no_script(panel_app: Flask) -> None:
+    answer = Browser(panel_app).sign_in("admin", PASSWORD)
+    (cookie,) = [line for line in answer.headers.getlist("set-cookie") if line.startswith("admin_session=")]
+    assert {"HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie  # in the tests' environment there is no TLS
+    panel_app.config["SESSION_COOKIE_SECURE"] = True
+    assert "; Secure" in Browser(panel_app).sign_in("admin", PASSWORD).headers["set-cookie"]
+
+
 def saved_cookie(browser: Browser) -> str:
-    cookie = browser.client.get_cookie("tollhouse")
+    cookie = browser.client.get_cookie("admin_session")
     assert cookie is not None
     return cookie.value
 
 
 def with_cookie(app: Flask, value: str) -> Browser:
     browser = Browser(app)
-    browser.client.set_cookie("tollhouse", value)
+    browser.client.set_cookie("admin_session", value)
     return browser
 
 

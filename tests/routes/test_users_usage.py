@@ -82,6 +82,8 @@ def test_usage_of_others_is_for_admins(app, admin, maria):
     for headers, other in ((maria, "admin"), (maria, "nobody"), (bearer(own), "maria")):
         assert said(ask(app, "GET", f"/usage/{other}", headers)) == (403, FORBIDDEN)
     assert said(ask(app, "GET", "/users/usage/nobody", admin)) == (404, "User not found")
+    assert ask(app, "PATCH", "/users/maria", admin, json={"role": "auditor"}).status_code == 200
+    assert ask(app, "GET", "/usage/admin", maria).status_code == 200  # who sees everything, sees that too
 
 
 def test_sums_are_read_from_an_index(lite):
