@@ -220,6 +220,8 @@ class Config(BaseModel):
     max_messages_per_dialog: Annotated[int, Field(ge=2, le=100_000)] = _("MAX_MESSAGES_PER_DIALOG", 1000, "Messages of a dialog, answers included.")
     max_content_length: Annotated[int, Field(ge=1, le=4_000_000)] = _("MAX_CONTENT_LENGTH", 100_000, "Characters of a message that a person sends.")
     max_import_bytes: Count = _("MAX_IMPORT_BYTES", 10 * 1024 * 1024, "Largest file of dialogs that `POST /api/v1/export/import` takes; never more than `MAX_BODY_BYTES`.")
+    webhook_urls: Commas = _("WEBHOOK_URLS", (), "Addresses (comma list) that are told of messages, answers and balances of dialogs: docs/webhooks.md. Private ones as with providers.", group="Webhooks")
+    webhook_secret: str = _("WEBHOOK_SECRET", "", "Signs what is sent to them; 16 characters or more.", secret=True)
     rate_limit_per_minute: Count | None = _("RATE_LIMIT_PER_MINUTE", None, "Requests per minute and client address on `/v1`.", group="Limits")
     rate_limit_enabled: bool | None = _("RATE_LIMIT_ENABLED", None, "Whether each user has a limit of requests; unset = if `RATE_LIMIT_REQUESTS` is set.")
     rate_limit_requests: Count | None = _("RATE_LIMIT_REQUESTS", None, "Requests of one user per window; 100 where `RATE_LIMIT_ENABLED` is true and this is unset.")

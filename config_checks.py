@@ -63,7 +63,12 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         problems += [
             f"{name}: required in '{config.environment}'. Fix: set it" for name in REQUIRED if name not in merged
         ]
-    problems += _url_problems(config) + _sign_on_problems(config) + _outside_problems(config)
+    problems += [
+        *_url_problems(config),
+        *_sign_on_problems(config),
+        *_webhook_problems(config),
+        *_outside_problems(config),
+    ]
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
     if config.is_strict:
@@ -118,6 +123,13 @@ def _sign_on_problems(config: "Config") -> list[str]:
     if config.oidc_redirect_url and not config.oidc_redirect_url.endswith(OIDC_CALLBACK):
         problems.append(f"OIDC_REDIRECT_URL: must end with {OIDC_CALLBACK}. Fix: https://HOST{OIDC_CALLBACK}")
     return problems
+
+
+def _webhook_problems(config: "Config") -> list[str]:
+    found = [problem for url in config.webhook_urls for problem in settings.url_problems(WEBHOOK_URLS=url)]
+    if config.webhook_urls and len(config.webhook_secret) < MIN_TOKEN:
+        found.append(f"WEBHOOK_SECRET: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
+    return found
 
 
 def _outside_problems(config: "Config") -> list[str]:

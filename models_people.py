@@ -108,6 +108,7 @@ class Invitation(Base):
     __tablename__ = "invitations"
 
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = synonym("digest")
     hint: Mapped[str] = mapped_column(String(20))
     role: Mapped[str] = mapped_column(String(20), default="user")
     team_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -148,7 +149,13 @@ class AuditEntry(Base):
     """Who did what to what, when, from where. Append-only; values of secrets are never in it."""
 
     __tablename__ = "audit_log"
-    __table_args__ = (Index("uq_audit_log_sequence", "sequence", unique=True),)
+    __table_args__ = (
+        Index("uq_audit_log_sequence", "sequence", unique=True),
+        Index("ix_audit_log_user", "user_id", "id"),
+        Index("ix_audit_log_action", "action", "id"),
+        Index("ix_audit_log_resource", "resource_type", "id"),
+        Index("ix_audit_log_created", "created_at", "id"),
+    )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     created_at: Mapped[datetime] = created()

@@ -54,7 +54,8 @@ def register(app: Flask, config: Config) -> None:
         app.register_blueprint(apidocs.bp)
     admin.register(app)
     render.register(app)
-    identify = app.extensions["gateway"].callers.identify
-    app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]
+    if config.default_locale == "en":  # its refusals are
+        identify = app.extensions["gateway"].callers.identify
+        app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]
     if config.admin_port or config.proxy_port:
         app.wsgi_app = PortGuard(app, app.wsgi_app, config)  # type: ignore[method-assign]

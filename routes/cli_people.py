@@ -16,7 +16,7 @@ ROLE = click.Choice(people.ROLES)
 @in_app
 def list_() -> None:
     """All users with their keys' hints; admins are marked."""
-    for one in people.listed(gateway().engine):
+    for one in people.listed(gateway().engine)[0]:
         mark = "  admin" if one["is_admin"] else ""
         click.echo(f"{one['username']}  {one['api_key'] or '-'}{mark}")
 

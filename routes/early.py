@@ -21,6 +21,8 @@ PATHS: Final = frozenset(
     for name in ("chat/completions", "completions", "embeddings", *(path[1:] for path in media.PATHS))
 ) | {"/v1/messages", "/v1/messages/count_tokens", "/v1/responses"}
 
+ELSEWHERE: Final = frozenset({"HTTP_ORIGIN", "HTTP_ACCEPT_LANGUAGE"})  # other origins and languages need more words
+
 
 class EarlyRefusal:
     """WSGI middleware. Whom it lets in, `require_api_key` need not ask again."""
@@ -29,8 +31,8 @@ class EarlyRefusal:
         self._app, self._identify = app, identify
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """See PEP 3333. Other paths, and browsers of other origins, need more than a plain refusal: Flask does it."""
-        if environ["PATH_INFO"] in PATHS and environ["REQUEST_METHOD"] == "POST" and "HTTP_ORIGIN" not in environ:
+        """See PEP 3333. What needs more than a plain refusal is left to Flask."""
+        if environ["PATH_INFO"] in PATHS and environ["REQUEST_METHOD"] == "POST" and not ELSEWHERE & environ.keys():
             native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
             try:
                 environ[CALLER] = self._identify(EnvironHeaders(environ))

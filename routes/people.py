@@ -5,8 +5,8 @@ from typing import Any, Final
 from flask import Blueprint, Response, request
 from flask_babel import gettext
 
-from routes import auth, render, serving
-from services import people, periodusage, rights
+from routes import asked, auth, bodies, render, serving
+from services import fields, people, periodusage, rights
 from services.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from services.passwords import check_new
 from services.types import Caller
@@ -25,7 +25,20 @@ def me(caller: Caller) -> Response:
     """Who one is; of the default key only its hint."""
     headers = serving.counted(caller)
     hint = people.hint_of(gateway().engine, caller.user_id)
-    return render.answer(people.short(caller.username, hint, caller.role), headers=headers)
+    language = {"language": people.tag(caller.locale)}
+    return render.answer(people.short(caller.username, hint, caller.role) | language, headers=headers)
+
+
+@bp.patch("/users/me")
+@require_token
+def change_me(caller: Caller) -> Response:
+    """Choose the language that one is answered in, whatever a request asks for; null: the one of each request."""
+    given = bodies.members()
+    if "language" not in given:
+        raise InvalidRequest("The body must have a `language`: en, pt-BR or null.", param="language")
+    chosen = fields.read({"language": people.locale}, given).values.get("language")
+    gateway().people.speak(auth.actor(caller.username, caller.user_id), caller.user_id, chosen)
+    return render.answer({"username": caller.username, "language": people.tag(chosen)})
 
 
 @bp.get("/users/usage/<username>")
@@ -82,8 +95,11 @@ def create(caller: Caller) -> Response:
 @bp.get("/users/all")
 @require_admin_token
 def everybody(_caller: Caller) -> Response:
-    """All users."""
-    return render.answer(people.listed(gateway().engine))
+    """All users by name: everybody, or `limit` of them from `offset` on; a header says how many there are."""
+    limit = asked.whole("limit", None, least=1, most=asked.MAX_LIMIT)
+    skip = asked.whole("offset", 0, most=asked.MAX_SKIP) or 0
+    found, total = people.listed(gateway().engine, skip=skip, limit=limit)
+    return render.answer(found, headers={"x-total-count": str(total)})
 
 
 @bp.get("/users/<username>")

@@ -10,7 +10,7 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from routes import headers as limit_headers
-from routes import problems, render_people, render_v1
+from routes import problems, render_people, render_v1, wording
 from services.dialects import anthropic, openai, proxy
 from services.errors import (
     AccountingUnavailable,
@@ -42,6 +42,7 @@ BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginni
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
     **dict.fromkeys(render_people.PATHS, lambda exc: render_people.body(exc, request_id())),
 }
+SPOKEN: Final = (anthropic.error_body, openai.error_body)  # pure, so the language is put in before
 CALLS: Final = re.compile(  # how the paths of calls end, whatever a client puts before or after them
     r"(/(?:chat/completions|completions|embeddings|responses|messages(?:/count_tokens)?|moderations|rerank|models))/?$"
 )
@@ -112,6 +113,8 @@ def error(exc: GatewayError, path: str = "") -> Response:
 def told(exc: GatewayError, path: str, request_id: str) -> tuple[object, dict[str, str]]:
     """The body of an error at this path, and the headers that belong to it besides the usual ones."""
     render = body_of(path)
+    if render in SPOKEN:
+        exc.args = (wording.say(str(exc)),)
     if render is not anthropic.error_body:
         return render(exc), {}
     return anthropic.error_body(exc) | {"request_id": request_id}, {anthropic.ID_HEADER: request_id}
@@ -125,7 +128,7 @@ def body_of(path: str) -> Callable[[GatewayError], object]:
 
 def _plain_body(exc: GatewayError) -> dict[str, Any]:
     """What clients of the smaller APIs read: `detail` and `error`, in the caller's language; `details` has numbers."""
-    message = gettext(str(exc))
+    message = wording.say(str(exc))
     is_key = isinstance(exc, AuthenticationFailed) and request.path != "/login"
     body = {
         "detail": message,
@@ -133,7 +136,7 @@ def _plain_body(exc: GatewayError) -> dict[str, Any]:
         "code": exc.code,
         "request_id": request_id(),
     }
-    return body | ({"details": exc.details} if exc.details else {})
+    return body | ({"details": wording.details(exc)} if exc.details else {})
 
 
 def http_error(exc: HTTPException) -> Any:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from flask_babel import gettext
 
+from routes import wording
 from services.errors import AuthenticationFailed, GatewayError, PermissionDenied
 
 PATHS: Final = ("/users", "/usage", "/models")
@@ -11,9 +12,9 @@ PATHS: Final = ("/users", "/usage", "/models")
 
 def body(exc: GatewayError, request_id: str) -> dict[str, Any]:
     """What the sender reads, in its language; `details` has the parts of the request that are wrong."""
-    message = gettext(str(exc))
+    message = wording.say(str(exc))
     found = {"detail": _fixed(exc) or message, "error": message, "code": exc.code, "request_id": request_id}
-    return found | ({"details": exc.details} if exc.details else {})
+    return found | ({"details": wording.details(exc)} if exc.details else {})
 
 
 def _fixed(exc: GatewayError) -> str:

@@ -2,8 +2,7 @@
 
 from typing import Any, Final
 
-from flask_babel import gettext
-
+from routes import wording
 from services.errors import GatewayError, UpstreamError, UpstreamTimeout
 
 PREFIX: Final = "/api/v1"
@@ -32,10 +31,10 @@ def code(exc: GatewayError) -> str:
 
 def body(exc: GatewayError, request_id: str) -> dict[str, Any]:
     """What the sender reads, in its language; `details` has the numbers and the part of the request that is meant."""
-    details = dict(exc.details)
+    details = wording.details(exc)
     if exc.param is not None:
         details["param"] = exc.param
     if exc.retry_after_s is not None:
         details.setdefault("retry_after", exc.retry_after_s)
-    found = {"code": code(exc), "message": gettext(str(exc)), "request_id": request_id}
+    found = {"code": code(exc), "message": wording.say(str(exc)), "request_id": request_id}
     return found | {"details": details} if details else found

@@ -59,6 +59,7 @@ from services.tokens import Tokens
 from services.transport import Transport
 from services.usermanagement import UserManagement
 from services.watch import Watch
+from services.webhooks import Webhooks
 from utils import clock, settings
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Gateway:
     erasure: Erasure
     takeout: Takeout
     events: Events
+    webhooks: Webhooks
     members: Members
     system_configs: SystemConfigs
     openid: OpenId | None  # whom people may sign in with besides their password here
@@ -131,6 +133,7 @@ class Gateway:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
         self.watch.close()
+        self.webhooks.close()
         self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
@@ -221,6 +224,9 @@ def build(config: Config, engine: Engine) -> Gateway:
     outside = Outside(catalog, outsiders, _trust(config, transport))
     callers = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict)
     audit = Audit(engine)
+    events, webhooks = Events(), Webhooks(rules, config.webhook_urls, config.webhook_secret)
+    if config.webhook_urls:
+        events.listen(webhooks.take)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
     return Gateway(
         config,
@@ -256,7 +262,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         retention,
         erasure,
         Takeout(engine, bodies),
-        Events(),
+        events,
+        webhooks,
         Members(engine, catalog, keys),
         SystemConfigs(engine, sealer),
         _openid(config, rules),

@@ -32,6 +32,8 @@ def find(engine: Engine, wanted: Wanted, *, skip: int, limit: int) -> list[dict[
         conditions.append(entry.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(entry.created_at < wanted.until)
-    query = select(entry.__table__).where(*conditions).order_by(entry.id.desc()).offset(skip).limit(limit)
+    # By number, the way to a day long ago would lead through everything after it.
+    newest = [entry.id.desc()] if wanted.until is None else [entry.created_at.desc(), entry.id.desc()]
+    query = select(entry.__table__).where(*conditions).order_by(*newest).offset(skip).limit(limit)
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]

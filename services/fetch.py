@@ -1,4 +1,4 @@
-"""Small reads from providers outside the calls of `/v1`, with `requests`, on sockets that services/transport.py opens.
+"""Small requests outside the calls of `/v1`, with `requests`, on sockets that services/transport.py opens.
 
 Loaded at its first use: most workers never need its 6 MB.
 """
@@ -69,6 +69,22 @@ class Fetcher:
         if len(body) > MAX_BYTES:
             raise UpstreamError(f"`{url}` answered more than {MAX_BYTES} bytes")
         return response.status_code, body, url
+
+    def deliver(self, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
+        """The status of the answer to a body; what else is answered is not read.
+
+        The URL may hold a secret, so no error says it.
+
+        Raises:
+            UpstreamUnreachable: not sent, or no answer within the time.
+        """
+        options: dict[str, Any] = {"timeout": timeout_s, "allow_redirects": False, "stream": True}
+        try:
+            with self._session.post(url, data=body, headers=dict(headers), **options) as response:
+                return int(response.status_code)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
+            raise UpstreamUnreachable(f"the address did not take it: {ours or type(exc).__name__}") from exc
 
     def close(self) -> None:
         """Close its connections."""

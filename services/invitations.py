@@ -136,7 +136,8 @@ def _digest(code: str) -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
-def _state(row: Invitation, now: datetime) -> str:
+def state(row: Invitation, now: datetime) -> str:
+    """`open`, `used` or `expired`."""
     return "used" if row.used_at is not None else "expired" if row.expires_at <= now else "open"
 
 
@@ -144,7 +145,7 @@ def _view(row: Invitation, team: str | None, used_by: str | None, now: datetime)
     return {
         "id": row.digest,
         "hint": row.hint,
-        "state": _state(row, now),
+        "state": state(row, now),
         "role": row.role,
         "team": team,
         "created_by": row.created_by,

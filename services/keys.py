@@ -264,6 +264,7 @@ def caller_of(session: Session, user: User, key: ApiKey | None = None, until: da
         keeps_request=key is not None and key.should_log_request,
         keeps_response=key is not None and key.should_log_response,
         timeouts=Timeouts(**((key.timeouts if key is not None else None) or {})),
+        locale=user.locale,
     )
 
 

@@ -11,13 +11,14 @@ from typing import Any, Final
 from sqlalchemy import Engine, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models import ApiKey, Team, User, WebSession
+from models import ApiKey, CatalogVersion, Team, User, WebSession
 from services import audit, fields, owners, passwords, removal
 from services.accounts import ERASED, KEY_OWNER, SERVICE_ACCOUNT, Accounts, voided
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
 
+LOCALES: Final = ("en", "pt_BR")
 ROLES: Final = ("user", "team_admin", "auditor", "admin")
 ERASED_ALREADY: Final = "This account was erased; it stays for the books only."
 ADMINS_LOCK: Final = 7_640_002  # of Postgres; services/migrating.py has another
@@ -61,11 +62,28 @@ def given(body: Mapping[str, Any]) -> dict[str, Any]:
     ).values
 
 
-def listed(engine: Engine) -> list[dict[str, Any]]:
-    """All users by name, in the short form; of each the hint of its default key, else of its newest working one."""
+def listed(engine: Engine, *, skip: int = 0, limit: int | None = None) -> tuple[list[dict[str, Any]], int]:
+    """A part of the users by name, or all, in the short form, and how many there are.
+
+    Of each the hint of its default key, else of its newest working one.
+    """
     with Session(engine) as session:
-        rows = session.execute(_hinted().order_by(User.username)).tuples().all()
-    return [short(user.username, hint, user.role) for user, hint, _team in rows]
+        rows = session.execute(_hinted().order_by(User.username).offset(skip).limit(limit)).tuples().all()
+        total = session.scalar(select(func.count()).select_from(User)) or 0
+    return [short(user.username, hint, user.role) for user, hint, _team in rows], total
+
+
+def locale(value: Any) -> str:
+    """One of LOCALES, as the standard for such names or we write it."""
+    found = next((one for one in LOCALES if str(value).replace("-", "_").lower() == one.lower()), None)
+    if found is None:
+        raise fields.Unfit(f"must be one of {', '.join(str(tag(one)) for one in LOCALES)}")
+    return found
+
+
+def tag(locale: str | None) -> str | None:
+    """The name of a language as the standard writes it."""
+    return None if locale is None else locale.replace("_", "-")
 
 
 def shown(engine: Engine, username: str) -> dict[str, Any]:
@@ -135,6 +153,21 @@ class People:
                 raise
             raise InvalidRequest("User already exists.", param="username", code="user_exists") from exc
         return str(values["username"])
+
+    def speak(self, actor: audit.Actor, user_id: int, locale: str | None) -> None:
+        """Answer a user in a language from now on, or in the one of each request (None).
+
+        Workers know it within a second: what they hold of callers is read again.
+        """
+        with Session(self._engine) as session, session.begin():
+            row = session.get_one(User, user_id)
+            if row.locale == locale:
+                return
+            details, row.locale = {"before": row.locale, "after": locale}, locale
+            audit.note(session, actor, "language_change", "user", row.username, details)
+        # On its own: everybody else takes this row after the end of the audit log, and nobody the other way round.
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
 
     def change(self, actor: audit.Actor, username: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change what the body names: role, is_active, disabled_reason, team, allowed_models.

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from services.steps import Route, Step
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 Chat = dict[str, Any]  # a request or answer body in OpenAI's format: the hub all wires translate from and to
 
 CHAT: Final = "chat"
@@ -98,6 +97,7 @@ class Caller:
     keeps_request: bool = False
     keeps_response: bool = False
     timeouts: Timeouts = Timeouts()
+    locale: str | None = None  # the language that the user chose
 
     def may_use(self, model: str) -> bool:
         """Whether key, user and team all allow the model."""

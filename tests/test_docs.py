@@ -12,6 +12,8 @@ from services import configfile, docs, errors
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+READMES = ("README.md", "README.pt-BR.md")
+CODE = re.compile(r"^```\w*\n(.*?)\n```$|((?:^    [^\n]+(?:\n|$))+)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST = re.compile(r"`(tests/[\w/]+\.(?:py|mjs))(?:::(\w+))?[^`]*`")
 
@@ -51,6 +53,21 @@ def test_a_broken_link_is_seen(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("[a](#here) [b](https://x.test/) [c](page.md#there) [d](gone.md)\n# Here\n", encoding="utf-8")
     assert broken_links(page) == ["page.md#there", "gone.md"]
+
+
+def test_both_readmes_say_the_same():
+    """The same commands and examples, and links to the same pages; each leads to the other."""
+    english, portuguese = (without_links_between(ROOT / name) for name in READMES)
+    assert code_of(english) == code_of(portuguese)
+    assert len(code_of(english)) >= 5
+    assert LINK.findall(english) == LINK.findall(portuguese)
+    assert len(re.findall(r"^#", english, re.MULTILINE)) == len(re.findall(r"^#", portuguese, re.MULTILINE))
+
+
+def test_a_command_that_only_one_readme_has_is_seen():
+    page = "Text `name`.\n\n    make run\n    make test\n\n```python\nprint(1)\n```\n"
+    assert code_of(page) == ["    make run\n    make test", "print(1)"]
+    assert code_of(page.replace("make test", "make tests")) != code_of(page)
 
 
 @pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in"])
@@ -140,3 +157,16 @@ def exists(path: str, function: str) -> bool:
         return (ROOT / path).exists()
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     return function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def without_links_between(page):
+    """The text of a README, which must lead to the other one."""
+    text = page.read_text(encoding="utf-8")
+    (other,) = set(READMES) - {page.name}
+    assert f"[{other}]({other})" in text
+    return text.replace(f"[{other}]({other})", "")
+
+
+def code_of(page):
+    """The blocks of code of a page, whichever way they are marked."""
+    return [(fenced or indented).rstrip("\n") for fenced, indented in CODE.findall(page)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 from flask import request
 
 from utils import native
-from utils.extensions import gateway
+from utils.extensions import LOCALE, gateway
 
 if TYPE_CHECKING:
     from services.audit import Actor
@@ -31,6 +31,7 @@ def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, 
         if caller is None:
             native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
             caller = gateway().callers.identify(request.headers)
+        _speak(caller)
         gateway().callers.check_access(caller, request.method, request.path, request.remote_addr or "")
         return view(caller, *args, **kwargs)
 
@@ -65,7 +66,7 @@ def require_admin_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         native.give_way()
-        return view(gateway().callers.identify_admin(request.headers, request.method), *args, **kwargs)
+        return view(_speak(gateway().callers.identify_admin(request.headers, request.method)), *args, **kwargs)
 
     return guarded
 
@@ -80,7 +81,7 @@ def require_team_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         native.give_way()
-        return view(gateway().callers.identify_team_admin(request.headers, request.method), *args, **kwargs)
+        return view(_speak(gateway().callers.identify_team_admin(request.headers, request.method)), *args, **kwargs)
 
     return guarded
 
@@ -95,6 +96,13 @@ def require_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         native.give_way()
-        return view(gateway().callers.identify_person(request.headers), *args, **kwargs)
+        return view(_speak(gateway().callers.identify_person(request.headers)), *args, **kwargs)
 
     return guarded
+
+
+def _speak(caller: "Caller") -> "Caller":
+    """Answer in the language that the caller chose, if any."""
+    if caller.locale:
+        request.environ[LOCALE] = caller.locale
+    return caller

@@ -34,6 +34,7 @@ class Base(DeclarativeBase):
 
 
 DATABASE_DOWN = (OperationalError, PoolTimeout)  # it is away, full, or busy for too long
+LANGUAGES = {"en": "en", "pt": "pt_BR"}  # by the language that is asked for, whatever the country
 LOCALE = "tollhouse.locale"  # in the WSGI environment: the language that a signed-in person chose
 
 db = SQLAlchemy(model_class=Base)
@@ -74,6 +75,8 @@ def _locale() -> str:
         return default
     if LOCALE in request.environ:
         return str(request.environ[LOCALE])
-    offered = {"en": "en", "pt": "pt_BR", "pt-BR": "pt_BR"}
-    best = request.accept_languages.best_match(list(offered))
-    return offered[best] if best else default
+    for tag, quality in request.accept_languages:  # the best one first
+        language = tag.partition("-")[0].lower()
+        if quality > 0 and (language in LANGUAGES or language == "*"):
+            return LANGUAGES.get(language, default)
+    return default

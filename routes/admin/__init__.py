@@ -11,12 +11,13 @@ from flask import Flask, render_template
 from flask_admin.theme import Bootstrap4Theme
 from werkzeug.exceptions import HTTPException
 
-from routes import render
+from routes import render, wording
 from routes.admin import guard, openid, secondfactor, show, signin  # noqa: F401 - two of them add routes
 from routes.admin.budgets import Budgets
 from routes.admin.catalog import Models
 from routes.admin.configs import Configs
 from routes.admin.guard import Panel
+from routes.admin.invitations import Invitations
 from routes.admin.keys import Keys
 from routes.admin.limits import Limits
 from routes.admin.logs import AuditLog, Ledger, Usage
@@ -51,6 +52,7 @@ def register(app: Flask) -> None:
     for view in (
         Users(N_("Users"), ACCESS, endpoint="users"),
         Teams(N_("Teams"), ACCESS, endpoint="teams"),
+        Invitations(N_("Invitations"), ACCESS, endpoint="invites"),
         Keys(N_("API keys"), ACCESS, endpoint="keys"),
         Budgets(N_("Budgets"), ACCESS, endpoint="budgets"),
         Limits(N_("Limits"), ACCESS, endpoint="limits"),
@@ -98,7 +100,7 @@ def _refused(exc: HTTPException) -> Any:
 def _failed(exc: GatewayError) -> Any:
     """What a service refused and no form could show."""
     log.log(exc.level, "request failed request_id=%s status=%s code=%s", render.request_id(), exc.status, exc.code)
-    return render_template("admin/error.html", status=HTTPStatus(exc.status), message=gettext(str(exc))), exc.status
+    return render_template("admin/error.html", status=HTTPStatus(exc.status), message=wording.say(str(exc))), exc.status
 
 
 def _unexpected(exc: Exception) -> Any:

@@ -14,6 +14,7 @@ from wtforms.fields.choices import SelectChoice
 from wtforms.validators import EqualTo, InputRequired, Length, Optional, ValidationError
 from wtforms.widgets import TextInput
 
+from routes import wording
 from routes.admin.texts import gettext, lazy_gettext
 from services.errors import GatewayError
 from services.passwords import MAX_CHARS, MIN_CHARS
@@ -26,7 +27,7 @@ _ = lazy_gettext
 
 MAX_TOKENS: Final = 2**40
 LONGEST_TEXT: Final = 500
-KIND_NAMES: Final = {name: kind.name for name, kind in KINDS.items()}
+KIND_NAMES: Final = {name: _(kind.name) for name, kind in KINDS.items()}
 ROLE_NAMES: Final = {"user": _("User"), "team_admin": _("Team admin"), "auditor": _("Auditor"), "admin": _("Admin")}
 
 assert set(ROLE_NAMES) == set(ROLES)  # noqa: S101 - a new role needs a name
@@ -68,7 +69,7 @@ class PanelForm(Form):  # type: ignore[misc, unused-ignore]
     def refuse(self, exc: GatewayError) -> None:
         """Show what a service said, at the field it was about."""
         field = self._fields.get(exc.param or "")
-        (self.form_errors if field is None else field.errors).append(gettext(str(exc)))
+        (self.form_errors if field is None else field.errors).append(wording.say(str(exc)))
 
 
 class TextField(StringField):  # type: ignore[misc, unused-ignore]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from flask import flash, redirect, render_template, request, session, url_for
 
-from routes import auth
+from routes import auth, wording
 from routes.admin.guard import go, is_held_up, person
 from routes.admin.secondfactor import check_password
 from routes.admin.signin import bp, enter, local_path
@@ -96,7 +96,7 @@ def openid_link() -> Any:
             check_password(found)
             gateway().identities.link(who, found.user_id, provider.issuer, claimed["subject"])
         except GatewayError as exc:
-            problem, status = gettext(str(exc)), HTTPStatus(exc.status)
+            problem, status = wording.say(str(exc)), HTTPStatus(exc.status)
         else:
             session.pop(CLAIMED)
             flash(gettext("You can sign in with %(name)s from now on.", name=name()), "success")
@@ -115,7 +115,7 @@ def openid_unlink() -> Any:
     try:
         gateway().identities.unlink(auth.actor(found.username, found.user_id), found.user_id, provider.issuer)
     except GatewayError as exc:
-        flash(gettext(str(exc)), "danger")
+        flash(wording.say(str(exc)), "danger")
     else:
         flash(gettext("The link is gone."), "success")
     return go("signin.account")
@@ -180,9 +180,9 @@ def _problem(exc: GatewayError, target: str, note: dict[str, Any] | None = None)
         actor = auth.actor(who.username, who.user_id) if who is not None else auth.actor("openid")
         gateway().audit.note(actor, "login_failed", "user", None, {"with": "openid", "reason": exc.code})
     if note is not None and "link" in note and who is not None:
-        flash(gettext(str(exc)), "danger")
+        flash(wording.say(str(exc)), "danger")
         return go("signin.account")
     wait_s = exc.retry_after_s
     headers = {"retry-after": str(wait_s)} if wait_s is not None else {}
-    said = gettext("Too many tries. Please wait %(seconds)s s.", seconds=wait_s) if wait_s else gettext(str(exc))
+    said = gettext("Too many tries. Please wait %(seconds)s s.", seconds=wait_s) if wait_s else wording.say(str(exc))
     return render_template("admin/login.html", target=local_path(target), problem=said), exc.status, headers

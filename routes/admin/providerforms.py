@@ -33,7 +33,7 @@ class _ProviderForm(PanelForm):
         _("Vendor"),
         choices=[
             SelectChoice("", _("OpenAI, or any other")),
-            *(SelectChoice(name, one.label, {"data-url": one.base_url}) for name, one in VENDORS.items()),
+            *(SelectChoice(name, _(one.label), {"data-url": one.base_url}) for name, one in VENDORS.items()),
         ],
         description=_("Fills in the base URL. What it does differently is known by its address, or else by this."),
         default="",

@@ -225,7 +225,7 @@ def settings_shown(row: Provider) -> list[tuple[str, str]]:
     """A provider's vendor and those of its settings that are set, with their labels."""
     found = []
     if (vendor := vendor_of(row)) != "":
-        found.append((gettext("Vendor"), VENDORS[vendor].label))
+        found.append((gettext("Vendor"), gettext(VENDORS[vendor].label)))
     for name, label in COMMON_LABELS.items():
         if (value := row.settings.get(name)) is not None:
             found.append((gettext(label), ", ".join(map(str, value)) if isinstance(value, list) else str(value)))

@@ -11,7 +11,7 @@ from flask import flash, redirect, render_template, request, session, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
-from routes import auth
+from routes import auth, wording
 from routes.admin.guard import go, person
 from routes.admin.signin import HOME, WAITING, bp, let_in, local_path
 from routes.admin.texts import gettext
@@ -85,7 +85,7 @@ def begin_second_factor() -> AnyResponse:
     try:
         gateway().second_factors.begin(found.user_id)
     except GatewayError as exc:
-        flash(gettext(str(exc)), "danger")
+        flash(wording.say(str(exc)), "danger")
     return go("signin.second_factor")
 
 
@@ -158,7 +158,7 @@ def _problem(template: str, exc: GatewayError, **values: Any) -> Any:
         said = gettext("Too many tries. Please wait %(seconds)s s.", seconds=wait_s)
         page = render_template(template, problem=said, **values)
         return page, HTTPStatus.TOO_MANY_REQUESTS, {"retry-after": str(wait_s)}
-    return render_template(template, problem=gettext(str(exc)), **values), exc.status
+    return render_template(template, problem=wording.say(str(exc)), **values), exc.status
 
 
 def _drawn(uri: str) -> Markup:

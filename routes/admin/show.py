@@ -20,6 +20,7 @@ from routes.admin import guard, openid, signin
 from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
+from routes.admin.invitations import STATES as INVITATION_STATES
 from routes.admin.keys import STATES as KEY_STATES
 from routes.admin.keys import state_of
 from routes.admin.limits import LAYER_NAMES, what_of
@@ -40,6 +41,7 @@ RELATIVE_FOR: Final = timedelta(days=30)
 DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
 KEY_TONES: Final = {"active": "good", "expired": "warn", "revoked": "quiet"}
+INVITATION_TONES: Final = {"open": "good", "used": "quiet", "expired": "warn"}
 USER_TONES: Final = {"active": "good", "expired": "warn", "disabled": "quiet"}
 LEVEL_TONES: Final = {"ok": "good", "warning": "warn", "exhausted": "bad"}
 STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
@@ -54,6 +56,8 @@ TABLES: Final = {  # names and colours by value
     "user_states": USER_STATES,
     "user_tones": USER_TONES,
     "tones": TONES,
+    "invitation_states": INVITATION_STATES,
+    "invitation_tones": INVITATION_TONES,
     "key_tones": KEY_TONES,
     "state_tones": STATE_TONES,
     "key_states": KEY_STATES,

@@ -10,20 +10,17 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, session, url_for
 from flask_login import login_user, logout_user
-from sqlalchemy import update
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from models import User
-from routes import auth
+from routes import auth, wording
 from routes.admin import forms
 from routes.admin.guard import SignedIn, go, person
 from routes.admin.texts import gettext
-from services import audit
 from services.accounts import Person
 from services.errors import AuthenticationFailed, GatewayError, TooManyAttempts
 from utils import clock
-from utils.extensions import db, gateway, login_manager
+from utils.extensions import gateway, login_manager
 
 bp = Blueprint("signin", __name__, url_prefix="/admin")
 
@@ -61,7 +58,7 @@ def login() -> Any:
             gettext("Too many tries. Please wait %(seconds)s s.", seconds=wait_s),
         )
     except GatewayError as exc:
-        problem = gettext(str(exc))
+        problem = wording.say(str(exc))
     else:
         return enter(found, target)
     gateway().audit.note(auth.actor(name), "login_failed", "user", None, {"reason": status.phrase})
@@ -119,7 +116,7 @@ def password() -> Any:
         except AuthenticationFailed:
             form.current.errors.append(gettext("This is not your current password."))
         except GatewayError as exc:
-            form.form_errors.append(gettext(str(exc)))
+            form.form_errors.append(wording.say(str(exc)))
         else:
             gateway().audit.note(auth.actor(found.username, found.user_id), "password_change", "user", found.username)
             _begin(found.user_id)
@@ -138,11 +135,7 @@ def preferences() -> AnyResponse:
     answer = redirect(local_path(request.form.get("next", "")), 303)
     language, theme = request.form.get("language"), request.form.get("theme")
     if language in LANGUAGES:
-        note = auth.actor(found.username, found.user_id)
-        details = {"before": found.locale, "after": language}
-        audit.note(db.session(), note, "language_change", "user", found.username, details)
-        db.session.execute(update(User).where(User.id == found.user_id).values(locale=language))
-        db.session.commit()
+        gateway().people.speak(auth.actor(found.username, found.user_id), found.user_id, language)
     if theme in THEMES:
         answer.set_cookie(THEME_COOKIE, theme, max_age=YEAR_S, path="/admin", samesite="Lax", secure=request.is_secure)
     return answer

@@ -11,6 +11,7 @@ from models import (
     ApiKey,
     AuditEntry,
     Deployment,
+    Invitation,
     LedgerEntry,
     Limit,
     Model,
@@ -20,12 +21,23 @@ from models import (
     SystemConfig,
     UsageRecord,
 )
-from services import Gateway
+from services import Gateway, invitations
 from services.audit import Actor
 from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_team, add_user, rows_of
 from utils import jsonx
 
-VIEWS = ("users", "teams", "keys", "budgets", "limits", "providers", "models", "configs")
+VIEWS = ("users", "teams", "invites", "keys", "budgets", "limits", "providers", "models", "configs")
+
+
+def _provider(here: Gateway, text: str) -> Provider:
+    return Provider(
+        name=text[:100],
+        kind="openai",
+        base_url=f"http://acme.test/{text}"[:500],
+        settings={"organization": text},
+        credential=here.sealer.seal(CANARY),
+        discovery_error=text[:300],
+    )
 
 
 def furnish(app: Flask, text: str) -> list[str]:
@@ -37,22 +49,14 @@ def furnish(app: Flask, text: str) -> list[str]:
     team = add_team(app, text[:150], (user,), allowed_models=[text, "echo"])
     with Session(here.engine) as session, session.begin():
         key = here.keys.issue(session, user, text[:255]).id
-        void = here.keys.issue(session, user, text[:255]).id
-        here.keys.revoke(session, void, text[:255])
+        here.keys.revoke(session, void := here.keys.issue(session, user, text[:255]).id, text[:255])
         stored = session.get_one(ApiKey, key)
         for name, value in rules.items():
             setattr(stored, name, value)
         stored.allowed_ips = [text]
         here.keys.rotate(session, stored, timedelta(days=1))
         stored.last_used_at, stored.expires_at = datetime.now(UTC), datetime.now(UTC) + timedelta(days=2)
-        provider = Provider(
-            name=text[:100],
-            kind="openai",
-            base_url=f"http://acme.test/{text}"[:500],
-            settings={"organization": text},
-            credential=here.sealer.seal(CANARY),
-            discovery_error=text[:300],
-        )
+        provider = _provider(here, text)
         model = Model(name=text[:200], fallbacks=[text], owned_by=text[:100], managed_by="discovery")
         model.prices = [Price(input_rate=1, output_rate=1, source=text[:60])]
         session.add_all([provider, model])
@@ -77,6 +81,7 @@ def furnish(app: Flask, text: str) -> list[str]:
             insert(LedgerEntry), [{**entry, "request_id": text[:40], "actor": text[:150], "reason": text[:255]}]
         )
     actor = Actor(text, user, "127.0.0.1", text)
+    invitations.make(here.engine, actor, role="auditor", team=text[:150])
     here.audit.note(actor, text[:40], text[:40], text, {"before": {text: text}, "after": {text: [text]}})
     here.audit.note(actor, text[:40], text[:40], text, {text: text})
     return paths(app, {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit})
@@ -115,6 +120,7 @@ def paths(app: Flask, ids: dict[str, int]) -> list[str]:
         *(f"/admin/{page}s/{way}/?id={ids[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),
         *(f"/admin/models/{page}/?id={model}" for page in ("details", "edit", "delete")),
+        f"/admin/invites/delete/?id={rows_of(app, Invitation)[-1].id}",
         *(f"/admin/configs/{page}/?id=mail.host" for page in ("details", "edit", "delete")),
         *(f"/admin/usage/{page}/?id={call}" for page in ("details", "content", "forget")),
         f"/admin/users/erase/?id={user}",

@@ -3,6 +3,8 @@
 import pytest
 from flask import Flask
 
+from services import invitations
+from services.audit import Actor
 from tests.admin.conftest import (
     Browser,
     add_budget,
@@ -19,6 +21,7 @@ from tests.admin.conftest import (
 MOST = {  # statements of a list, with the one that finds the session
     "users": 4,
     "teams": 7,
+    "invites": 5,
     "keys": 5,
     "budgets": 8,
     "limits": 8,
@@ -35,6 +38,7 @@ def fill(app: Flask, start: int, end: int) -> None:
         user = add_user(app, f"user-{place}")
         key = add_key(app, user, f"key-{place}")
         team = add_team(app, f"team-{place}", (user,))
+        invitations.make(app.extensions["gateway"].engine, Actor("admin", user), team=f"team-{place}")
         provider = add_provider(app, f"provider-{place}")
         model = add_model(app, [provider], f"model-{place}")
         for scope, scope_id in (("user", user), ("key", key), ("team", team), ("model", model)):

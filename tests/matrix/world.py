@@ -101,6 +101,7 @@ class World:
             "audit": lambda: 1,
             "budgets": lambda: self._row(Budget(scope="user", scope_id=self._user(), unit="usd", limit_amount=5)),
             "configs": self._config,
+            "invites": self.places["invitation"],
             "keys": self.places["key_id"],
             "limits": lambda: self._row(
                 Limit(scope="user", scope_id=self._user(), unit="requests", period="minute", limit_amount=5)

@@ -26,10 +26,26 @@ def maria(app, admin):
     return token(app, **LOGIN)
 
 
+def test_a_list_of_users_comes_in_parts(app, admin):
+    for name in ("bia", "ana", "caio"):
+        ask(app, "POST", "/users/create", admin, json={"username": name, "password": "uma senha boa"})
+    whole = ask(app, "GET", "/users/all", admin)
+    assert whole.headers["x-total-count"] == str(len(whole.json))
+    part = ask(app, "GET", "/users/all?offset=1&limit=2", admin)
+    assert (part.json, part.headers["x-total-count"]) == (whole.json[1:3], str(len(whole.json)))
+    assert ask(app, "GET", "/users/all?offset=2", admin).json == whole.json[2:]
+    assert ask(app, "GET", "/users/all?offset=1000", admin).json == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit=", "offset=-1", "offset=1.5"])
+def test_a_part_of_the_users_must_be_one(lite, query):
+    assert ask(lite, "GET", f"/users/all?{query}", token(lite)).status_code == 400
+
+
 def test_who_one_is_with_a_hint_of_the_key(app, maria, admin):
     found = ask(app, "GET", "/users/me", maria)
     assert found.status_code == 200
-    assert found.json.keys() == {"username", "api_key", "is_admin"}
+    assert found.json.keys() == {"username", "api_key", "is_admin", "language"}
     assert (found.json["username"], found.json["is_admin"]) == ("maria", False)
     key = app.test_client().post("/login", json=LOGIN).json["api_key"]
     assert found.json["api_key"] == f"{key[:10]}…{key[-4:]}"
