@@ -71,6 +71,12 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
     ]
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
+    return problems + _secret_problems(config)
+
+
+def _secret_problems(config: "Config") -> list[str]:
+    """Secrets that are missing, weak or of another use."""
+    problems: list[str] = []
     if config.is_strict:
         kept = config.instance_path / SECRETS_FILE
         weak = settings.weak_secrets(
@@ -83,7 +89,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         weak += [] if config.encryption_keys else ["ENCRYPTION_KEYS: missing. Fix: `flask config new-key`"]
         if weak and kept.exists():
             weak.append(f"{kept} is for development alone. Fix: to go on with its database, set its values yourself")
-        problems += weak if not config.debug else [*weak, "DEBUG: must be off. Fix: remove it"]
+        problems = weak if not config.debug else [*weak, "DEBUG: must be off. Fix: remove it"]
     elif (
         config.default_admin_password
         and settings.is_weak(config.default_admin_password, MIN_PASSWORD)

@@ -21,6 +21,7 @@ from routes.openapi import (
     management,
     media,
     people,
+    privacy,
     refusals,
     users,
 )
@@ -28,8 +29,8 @@ from routes.openapi.operations import SCHEMES, Operation
 from routes.openapi.shapes import Schema, text, whole
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, dialogs, users, management, administration, people)
-SCHEMAS: Final = (chats, media, explanations, dialogs, users, management, administration, people, refusals)
+TABLES: Final = (calls, dialogs, users, management, administration, people, privacy)
+SCHEMAS: Final = (chats, media, explanations, dialogs, users, management, administration, people, privacy, refusals)
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 PANEL: Final = "/admin"
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word

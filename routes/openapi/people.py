@@ -18,7 +18,10 @@ _BALANCE: Final = {
 _LIMIT: Final = or_null(whole("Of all tokens that may be used; null = none."))
 
 SCHEMAS: Final[dict[str, Any]] = {
-    "Credentials": opened({"username": text(minLength=1), "password": text(minLength=1, format="password")}),
+    "Credentials": opened(
+        {"username": text(minLength=1), "password": text(minLength=1, format="password")},
+        {"otp": or_null(text("A code of the second factor, or a recovery code, where the account has one."))},
+    ),
     "Registration": opened(
         {
             "username": text(minLength=1, maxLength=150, pattern=USERNAME),
@@ -66,7 +69,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "auth.register": Operation(
         PEOPLE, OPEN, json(ref("Registered")), _REGISTRATION, status="201", refuses=("403", "409", "429", "503")
     ),
-    "auth.login": Operation(PEOPLE, OPEN, json(ref("SignedIn")), _SIGN_IN, refuses=("401", "403", "429", "503")),
+    "auth.login": Operation(PEOPLE, OPEN, json(ref("SignedIn")), _SIGN_IN, refuses=("401", "403", "429", "502", "503")),
     "user.usage": Operation(PEOPLE, KEY, json(ref("UsedTokens"))),
     "balances.mine": Operation(TOKENS, KEY, json(ref("OwnBalance"))),
     "balances.move": Operation(

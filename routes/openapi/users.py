@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from routes import asked
 from routes.openapi.operations import ADMIN_TOKEN, FIELDS, FORM, JSON, KEY, TOKEN, Media, Operation, json, query
 from routes.openapi.shapes import (
     USERNAME,
@@ -44,8 +45,13 @@ _short: Final[dict[str, Schema]] = {
 }
 _day: Final = text(pattern=r"^\d{4}-\d{2}-\d{2}")
 
+_language: Final = or_null(one_of("en", "pt-BR"))
+
 SCHEMAS: Final[dict[str, Any]] = {
     "Person": closed(_short),
+    "Oneself": closed(_short | {"language": _language}),
+    "Language": closed({"username": text(), "language": _language}),
+    "NewLanguage": opened({"language": _language}),
     "PersonDetails": closed(
         _short
         | {
@@ -140,11 +146,21 @@ def _taken(name: str, example: Any = None) -> Media:
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
-    "people.me": Operation(USERS, KEY, json(ref("Person"))),
+    "people.me": Operation(USERS, KEY, json(ref("Oneself"))),
+    "people.change_me": Operation(USERS, TOKEN, json(ref("Language")), _taken("NewLanguage", {"language": "pt-BR"})),
     "people.usage": Operation(USERS, KEY, json(ref("PersonUsage")), refuses=_UNKNOWN, query=_DAYS),
     "people.password": Operation(USERS, TOKEN, _SAID, _taken("NewPassword")),
     "people.create": Operation(USERS, ADMIN_TOKEN, _SAID, _taken("NewPerson", _NEW), refuses=_UNKNOWN),
-    "people.everybody": Operation(USERS, ADMIN_TOKEN, json(listed(ref("Person")))),
+    "people.everybody": Operation(
+        USERS,
+        ADMIN_TOKEN,
+        json(listed(ref("Person"))),
+        query=(
+            query("limit", whole(minimum=1, maximum=asked.MAX_LIMIT), "How many at most; without it all."),
+            query("offset", whole(minimum=0, maximum=asked.MAX_SKIP), "How many of the first to leave out."),
+        ),
+        headers={"x-total-count": "How many there are in all."},
+    ),
     "people.show": Operation(USERS, ADMIN_TOKEN, json(ref("PersonDetails")), refuses=_UNKNOWN),
     "people.change": Operation(
         USERS, ADMIN_TOKEN, json(ref("PersonDetails")), _taken("PersonChange", {"role": "auditor"}), refuses=_CHANGED

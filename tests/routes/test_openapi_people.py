@@ -35,7 +35,11 @@ def ask(lite):
 def test_answers_about_users(lite, ask):
     ask("GET", "/users/me")
     ask("GET", "/users/me", headers=AUTH)
+    ask("PATCH", "/users/me", json={"language": "pt-BR"})
+    ask("PATCH", "/users/me", 400, json={"language": "fr"})
+    ask("PATCH", "/users/me", json={"language": None})
     ask("GET", "/users/all")
+    assert ask("GET", "/users/all", query_string={"limit": 1, "offset": 1}).headers["x-total-count"] == "2"
     ask("POST", "/users/create", json={"username": "maria", "password": PASSWORD})
     ask("POST", "/users/create", data={"username": "joana", "password": PASSWORD, "is_admin": "true"})
     ask("POST", "/users/create", 400, json={"username": "maria", "password": PASSWORD})
