@@ -58,4 +58,4 @@ def test_answers_about_everything_of_oneself_and_nothing_any_more(lite, send):
     send("POST", path, admin, 404, {"username": name}, user_id=9_999)
     assert send("POST", path, admin, 200, {"username": name}, user_id=user).json["username"] == f"erased-{user}"
     send("POST", path, admin, 409, {"username": "admin"}, user_id=number_of(lite, "admin"))
-    send("POST", path, key, 403, {"username": name}, user_id=user)
+    send("POST", path, key, 401, {"username": name}, user_id=user)
