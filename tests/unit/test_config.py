@@ -171,6 +171,12 @@ def test_a_secret_can_come_from_a_file(tmp_path):
         pytest.param({"DATABASE_URL": "sqlite:////x.db"}, "sqlite:////x.db", "DATABASE_URL", id="sqlite"),
         pytest.param({"DATABASE_URL": "postgres://u@h/d"}, "postgresql+psycopg://u@h/d", "DATABASE_URL", id="postgres"),
         pytest.param(
+            {"DATABASE_URL": "sqlite+aiosqlite:///./sql_app.db"},
+            "sqlite:///./sql_app.db",
+            "DATABASE_URL",
+            id="driver of another gateway",
+        ),
+        pytest.param(
             {"DATABASE_URL": "postgresql+asyncpg://h/d"}, "postgresql+psycopg://h/d", "DATABASE_URL", id="other driver"
         ),
         pytest.param(
