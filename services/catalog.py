@@ -102,8 +102,10 @@ class Catalog:
         """
         try:
             with Session(self._engine) as session, session.begin():
-                session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
                 audit.note(session, actor, "models_reload", "system")
+            # On its own: everybody else takes this row after the end of the audit log, and nobody the other way round.
+            with Session(self._engine) as session, session.begin():
+                session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
         except SQLAlchemyError as exc:
             raise AccountingUnavailable("the database does not answer") from exc
         return self.refresh()
