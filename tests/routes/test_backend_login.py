@@ -70,6 +70,7 @@ def test_staff_of_there_is_an_admin_here(database, make_app, settings, back_end)
         "username": "olga",
         "api_key": "",
         "is_admin": True,
+        "language": None,
     }
     assert ask(app, "GET", "/users/all", headers).status_code == 200
     path, sent, body = back_end.asked[0]
