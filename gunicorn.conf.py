@@ -49,6 +49,7 @@ timeout = 60  # of the worker's heartbeat; a stream may last longer
 graceful_timeout = _config.graceful_timeout_s
 keepalive = 75  # longer than the 60 s after which nginx and most clients close first
 backlog = 2048
+limit_request_line = 8190  # a search may have many words; longer lines are refused by gunicorn itself, as a page
 max_requests = 0  # recycling would end streams; memory is watched by the soak test instead
 control_socket_disable = True  # nobody uses it, and it needs a writable home
 forwarded_allow_ips = "127.0.0.1" if _config.trusted_proxies else ""

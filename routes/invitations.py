@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from routes import auth, bodies, render
 from services import fields, invitations, people
-from services.errors import Conflict
+from services.errors import Conflict, FieldsInvalid
 from services.types import Caller
 from utils.decorators import require_admin_token
 from utils.extensions import gateway
@@ -28,8 +28,10 @@ def make(caller: Caller) -> Response:
     """A new invitation: role, team, days. Its `code` is in this answer and nowhere else."""
     if gateway().config.registration_mode == "closed":
         raise Conflict("Registration is closed, so nobody could use it: set REGISTRATION=invite.")
-    given = fields.read(MEMBERS, bodies.members(may_be_empty=True)).values
-    made = invitations.make(gateway().engine, auth.actor(caller.username, caller.user_id), **given)
+    given = fields.read(MEMBERS, bodies.members(may_be_empty=True))
+    if given.ignored:  # what was misspelt may be what was to keep the invitation short or its role small
+        raise FieldsInvalid({name[: fields.MAX_NAME]: "is not known here" for name in given.ignored})
+    made = invitations.make(gateway().engine, auth.actor(caller.username, caller.user_id), **given.values)
     return render.answer({"code": made.code, **made.view}, 201, auth.NO_STORE)
 
 

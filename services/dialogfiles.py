@@ -103,7 +103,7 @@ def read(raw: bytes, bounds: Bounds) -> File:
             break
     else:
         for name, found in (("dialog_count", len(file.dialogs)), ("message_count", len(file.messages))):
-            if not file.errors and body.get(name) not in (None, found):
+            if not file.errors and not _is_count(body.get(name), found):
                 file.errors.append(f"`{name}` says otherwise: the file has {found}.")
     if file.errors:
         raise refused(file.errors[:MOST_ERRORS])
@@ -206,6 +206,11 @@ def _messages(engine: Engine, dialog_id: str, last: int) -> Iterator[list[dict[s
         if len(rows) < MESSAGES_AT_ONCE:
             return
         after = rows[-1]["number"]
+
+
+def _is_count(said: object, found: int) -> bool:
+    """Whether a count that may be missing is right; to Python, `true` is 1 as well."""
+    return said is None or (type(said) is int and said == found)
 
 
 _INNER: Final = ("number", "dialog_id")

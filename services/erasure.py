@@ -142,7 +142,7 @@ class Erasure:
     def _scrub(self, user_id: int, *, after: int) -> dict[str, int]:
         """Remove what was said, and what callers wrote into usage rows beyond number `after`, a few at a time."""
         removed = {name: self._remove(key, owner == user_id) for name, (key, owner) in SAID.items()}
-        removed["notes in usage"] = 0
+        removed["usage_notes"] = 0
         while True:
             with Session(self._engine) as session, session.begin():
                 noted = or_(*(column.is_not(None) for column in CALLERS))
@@ -153,7 +153,7 @@ class Erasure:
                 if found:
                     empty = {column.key: None for column in CALLERS}
                     session.execute(update(UsageRecord).where(UsageRecord.id.in_(found)).values(empty))
-            removed["notes in usage"] += len(found)
+            removed["usage_notes"] += len(found)
             if len(found) < BATCH:
                 return removed
             after = found[-1]

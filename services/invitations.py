@@ -1,7 +1,7 @@
 """Invitations: codes with which somebody may register, each once and for a time.
 
 A code is shown when it is made and never again; what is stored is its SHA-256, which nobody reverses for a text of
-190 random bits. It says which role and team the new user gets.
+190 random bits. It says which role and team the new user gets. It opens nothing once its maker is no admin any more.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ HINT_CHARS: Final = 8
 MAX_CODE: Final = 100
 DAYS: Final = 7
 MOST_DAYS: Final = 365
+OPERATOR: Final = "operator"  # who invites by command
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def check(engine: Engine, code: object) -> tuple[str, str]:
         row = session.get(Invitation, _digest(code))
         if row is None or row.used_at is not None or row.expires_at <= clock.now():
             raise _invalid()
+        _check_maker(session, row)
         return code, row.role
 
 
@@ -116,7 +118,9 @@ def take(session: Session, code: str) -> Invitation:
     )
     if session.execute(claim.execution_options(synchronize_session=False)).first() is None:
         raise _invalid()
-    return session.get_one(Invitation, digest)
+    row = session.get_one(Invitation, digest)
+    _check_maker(session, row)
+    return row
 
 
 def columns(session: Session, row: Invitation) -> dict[str, Any]:
@@ -124,9 +128,16 @@ def columns(session: Session, row: Invitation) -> dict[str, Any]:
     return {"role": row.role, "team_id": session.scalar(select(Team.id).where(Team.id == row.team_id))}
 
 
+def _check_maker(session: Session, row: Invitation) -> None:
+    maker = session.scalar(select(User).where(User.username == row.created_by))
+    is_good = maker.role == "admin" and maker.is_active if maker is not None else row.created_by == OPERATOR
+    if not is_good:
+        raise _invalid()
+
+
 def _invalid() -> PermissionDenied:
     return PermissionDenied(
-        "The invitation is not valid: it is unknown, was used or has expired.",
+        "The invitation is not valid: it is unknown, was used or has expired, or its maker may invite nobody any more.",
         param="invitation",
         code="invitation_invalid",
     )

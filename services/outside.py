@@ -31,6 +31,7 @@ PUBLISHED: Final = ("RS256", "ES256")
 MIN_SECRET: Final = 32  # characters
 LEEWAY_S: Final = 10  # clocks of two hosts differ
 TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})  # not those of logging out, or of other events
+USES: Final = frozenset({"access", "bearer"})  # of `token_type`: a back end's tokens for refreshing live for months
 OURS: Final = "tv"  # a claim that only tokens of our own have
 SUBJECTS: Final = ("user_id", "sub")  # the first one that is there
 ADMINS: Final = ("is_admin", "is_staff")
@@ -116,6 +117,8 @@ class Outside:
             leeway=LEEWAY_S,
             options=self._options,
         )
+        if str(claims.get("token_type", "access")).lower() not in USES:
+            raise ValueError("it is for something else, such as for getting new ones")
         if OURS in claims:
             raise ValueError("it says that it is one of ours")
         return claims, issuer

@@ -41,6 +41,7 @@ NEW: Final[Mapping[str, fields.Parse]] = {
     "allowed_models": MODELS,
 }
 CHANGES: Final[Mapping[str, fields.Parse]] = {
+    "is_admin": fields.flag,
     "role": role,
     "is_active": fields.flag,
     "disabled_reason": fields.text(fields.MAX_NAME),
@@ -57,9 +58,22 @@ def given(body: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         FieldsInvalid: members that cannot be taken.
     """
-    return fields.read(
-        CHANGES, {name: EMPTY.get(name) if value is None else value for name, value in body.items()}
-    ).values
+    found = fields.read(CHANGES, {name: EMPTY.get(name) if value is None else value for name, value in body.items()})
+    if found.ignored:  # else whoever meant to lock somebody out might believe that it was done
+        raise FieldsInvalid({name[: fields.MAX_NAME]: "cannot be changed here" for name in found.ignored})
+    return found.values
+
+
+def _with_role(values: dict[str, Any], current: str) -> dict[str, Any]:
+    """The same with `is_admin`, which is short for a role, as that role; whoever is no admin stays what they are."""
+    if "is_admin" not in values:
+        return values
+    is_admin = values.pop("is_admin")
+    less = ROLES[0] if current == "admin" else current
+    wanted = values.setdefault("role", "admin" if is_admin else less)
+    if is_admin != (wanted == "admin"):
+        raise FieldsInvalid({"is_admin": f"is not what the role `{wanted}` says"})
+    return values
 
 
 def listed(engine: Engine, *, skip: int = 0, limit: int | None = None) -> tuple[list[dict[str, Any]], int]:
@@ -136,11 +150,9 @@ class People:
             InvalidRequest: a bad name, a bad password, or a name that is taken (code `user_exists`).
             NotFound: no such team.
         """
-        values = fields.read(NEW, body, ("username",)).values
+        values = _with_role(fields.read(NEW, body, ("username",)).values, ROLES[0])
         password = passwords.check_new(body.get("password"))
-        wanted = values.get("role", "admin" if values.get("is_admin") else ROLES[0])
-        if values.get("is_admin") and wanted != "admin":
-            raise FieldsInvalid({"is_admin": f"is not what the role `{wanted}` says"})
+        wanted = values.get("role", ROLES[0])
         self._accounts.check_strength(wanted, password)
         columns: dict[str, Any] = {"allowed_models": values.get("allowed_models")}
         if team := values.get("team"):
@@ -170,7 +182,7 @@ class People:
             session.execute(update(CatalogVersion).values(version=CatalogVersion.version + 1))
 
     def change(self, actor: audit.Actor, username: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Change what the body names: role, is_active, disabled_reason, team, allowed_models.
+        """Change what the body names: role or is_admin, is_active, disabled_reason, team, allowed_models.
 
         Raises:
             NotFound: no such user, or no such team.
@@ -181,6 +193,7 @@ class People:
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, username)
             check_not_erased(row)
+            values = _with_role(values, row.role)
             if {"role", "is_active"} & values.keys():
                 _check_other(actor, row)
             before, was_active = describe(session, row), row.is_active

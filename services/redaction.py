@@ -43,7 +43,7 @@ CREDENTIAL: Final = re.compile(
     re.ASCII,
 )
 ASSIGNED: Final = re.compile(
-    r"(?<![A-Za-z0-9])(authorization|api[_-]?key|password|passwd|client[_-]secret|access[_-]token)"
+    r"(?<![A-Za-z0-9])(authorization|api[_-]?key|password|passwd|senha|client[_-]secret|access[_-]token)"
     r"(\\?[\"']?\s{0,5}[:=]\s{0,5}\\?[\"']?)(?!Bearer\b|\[redacted|\*\*\*)"
     r"((?:(?:Basic|Digest|Token|ApiKey)\s{1,5})?[^\s\"',;&}\\]{4,})",
     re.ASCII | re.IGNORECASE,

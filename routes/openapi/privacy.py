@@ -30,7 +30,7 @@ SCHEMAS: Final[dict[str, Any]] = {
         {
             "user_id": whole(),
             "username": text("What the account is called now."),
-            "removed": closed(dict.fromkeys((*SAID, "notes in usage"), whole(minimum=0))),
+            "removed": closed(dict.fromkeys((*SAID, "usage_notes"), whole(minimum=0))),
         }
     ),
     "Erasure": opened({"username": text("The name of the account, so that none is erased by a slip.")}),

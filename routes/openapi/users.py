@@ -67,9 +67,10 @@ SCHEMAS: Final[dict[str, Any]] = {
         {"username": _name, "password": _password},
         {"is_admin": _flag, "role": _role, "team": _team, "allowed_models": _models},
     ),
-    "PersonChange": opened(
+    "PersonChange": closed(
         {},
         {
+            "is_admin": _flag,
             "role": _role,
             "is_active": _flag,
             "disabled_reason": or_null(text(maxLength=fields.MAX_NAME)),

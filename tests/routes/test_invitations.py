@@ -110,7 +110,7 @@ def test_where_anybody_registers_an_invitation_still_gives_its_role(lite):
 
 def test_where_registration_is_closed_no_invitation_helps(make_app, sqlite_database):
     app = make_app(sqlite_database, REGISTRATION="closed")
-    made = invitations.make(app.extensions["gateway"].engine, Actor("t"))
+    made = invitations.make(app.extensions["gateway"].engine, Actor("operator"))
     assert refused(register(app, made.code)) == (403, "registration_closed")
     answer = ask(app, "POST", PATH, token(app), json={})
     assert (answer.status_code, answer.json["code"]) == (409, "CONFLICT")
@@ -184,7 +184,7 @@ def test_lists_come_in_pages_newest_first(lite, monkeypatch):
     here, roles = engine(lite), ("user", "auditor", "admin")
     for number, role in enumerate(roles):
         monkeypatch.setattr("utils.clock.now_s", lambda number=number: 1_800_000_000.0 + number)
-        invitations.make(here, Actor("t"), role=role)
+        invitations.make(here, Actor("operator"), role=role)
     monkeypatch.undo()
     admin = token(lite)
     assert [one["role"] for one in ask(lite, "GET", PATH, admin).json] == ["admin", "auditor", "user"]

@@ -51,6 +51,7 @@ BAD = {
     "nothing critical": lambda: token(header={"crit": []}),
     "a payload that is not in it": lambda: token(header={"b64": False, "crit": ["b64"]}),
     "a token for logging out": lambda: token(header={"typ": "logout+jwt"}),
+    "a token for new tokens": lambda: token(token_type="refresh"),
     "no end": lambda: token(exp=None),
     "no beginning": lambda: token(iat=None),
     "an end that is past": lambda: token(exp=now_s() - 60),

@@ -169,7 +169,7 @@ def test_an_erased_account_leaves_no_text_and_the_books_agree(app, person):
         "items": 1,
         "answers": 1,
         "texts": 4,
-        "notes in usage": 2,
+        "usage_notes": 2,
     }
     assert marked(app) == ["audit_log.actor", "audit_log.resource_id"]  # nobody can change it: docs/privacy.md
     assert [(row.request_id, row.cost_nanousd, row.input_tokens, row.output_tokens) for row in rows(engine)] == before

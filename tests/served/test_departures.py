@@ -28,7 +28,7 @@ EARLY = Told(70, 1, cached=40)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, templates):
+def shared(tmp_path_factory, templates):
     """A gateway under gunicorn, and the same database in this process to look into it."""
     folder = tmp_path_factory.mktemp("departures")
     shutil.copy(templates("sqlite"), folder / "tollhouse.db")
@@ -49,6 +49,13 @@ def world(tmp_path_factory, templates):
         db.engine.dispose()
     assert "Traceback" not in said
     assert SECRET not in said
+
+
+@pytest.fixture
+def world(shared):
+    """The same with a provider that answers."""
+    shared.upstream.default = Plan()
+    return shared
 
 
 @pytest.fixture(autouse=True)
