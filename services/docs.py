@@ -35,8 +35,10 @@ On `/v1` every error has OpenAI's form, `{"error": {"message", "type", "param", 
 who get theirs ([messages.md](messages.md)); on `/api/providers` the same with the texts and codes of
 [proxy.md](proxy.md); the key management API has problem bodies ([key-management.md](key-management.md)), `/api/v1`
 `{"code", "message", "request_id", "details"}`; elsewhere it is `{"detail", "error", "code", "request_id"}`.
-Every answer carries `x-request-id`. `retry-after` (seconds) and `x-should-retry` are set where they help; the official
-SDKs obey both. An error inside a stream is its last event, and no `data: [DONE]` follows it.
+Every answer carries `x-request-id`, but for what the server refuses before it is a request: a first line of more than
+8,190 bytes (414) or headers beyond its bounds get a page of the server. `retry-after` (seconds) and `x-should-retry`
+are set where they help; the official SDKs obey both. An error inside a stream is its last event, and no `data: [DONE]`
+follows it.
 
 | error | status | type | code | meaning |
 |---|---|---|---|---|
