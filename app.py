@@ -60,7 +60,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
     )
     if config.trusted_proxies:
         hops = config.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]  # a WSGI app around the app
     extensions.init(app)
     with app.app_context():
         app.extensions["gateway"] = services.build(config, extensions.db.engine)
@@ -104,7 +104,7 @@ def main() -> int:
         print(exc, file=sys.stderr)  # noqa: T201 - there is no log yet
         return settings.EXIT_BAD_CONFIG
     if config.is_strict:
-        print("`python app.py` is for development; others run gunicorn -c gunicorn.conf.py", file=sys.stderr)  # noqa: T201
+        print("`python app.py` is for development; others run gunicorn -c gunicorn.conf.py", file=sys.stderr)  # noqa: T201 - there is no log yet
         return settings.EXIT_BAD_CONFIG
     port = config.port or DEVELOPMENT_PORT
     app.cli.main(

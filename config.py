@@ -323,7 +323,7 @@ def load(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> Conf
     if problems:
         raise ConfigError(environment, problems)
     config._environ.update(merged)  # noqa: SLF001 - filled once, here
-    config._warnings.extend(warnings)  # noqa: SLF001
+    config._warnings.extend(warnings)  # noqa: SLF001 - filled once, here
     return config
 
 

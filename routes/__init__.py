@@ -56,6 +56,6 @@ def register(app: Flask, config: Config) -> None:
     render.register(app)
     if config.default_locale == "en":  # its refusals are
         identify = app.extensions["gateway"].callers.identify
-        app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]
+        app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]  # a WSGI app around the app
     if config.admin_port or config.proxy_port:
-        app.wsgi_app = PortGuard(app, app.wsgi_app, config)  # type: ignore[method-assign]
+        app.wsgi_app = PortGuard(app, app.wsgi_app, config)  # type: ignore[method-assign]  # a WSGI app around the app

@@ -26,7 +26,7 @@ class Streamed(Protocol):
     """A Stream, or what stands around one."""
 
     def __iter__(self) -> Iterator[bytes]: ...
-    def close(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102 - a protocol says only the shape
 
 
 def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:

@@ -40,7 +40,7 @@ TAKEN: Final = (
 DISABLED: Final = "Your account here is disabled; ask an admin."
 LINKED_ELSEWHERE: Final = "This identity is linked with another account here."
 LINKED_ALREADY: Final = "Your account is linked already; take that link away first."
-NO_PASSWORD: Final = "Your account has no password, so without the link you could not sign in any more."  # noqa: S105
+NO_PASSWORD: Final = "Your account has no password, so without the link you could not sign in any more."  # noqa: S105 - a message, no secret
 
 
 @dataclass(frozen=True, slots=True)

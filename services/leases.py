@@ -190,7 +190,7 @@ class Leases:
             try:
                 self._lease_books.book(owner, Batch([Ended(ended.hold, settlement)]))
             except BooksRefused as exc:
-                log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400
+                log.error("settlement refused request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - the reason is in the line, a trace would say no more
             else:
                 return True
         return False

@@ -161,7 +161,7 @@ class OpenId:
     def _session(self, metadata: Mapping[str, Any], redirect_uri: str) -> "OAuth2Session":
         from authlib.integrations.requests_client import OAuth2Session  # noqa: PLC0415 - see the module
 
-        from services.fetch import bounded, guarded  # noqa: PLC0415
+        from services.fetch import bounded, guarded  # noqa: PLC0415 - loaded only where it is set up
 
         known = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         by_secret = "client_secret_basic" if "client_secret_basic" in known else "client_secret_post"
@@ -183,7 +183,7 @@ class OpenId:
         Raises:
             AuthenticationFailed, UpstreamError: see `finish`.
         """
-        from authlib.integrations.base_client import OAuthError  # noqa: PLC0415
+        from authlib.integrations.base_client import OAuthError  # noqa: PLC0415 - loaded only where it is set up
 
         try:
             with self._session(metadata, redirect_uri) as client:
@@ -210,8 +210,8 @@ class OpenId:
         Raises:
             AuthenticationFailed: it is not from this provider, for us, for this sign-in, or of now.
         """
-        from authlib.oidc.core import CodeIDToken  # noqa: PLC0415
-        from joserfc.errors import JoseError  # noqa: PLC0415
+        from authlib.oidc.core import CodeIDToken  # noqa: PLC0415 - loaded only where it is set up
+        from joserfc.errors import JoseError  # noqa: PLC0415 - loaded only where it is set up
 
         try:
             found = self._decoded(str(token.get("id_token", "")))
@@ -228,8 +228,8 @@ class OpenId:
         return dict(claims)
 
     def _decoded(self, id_token: str) -> Any:
-        from joserfc import jwt  # noqa: PLC0415
-        from joserfc.errors import InvalidKeyIdError  # noqa: PLC0415
+        from joserfc import jwt  # noqa: PLC0415 - loaded only where it is set up
+        from joserfc.errors import InvalidKeyIdError  # noqa: PLC0415 - loaded only where it is set up
 
         try:
             return jwt.decode(id_token, self._key_set(CACHE_S), algorithms=ALGORITHMS)
@@ -238,7 +238,7 @@ class OpenId:
 
     def _key_set(self, no_older_than_s: float) -> Any:
         """The keys that the provider signs with; whatever else it publishes is left out."""
-        from joserfc.jwk import KeySet  # noqa: PLC0415
+        from joserfc.jwk import KeySet  # noqa: PLC0415 - loaded only where it is set up
 
         if self._keys is None or clock.monotonic_s() - self._keys[0] >= no_older_than_s:
             given = self._read(self._published()["jwks_uri"]).get("keys")
@@ -275,7 +275,7 @@ class OpenId:
             UpstreamError: there is none, with a text for people; the log has the reason.
         """
         if self._fetcher is None:
-            from services.fetch import Fetcher  # noqa: PLC0415
+            from services.fetch import Fetcher  # noqa: PLC0415 - loaded only where it is set up
 
             self._fetcher = Fetcher(self._rules)
         parts = urlsplit(url)

@@ -56,7 +56,7 @@ def find_entry(kind: str, base_url: str, model: str, at: datetime | None = None)
     if kind in FREE_KINDS:
         return CatalogueEntry(FREE, None)
     import genai_prices  # noqa: PLC0415 - see the module docstring
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - see the module docstring
 
     return entry_in(get_snapshot(), base_url, model, source=f"{CATALOGUE} {genai_prices.__version__}", at=at)
 

@@ -45,7 +45,7 @@ READ: Final = text(f"""{CHAIN}
 SELECT found.id, found.previous_id, found.sealed, chain.place, chain.bytes
 FROM chain JOIN stored_responses found ON found.id = chain.id ORDER BY chain.place DESC""")  # noqa: S608 - constants
 PROLONG: Final = text(f"""{CHAIN}
-UPDATE stored_responses SET expires_at = :until WHERE expires_at < :soon AND id IN (SELECT id FROM chain)""")  # noqa: S608
+UPDATE stored_responses SET expires_at = :until WHERE expires_at < :soon AND id IN (SELECT id FROM chain)""")  # noqa: S608 - made of constants
 ONE: Final = text("""
 SELECT id, previous_id, sealed FROM stored_responses WHERE id = :id AND user_id = :user AND expires_at > :now""")
 NAMED: Final = text("""

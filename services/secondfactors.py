@@ -93,7 +93,7 @@ class SecondFactors:
 
     def offer(self, user_id: int, username: str) -> Offer | None:
         """The secret that waits to be confirmed; a confirmed one is never shown again."""
-        import pyotp  # noqa: PLC0415
+        import pyotp  # noqa: PLC0415 - loaded with the first code
 
         with Session(self._engine) as session:
             row = session.get(SecondFactor, user_id)
@@ -196,7 +196,7 @@ class SecondFactors:
         Raises:
             GatewayError: the secret was sealed with a key that is gone.
         """
-        import pyotp  # noqa: PLC0415
+        import pyotp  # noqa: PLC0415 - loaded with the first code
 
         given = re.sub(r"[\s-]", "", code)
         if not CODE.fullmatch(given):

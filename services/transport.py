@@ -42,11 +42,11 @@ class Request(Protocol):
     @property
     def method(self) -> str: ...  # noqa: D102 - see UpstreamRequest
     @property
-    def path(self) -> str: ...  # noqa: D102
+    def path(self) -> str: ...  # noqa: D102 - a protocol says only the shape
     @property
-    def headers(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
+    def headers(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102 - a protocol says only the shape
     @property
-    def body(self) -> bytes: ...  # noqa: D102
+    def body(self) -> bytes: ...  # noqa: D102 - a protocol says only the shape
 
 
 class Answer(Protocol):
@@ -56,10 +56,10 @@ class Answer(Protocol):
     headers: dict[str, str]
 
     def chunks(self, beat_s: float = 0.0) -> Any: ...  # noqa: D102 - see Exchange
-    def read(self, limit: int) -> bytes: ...  # noqa: D102
-    def drain(self) -> None: ...  # noqa: D102
-    def shutdown(self) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
+    def read(self, limit: int) -> bytes: ...  # noqa: D102 - a protocol says only the shape
+    def drain(self) -> None: ...  # noqa: D102 - a protocol says only the shape
+    def shutdown(self) -> None: ...  # noqa: D102 - a protocol says only the shape
+    def close(self) -> None: ...  # noqa: D102 - a protocol says only the shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ def _only_loopback() -> Iterator[None]:
             raise AssertionError(f"a test tried to connect to {host}")
         connect(self, address)
 
-    socket.socket.connect = guarded  # type: ignore[method-assign,assignment]
+    socket.socket.connect = guarded  # type: ignore[method-assign,assignment]  # a guard in its place
     yield
-    socket.socket.connect = connect  # type: ignore[method-assign]
+    socket.socket.connect = connect  # type: ignore[method-assign]  # a guard in its place
 
 
 @pytest.fixture(scope="session")

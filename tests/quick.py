@@ -25,12 +25,12 @@ def folder() -> str | None:
 
 def share_url_builders() -> None:
     """Compile how an address is built once for all apps, not for each: that is four fifths of making one."""
-    compiled, made = Rule._compile_builder, {}  # type: ignore[attr-defined]
+    compiled, made = Rule._compile_builder, {}  # type: ignore[attr-defined]  # a private member of werkzeug
 
     def once(self: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
-        key: Any = (self.rule, tuple(self._trace), repr(self.defaults), append_unknown)  # type: ignore[attr-defined]
+        key: Any = (self.rule, tuple(self._trace), repr(self.defaults), append_unknown)  # type: ignore[attr-defined]  # a private member of werkzeug
         if key not in made:
             made[key] = compiled(self, append_unknown)
         return made[key]
 
-    Rule._compile_builder = once  # type: ignore[attr-defined]
+    Rule._compile_builder = once  # type: ignore[attr-defined]  # a private member of werkzeug

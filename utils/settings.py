@@ -22,7 +22,7 @@ MIN_SECRET: Final = 32
 MOST_PATTERNS, LONGEST_PATTERN = 50, 500
 COMMON_SECRETS: Final = frozenset(
     """admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse
-    your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789""".split()  # noqa: SIM905
+    your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789""".split()  # noqa: SIM905 - a list of them would be as long as this file
 )
 _REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 # Others of the client's options, such as its timeouts, are not for an address to set.

@@ -30,7 +30,7 @@ TAG: Final = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')  # 
 SCOPES: Final = {"all": _("Every model, also future ones"), "some": _("Only these:")}
 
 
-class LinesField(Field):  # type: ignore[misc, unused-ignore]
+class LinesField(Field):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """Some entries, one a line; None when left empty. `read` makes an entry of a line and `show` a line of an entry."""
 
     widget = TextArea()
@@ -78,7 +78,7 @@ class LinesField(Field):  # type: ignore[misc, unused-ignore]
             raise ValueError(f"{line[:60]}: {self._problem}") from exc
 
 
-class TagsField(Field):  # type: ignore[misc, unused-ignore]
+class TagsField(Field):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """Words between commas, as in CSV: one with a comma stands in quotes. None when left empty."""
 
     widget = TextInput()

@@ -56,7 +56,7 @@ class _Translations:
     ngettext = staticmethod(ngettext)
 
 
-class PanelForm(Form):  # type: ignore[misc, unused-ignore]
+class PanelForm(Form):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """Base of all forms. The CSRF token is checked for the whole app, so it is no field here."""
 
     class Meta:
@@ -72,7 +72,7 @@ class PanelForm(Form):  # type: ignore[misc, unused-ignore]
         (self.form_errors if field is None else field.errors).append(wording.say(str(exc)))
 
 
-class TextField(StringField):  # type: ignore[misc, unused-ignore]
+class TextField(StringField):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """One line of text, without spaces around it and without characters nobody can see."""
 
     def process_formdata(self, valuelist: list[str]) -> None:
@@ -86,7 +86,7 @@ class TextField(StringField):  # type: ignore[misc, unused-ignore]
             raise ValidationError(gettext("Only characters that can be seen, please."))
 
 
-class SecretField(PasswordField):  # type: ignore[misc, unused-ignore]
+class SecretField(PasswordField):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """A secret somebody types. It is never sent back to the browser."""
 
     def pre_validate(self, form: Form) -> None:
@@ -121,7 +121,7 @@ def tokens_problem(text: str) -> str | None:
     return gettext("This is more than can be counted.") if int(text) > money.MAX_NANOUSD else None
 
 
-class UsdField(Field):  # type: ignore[misc, unused-ignore]
+class UsdField(Field):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """An amount of money: USD for people, nano-USD in `data`, None when left empty."""
 
     widget = TextInput()
@@ -141,7 +141,7 @@ class UsdField(Field):  # type: ignore[misc, unused-ignore]
             self.data = money.nanousd(text)
 
 
-class MomentField(DateTimeLocalField):  # type: ignore[misc, unused-ignore]
+class MomentField(DateTimeLocalField):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """A moment in UTC, None when left empty."""
 
     def __init__(self, label: Any, **options: Any) -> None:
@@ -157,7 +157,7 @@ class MomentField(DateTimeLocalField):  # type: ignore[misc, unused-ignore]
             self.data = self.data.replace(tzinfo=UTC)
 
 
-class ModelsField(SelectMultipleField):  # type: ignore[misc, unused-ignore]
+class ModelsField(SelectMultipleField):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """Some of the public models. Names that are gone meanwhile may stay chosen."""
 
     def offer(self, names: list[str]) -> None:

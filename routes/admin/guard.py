@@ -38,7 +38,7 @@ HEADERS: Final = {
 OWN_SITE: Final = frozenset({"same-origin", "none"})
 
 
-class SignedIn(UserMixin):  # type: ignore[misc, unused-ignore]
+class SignedIn(UserMixin):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """Flask-Login's user: a person, known by the token of the browser session."""
 
     def __init__(self, person: Person, token: str) -> None:
@@ -119,11 +119,11 @@ class Guarded:
         return view(self, *args, **kwargs)
 
 
-class SecureView(Guarded, BaseView):  # type: ignore[misc, unused-ignore]
+class SecureView(Guarded, BaseView):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """A page that is not about one table."""
 
 
-class SecureModelView(Guarded, ModelView):  # type: ignore[misc, unused-ignore]
+class SecureModelView(Guarded, ModelView):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """A page about one table; routes/admin/tables.py says how ours look."""
 
 
@@ -131,7 +131,7 @@ class UnguardedView(TypeError):
     """A view would be open to anybody."""
 
 
-class Panel(Admin):  # type: ignore[misc, unused-ignore]
+class Panel(Admin):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """Flask-Admin that takes only guarded views, whenever they are added."""
 
     def add_view(self, view: Any) -> None:
@@ -141,7 +141,7 @@ class Panel(Admin):  # type: ignore[misc, unused-ignore]
             UnguardedView: it does not inherit the guard, or replaces a part of it.
         """
         parts = ("is_accessible", "inaccessible_callback", "_handle_view")
-        guard = (Guarded.is_accessible, Guarded.inaccessible_callback, BaseView._handle_view)  # noqa: SLF001
+        guard = (Guarded.is_accessible, Guarded.inaccessible_callback, BaseView._handle_view)  # noqa: SLF001 - Flask-Admin calls it by this name
         if tuple(getattr(type(view), part) for part in parts) != guard:
             raise UnguardedView(
                 f"{type(view).__name__} must inherit SecureView or SecureModelView and keep their guard"
@@ -179,7 +179,7 @@ def after(response: Response) -> Response:
 
 def go(endpoint: str, **values: object) -> AnyResponse:
     """A redirect after a change, so that reloading repeats nothing."""
-    return redirect(url_for(endpoint, **values), 303)  # type: ignore[arg-type, unused-ignore]
+    return redirect(url_for(endpoint, **values), 303)  # type: ignore[arg-type, unused-ignore]  # the package ships no types
 
 
 def _needed() -> str:

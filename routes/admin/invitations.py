@@ -44,7 +44,7 @@ class Invitations(Table):
     model_class = Invitation
     icon, singular, resource = "envelope-plus", N_("Invitation"), "invitation"
     can_edit = can_view_details = False
-    edit_view = details_view = None  # type: ignore[assignment]
+    edit_view = details_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
     column_list = ("hint", "state", "role", "team", "created_by", "created_at", "expires_at")
     column_labels: ClassVar[dict[str, Any]] = {
         "hint": _("Code"),

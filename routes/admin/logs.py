@@ -182,7 +182,7 @@ class Ledger(Log):
 
     model_class = LedgerEntry
     icon, singular, resource = "journal-text", "Entry", "ledger"
-    details_view = None  # type: ignore[assignment]
+    details_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
     can_view_details = False
     column_list = ("created_at", "kind", "account", "amount_nanousd", "amount_tokens", "request_id", "reason")
     column_labels: ClassVar[dict[str, Any]] = {

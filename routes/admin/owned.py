@@ -112,7 +112,7 @@ class OwnedTable(Table):
 
     column_sortable_list: ClassVar[list[Any]] = []
     column_default_sort = ("id", True)
-    details_view = None  # type: ignore[assignment]
+    details_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
     can_view_details = False
 
     def narrowed(self, query: Any) -> Any:

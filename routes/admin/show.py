@@ -175,7 +175,7 @@ def ms(duration: int | None) -> str:
     """A duration as people say it."""
     if duration is None:
         return DASH
-    return f"{format_decimal(duration)} ms" if duration < 1000 else f"{format_decimal(duration / 1000, '#,##0.00')} s"  # noqa: PLR2004
+    return f"{format_decimal(duration)} ms" if duration < 1000 else f"{format_decimal(duration / 1000, '#,##0.00')} s"  # noqa: PLR2004 - milliseconds of a second
 
 
 @cache

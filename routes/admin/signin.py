@@ -34,7 +34,7 @@ OPENID: Final = "openid"  # there too: that the provider has a session as well
 OWN_PAGES: Final = ("signin.password", "signin.account", "signin.second_factor")
 
 
-@login_manager.user_loader  # type: ignore[untyped-decorator, unused-ignore]
+@login_manager.user_loader  # type: ignore[untyped-decorator, unused-ignore]  # the package ships no types
 def load(token: str) -> SignedIn | None:
     """Whose browser session that is."""
     found = gateway().accounts.person_of_session(token)

@@ -162,11 +162,11 @@ class Table(SecureModelView):
 
     def create(self, form: Any) -> Any:
         """Store a new row; returns the answer."""
-        raise NotImplementedError
+        raise NotImplementedError  # each page has its own
 
     def update(self, form: Any, row: Any) -> Any:
         """Store what changed of a row; returns the answer."""
-        raise NotImplementedError
+        raise NotImplementedError  # each page has its own
 
     def note_deletion(self, session: Session, row: Any) -> None:
         """Write the audit entry of deleting the row, within the transaction."""
@@ -214,7 +214,7 @@ class Table(SecureModelView):
 
     def describe(self, row: Any) -> dict[str, Any]:
         """The row for the audit log, without secrets."""
-        raise NotImplementedError
+        raise NotImplementedError  # each page has its own
 
     def fingerprint(self, row: Any) -> str:
         """Changes whenever the row does, so that nobody overwrites unseen what somebody else saved."""
@@ -273,14 +273,14 @@ class Table(SecureModelView):
 class Log(Table):
     """A table that is only read, newest first, page by page along a key: never counted, never skipped into."""
 
-    create_view = edit_view = delete_view = None  # type: ignore[assignment]
+    create_view = edit_view = delete_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
     can_create = can_edit = can_delete = False
     column_sortable_list: ClassVar[list[str]] = []
     list_template = "admin/model/log.html"
 
     def walk(self) -> reports.Walk:
         """Which rows, in which order."""
-        raise NotImplementedError
+        raise NotImplementedError  # each page has its own
 
     def get_list(self, *args: Any, page_size: int | None = None, **kwargs: Any) -> tuple[None, list[Any]]:
         """One page along the key."""

@@ -23,8 +23,8 @@ KEY: Final = "key"
 KEY_OR_BODY: Final = "key or body"
 ADMIN: Final = "admin"
 ADMIN_TOKEN: Final = "admin token"  # noqa: S105 - the name of a rule, no secret
-TEAM_TOKEN: Final = "team token"  # noqa: S105
-TOKEN: Final = "token"  # noqa: S105
+TEAM_TOKEN: Final = "team token"  # noqa: S105 - the name of a rule, no secret
+TOKEN: Final = "token"  # noqa: S105 - the name of a rule, no secret
 SCHEMES: Final[dict[str, Any]] = {
     "bearer": {
         "type": "http",

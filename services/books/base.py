@@ -99,7 +99,7 @@ class Books:
             HoldRefused: raised by the work, which has undone its own statements.
             BooksUnavailable: locked, full, gone or too slow.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each database has its own
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of one SELECT.
@@ -107,11 +107,11 @@ class Books:
         Raises:
             BooksUnavailable: the database does not answer.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each database has its own
 
     def close(self) -> None:
         """Give every connection back."""
-        raise NotImplementedError
+        raise NotImplementedError  # each database has its own
 
     def reserve(self, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count] = ()) -> Held:
         """Count the call against every limit, take the amounts from every budget and store the hold, or do nothing.

@@ -52,18 +52,18 @@ budgets_leased AS (
   ON CONFLICT (owner, budget_id, period_start) DO UPDATE
   SET amount = l.amount + excluded.amount, expires_at = excluded.expires_at)
 SELECT subject, period_start, period_end, chunk, used_amount + chunk, previous_amount FROM counters
-UNION ALL SELECT 'b' || budget_id, period_start, 0, chunk, gone + chunk, limit_amount FROM windows"""  # noqa: S608
+UNION ALL SELECT 'b' || budget_id, period_start, 0, chunk, gone + chunk, limit_amount FROM windows"""  # noqa: S608 - made of constants
 
 UNHOLD_ALL: Final = "DELETE FROM holds WHERE request_id = ANY(?::text[]) RETURNING takes, counts"
 _HOLD: Final = "request_id, owner, created_at, deadline_at, budgets_wanted, budgets_taken, takes, counts, call"
-HOLD_ALL: Final = f"INSERT INTO holds ({_HOLD}) SELECT {_HOLD} FROM json_populate_recordset(NULL::holds, ?::json)"  # noqa: S608
+HOLD_ALL: Final = f"INSERT INTO holds ({_HOLD}) SELECT {_HOLD} FROM json_populate_recordset(NULL::holds, ?::json)"  # noqa: S608 - made of constants
 _USAGE: Final = ", ".join(USAGE_COLUMNS)
 USAGE_ALL: Final = f"""
 INSERT INTO usage ({_USAGE}) SELECT {_USAGE} FROM json_populate_recordset(NULL::usage, ?::json)
 ON CONFLICT (request_id) DO NOTHING RETURNING request_id"""  # noqa: S608 - made of constants
 _ENTRY: Final = "created_at, kind, account, account_id, period_start, amount_nanousd, amount_tokens, request_id, actor"
 ENTRY_ALL: Final = f"""
-INSERT INTO ledger_entries ({_ENTRY}) SELECT {_ENTRY} FROM json_populate_recordset(NULL::ledger_entries, ?::json)"""  # noqa: S608
+INSERT INTO ledger_entries ({_ENTRY}) SELECT {_ENTRY} FROM json_populate_recordset(NULL::ledger_entries, ?::json)"""  # noqa: S608 - made of constants
 COUNT_ALL: Final = """
 WITH charged AS MATERIALIZED (
   SELECT u.id, q.tokens, q.nanousd FROM unnest(?::bigint[], ?::bigint[], ?::bigint[]) AS q (id, tokens, nanousd)
@@ -131,8 +131,8 @@ FROM budgets_changed q LEFT JOIN moved m ON m.budget_id = q.budget_id AND m.peri
 LEFT JOIN budgets b ON b.id = q.budget_id
 LEFT JOIN budgets_before o ON o.budget_id = q.budget_id AND o.period_start = q.period_start"""
 
-RENEW_LIMITS: Final = f"UPDATE limit_leases SET expires_at = {_NOW_MS} + ?::bigint WHERE owner = ?"  # noqa: S608
-RENEW_BUDGETS: Final = f"UPDATE leases SET expires_at = {_NOW_MS} + ?::bigint WHERE owner = ?"  # noqa: S608
+RENEW_LIMITS: Final = f"UPDATE limit_leases SET expires_at = {_NOW_MS} + ?::bigint WHERE owner = ?"  # noqa: S608 - made of constants
+RENEW_BUDGETS: Final = f"UPDATE leases SET expires_at = {_NOW_MS} + ?::bigint WHERE owner = ?"  # noqa: S608 - made of constants
 DROP_LIMITS: Final = "DELETE FROM limit_leases WHERE owner = ? AND amount = 0"
 DROP_BUDGETS: Final = "DELETE FROM leases WHERE owner = ? AND amount = 0"
 LEASES_OF: Final = """
@@ -141,4 +141,4 @@ UNION ALL SELECT 'b' || budget_id, period_start, 0 FROM leases WHERE owner = ?""
 OWNERS: Final = f"""
 SELECT owner, max(expires_at) < {_NOW_MS} FROM (
   SELECT owner, expires_at FROM limit_leases UNION ALL SELECT owner, expires_at FROM leases) AS l
-GROUP BY owner"""  # noqa: S608
+GROUP BY owner"""  # noqa: S608 - made of constants

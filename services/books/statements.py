@@ -153,7 +153,7 @@ held AS (
     (SELECT count(*) FROM counted) + (SELECT count(*) FROM took), ?::text, ?::text, ?::text
   WHERE set_config('synchronous_commit', 'off', true) = 'off')
 SELECT subject, used_amount, previous_amount FROM counted
-UNION ALL SELECT 'b' || budget_id, t.gone, b.limit_amount FROM took t JOIN budgets b ON b.id = t.budget_id"""  # noqa: S608
+UNION ALL SELECT 'b' || budget_id, t.gone, b.limit_amount FROM took t JOIN budgets b ON b.id = t.budget_id"""  # noqa: S608 - made of constants
 PG_SETTLE: Final = f"""
 WITH gone AS (DELETE FROM holds WHERE request_id = ? RETURNING request_id),
 counters AS MATERIALIZED (

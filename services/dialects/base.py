@@ -57,9 +57,9 @@ class HubDecoder(Protocol):
     @property
     def usage(self) -> Usage | None: ...  # noqa: D102 - see StreamDecoder
     @property
-    def is_done(self) -> bool: ...  # noqa: D102
-    def feed(self, data: bytes) -> Iterator[bytes]: ...  # noqa: D102
-    def end(self) -> Iterator[bytes]: ...  # noqa: D102
+    def is_done(self) -> bool: ...  # noqa: D102 - a protocol says only the shape
+    def feed(self, data: bytes) -> Iterator[bytes]: ...  # noqa: D102 - a protocol says only the shape
+    def end(self) -> Iterator[bytes]: ...  # noqa: D102 - a protocol says only the shape
 
 
 class Translated:

@@ -69,7 +69,7 @@ def resolve(call: Call, past: Sequence[Chat], named: Mapping[str, Chat], stored_
         NotFound: an item is named that nobody knows.
     """
     assert call.reply is not None  # noqa: S101 - made by `call` above
-    assert call.native is not None  # noqa: S101
+    assert call.native is not None  # noqa: S101 - made by `call` above
     items = []
     for index, item in enumerate(call.reply.given):
         is_name = kind_of(item) == "item_reference"

@@ -73,7 +73,7 @@ class Received(Protocol):
     @property
     def path(self) -> str: ...  # noqa: D102 - see UpstreamRequest
     @property
-    def body(self) -> bytes: ...  # noqa: D102
+    def body(self) -> bytes: ...  # noqa: D102 - see UpstreamRequest
 
 
 @dataclass(frozen=True, slots=True)

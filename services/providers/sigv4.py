@@ -39,7 +39,7 @@ def signature(  # noqa: PLR0913 - the parts of a request
     `path` is what follows the base URL, percent-encoded as it will be sent.
     """
     from botocore.auth import SigV4Auth  # noqa: PLC0415 - see the module docstring
-    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - loaded with the first call that is signed
 
     request: Any = AWSRequest("POST", base_url.rstrip("/") + path, dict(headers), body)
     request.context["timestamp"] = datetime.fromtimestamp(at_ms // 1000, UTC).strftime(TIME_FORMAT)

@@ -286,7 +286,7 @@ def test_torn_lines_are_skipped(tmp_path):
 def test_a_spool_that_cannot_be_made_or_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     with pytest.raises(SpoolUnavailable):
-        Spool(tmp_path / "file" / "spool").owner  # noqa: B018
+        Spool(tmp_path / "file" / "spool").owner  # noqa: B018 - looking is the test
     spool = Spool(tmp_path / "spool")
     spool.sent("a", 1)
     monkeypatch.setattr("os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))

@@ -94,7 +94,7 @@ def test_while_its_memory_is_young_the_database_counts_too(gateway, accounting, 
 
 
 @pytest.mark.parametrize("is_young", [True, False], ids=["counted in both", "counted in Valkey"])
-def test_a_call_that_a_budget_refuses_is_counted_nowhere(gateway, accounting, remote, valkey, budget, is_young):  # noqa: F811
+def test_a_call_that_a_budget_refuses_is_counted_nowhere(gateway, accounting, remote, valkey, budget, is_young):  # noqa: F811 - a fixture
     if not is_young:
         valkey.client.set("{tollhouse-tests}:since", 1)
     limits = [ALL[0], LimitRef("t", "user", "tokens", 10**6, "day"), ALL[2]]
@@ -264,7 +264,7 @@ def test_going_over_and_coming_back_admits_at_most_one_window_more(gateway, mort
         one.close()
 
 
-def test_money_is_none_of_its_business(gateway, remote, valkey, budget):  # noqa: F811
+def test_money_is_none_of_its_business(gateway, remote, valkey, budget):  # noqa: F811 - a fixture
     """A budget is exact while Valkey is emptied over and over under a crowd."""
     accounting = Accounting(gateway.books, gateway.spool, hold_s=HOLD_S, remote=remote)
     limits, admitted, stopped = [LimitRef("r", "key", "requests", 10**6, "day")], [], threading.Event()

@@ -20,7 +20,7 @@ from tests.books.test_books import hold, make_budget, settlement, user, window  
 from tests.helpers import open_holds
 
 
-def test_a_call_whose_budget_vanishes_in_the_last_round_is_held_all_the_same(gateway, accounting, budget, monkeypatch):  # noqa: F811
+def test_a_call_whose_budget_vanishes_in_the_last_round_is_held_all_the_same(gateway, accounting, budget, monkeypatch):  # noqa: F811 - a fixture
     """Others take what it wants, round after round, until somebody deletes the budget: nothing limits it any more."""
     rounds = []
 
@@ -44,7 +44,7 @@ def test_a_call_whose_budget_vanishes_in_the_last_round_is_held_all_the_same(gat
     assert (open_holds(gateway.engine), one.takes) == (1, ())
 
 
-def test_a_correction_of_one_budget_leaves_the_other_alone(gateway, session, user, make_budget):  # noqa: F811
+def test_a_correction_of_one_budget_leaves_the_other_alone(gateway, session, user, make_budget):  # noqa: F811 - a fixture
     """A free call is booked at 0 in one of its budgets, also when its hold was lost."""
     usd, tokens = make_budget(1_000_000), make_budget(1_000, "tokens")
     bookings = [Booking(usd.id, 0, "usd", 500, 0), Booking(tokens.id, 0, "tokens", 500, 30)]
@@ -53,7 +53,7 @@ def test_a_correction_of_one_budget_leaves_the_other_alone(gateway, session, use
     assert ledger.verify(gateway.engine).differences == ()
 
 
-def test_a_value_refused_after_its_hold_was_lost_spoils_nothing(gateway, session, user, make_budget):  # noqa: F811
+def test_a_value_refused_after_its_hold_was_lost_spoils_nothing(gateway, session, user, make_budget):  # noqa: F811 - a fixture
     lost = make_budget(1_000_000)
     with pytest.raises(BooksRefused):
         gateway.books.settle(settlement("r1", user, [Booking(lost.id, 0, "usd", 5, 7)], state="nonsense"))
@@ -74,7 +74,7 @@ def lite_books(lite, tmp_path):
 
 def test_the_head_of_the_queue_is_waited_for(lite_books):
     """Another process stands at the head: the transaction goes through once it leaves, and not before."""
-    books, path = lite_books  # noqa: F811
+    books, path = lite_books  # noqa: F811 - a fixture
     books.overdue(0)
     queue = os.open(path, os.O_RDWR)
     fcntl.flock(queue, fcntl.LOCK_EX)
@@ -94,7 +94,7 @@ def test_the_head_of_the_queue_is_waited_for(lite_books):
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-def test_numbers_of_any_size_share_a_prepared_statement(gateway, session, user, make_budget):  # noqa: F811
+def test_numbers_of_any_size_share_a_prepared_statement(gateway, session, user, make_budget):  # noqa: F811 - a fixture
     """Planning one of these statements costs Postgres more than running it."""
     one = make_budget(10**15)
     for number in range(40):

@@ -26,7 +26,7 @@ REFUSED = {"state": "nonsense"}  # no database takes it
 @pytest.mark.parametrize(
     "error", [RuntimeError("odd"), KeyError("x"), BooksRefused("no"), BooksUnavailable("gone")], ids=repr
 )
-def test_whatever_the_books_raise_a_settlement_is_kept_and_booked_later(gateway, accounting, books, budget, error):  # noqa: F811
+def test_whatever_the_books_raise_a_settlement_is_kept_and_booked_later(gateway, accounting, books, budget, error):  # noqa: F811 - a fixture
     one = call(gateway, 1, budget)
     accounting.reserve(one, DEMAND)
     books.error = error
@@ -39,7 +39,7 @@ def test_whatever_the_books_raise_a_settlement_is_kept_and_booked_later(gateway,
     assert_books_agree(gateway.engine)
 
 
-def test_an_unexpected_error_in_the_replay_holds_up_no_other_settlement(gateway, accounting, books, monkeypatch):  # noqa: F811
+def test_an_unexpected_error_in_the_replay_holds_up_no_other_settlement(gateway, accounting, books, monkeypatch):  # noqa: F811 - a fixture
     calls = [call(gateway, number) for number in range(3)]
     for one in calls:
         accounting.reserve(one, DEMAND)
@@ -62,7 +62,7 @@ def test_an_unexpected_error_in_the_replay_holds_up_no_other_settlement(gateway,
     assert_books_agree(gateway.engine)
 
 
-def test_a_refused_settlement_holds_up_no_other_in_the_replay(gateway, accounting, books):  # noqa: F811
+def test_a_refused_settlement_holds_up_no_other_in_the_replay(gateway, accounting, books):  # noqa: F811 - a fixture
     bad, *good = [call(gateway, number) for number in range(4)]
     for one in (bad, *good):
         accounting.reserve(one, DEMAND)
@@ -76,7 +76,7 @@ def test_a_refused_settlement_holds_up_no_other_in_the_replay(gateway, accountin
     assert list(gateway.spool.peek(gateway.spool.owner).settlements)[:1] == [bad.id], "it is kept for a person to see"
 
 
-def test_a_refused_settlement_of_a_dead_worker_holds_up_no_other(gateway, accounting):  # noqa: F811
+def test_a_refused_settlement_of_a_dead_worker_holds_up_no_other(gateway, accounting):  # noqa: F811 - a fixture
     """Neither those of the same worker, whatever their order, nor those of the next."""
     workers = [Spool(gateway.config.instance_path / "spool") for _ in range(2)]
     workers.sort(key=lambda worker: worker.owner)
@@ -99,7 +99,7 @@ def test_a_refused_settlement_of_a_dead_worker_holds_up_no_other(gateway, accoun
         os.close(worker._file)
 
 
-def test_what_a_dead_worker_kept_waits_for_a_database_that_is_away(gateway, accounting, books):  # noqa: F811
+def test_what_a_dead_worker_kept_waits_for_a_database_that_is_away(gateway, accounting, books):  # noqa: F811 - a fixture
     dead, one = Spool(gateway.config.instance_path / "spool"), call(gateway)
     Accounting(gateway.books, dead, hold_s=3600).reserve(one, DEMAND)
     dead.keep(one.id, ended(one))
@@ -123,7 +123,7 @@ def test_what_a_dead_worker_kept_waits_for_a_database_that_is_away(gateway, acco
         pytest.param('["settle","req_x",7]', id="no settlement"),
     ],
 )
-def test_a_record_that_cannot_be_read_holds_up_nobody(gateway, accounting, line):  # noqa: F811
+def test_a_record_that_cannot_be_read_holds_up_nobody(gateway, accounting, line):  # noqa: F811 - a fixture
     workers = sorted((Spool(gateway.config.instance_path / "spool") for _ in range(2)), key=lambda worker: worker.owner)
     for number, worker in enumerate(workers):
         Accounting(gateway.books, worker, hold_s=3600).reserve(call(gateway, number), DEMAND)
@@ -138,7 +138,7 @@ def test_a_record_that_cannot_be_read_holds_up_nobody(gateway, accounting, line)
 
 
 @pytest.mark.parametrize("is_overdue", [False, True], ids=["of a dead worker", "past its deadline"])
-def test_a_hold_that_cannot_be_read_holds_up_no_other(gateway, accounting, session, tmp_path, is_overdue):  # noqa: F811
+def test_a_hold_that_cannot_be_read_holds_up_no_other(gateway, accounting, session, tmp_path, is_overdue):  # noqa: F811 - a fixture
     dead = Spool(tmp_path / "elsewhere" if is_overdue else gateway.config.instance_path / "spool")
     theirs = Accounting(gateway.books, dead, hold_s=-1 if is_overdue else 3600)
     for number in range(4):
@@ -189,7 +189,7 @@ def test_a_postgres_that_became_read_only_admits_nothing_and_loses_nothing(stand
     assert_books_agree(gateway.engine)
 
 
-def test_after_a_crash_a_picture_is_booked_within_its_bound_not_by_its_bytes(gateway, accounting, budget):  # noqa: F811
+def test_after_a_crash_a_picture_is_booked_within_its_bound_not_by_its_bytes(gateway, accounting, budget):  # noqa: F811 - a fixture
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5_000_000}}
     body = {"model": "fast", "messages": [{"role": "user", "content": [picture]}]}
     dead = Spool(gateway.config.instance_path / "spool")
@@ -203,7 +203,7 @@ def test_after_a_crash_a_picture_is_booked_within_its_bound_not_by_its_bytes(gat
     os.close(dead._file)
 
 
-def test_after_a_crash_a_small_prompt_is_booked_by_its_bytes(gateway, accounting):  # noqa: F811
+def test_after_a_crash_a_small_prompt_is_booked_by_its_bytes(gateway, accounting):  # noqa: F811 - a fixture
     dead = Spool(gateway.config.instance_path / "spool")
     one = call(gateway, 1, body_bytes=400)
     Accounting(gateway.books, dead, hold_s=3600).reserve(one, Demand(400, 1, 20, 4096))
@@ -221,7 +221,7 @@ def open_in(folder):
 
 
 @pytest.mark.parametrize("how", ["refused", "torn", "unsynced"])
-def test_compacting_on_a_full_disk_leaks_no_files_and_is_not_tried_each_time(spool, monkeypatch, how):  # noqa: F811
+def test_compacting_on_a_full_disk_leaks_no_files_and_is_not_tried_each_time(spool, monkeypatch, how):  # noqa: F811 - a fixture
     monkeypatch.setattr(spools, "COMPACT_BYTES", 2000)
     spool.sent("req_open", {"provider": "fake"})
     for number in range(40):
@@ -257,7 +257,7 @@ def test_compacting_on_a_full_disk_leaks_no_files_and_is_not_tried_each_time(spo
 
 def test_two_first_calls_of_a_worker_have_one_owner(tmp_path):
     """Else a hold stands under one name and what is known of its call under another."""
-    spool, owners = Spool(tmp_path / "spool"), []  # noqa: F811
+    spool, owners = Spool(tmp_path / "spool"), []  # noqa: F811 - a fixture
     threads = [threading.Thread(target=lambda: owners.append(spool.owner)) for _ in range(4)]
     with spool._guard:
         for thread in threads:

@@ -138,7 +138,7 @@ def tool_named(gateway: Gateway) -> Usages:
         chat = client.chat.completions.create(
             model=gateway.model, messages=MESSAGES, tools=CHAT_TOOLS, tool_choice=choice
         )
-        names = [call.function.name for call in chat.choices[0].message.tool_calls or ()]  # type: ignore[union-attr]
+        names = [call.function.name for call in chat.choices[0].message.tool_calls or ()]  # type: ignore[union-attr]  # only function tools are sent
         assert names == ["clock"]
         none = client.chat.completions.create(
             model=gateway.model, messages=MESSAGES, tools=CHAT_TOOLS, tool_choice="none"

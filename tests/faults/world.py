@@ -77,7 +77,7 @@ class World:
 
     def forget(self) -> None:
         """All that was noted of calls and providers."""
-        self.here.health.__init__()  # type: ignore[misc]
+        self.here.health.__init__()  # type: ignore[misc]  # as new
         for server in (self.upstream, self.spare):
             server.served.clear()
             server._plans.clear()
@@ -88,7 +88,7 @@ class World:
         headers = {"Authorization": f"Bearer {self.key['key']}"}
         answer = self.app.test_client().post(path, headers=headers, buffered=not route.is_binary, **sent)
         if route.is_binary:
-            with closing(answer.response):  # type: ignore[type-var]
+            with closing(answer.response):  # type: ignore[type-var]  # it has close()
                 try:
                     answer.get_data()
                 except ConnectionResetError:

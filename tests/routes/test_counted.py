@@ -128,14 +128,14 @@ def test_a_crowd_gets_exactly_what_the_limit_gives(app):
     assert (codes.count(200), codes.count(429)) == (10, 30)
 
 
-def test_without_limits_of_requests_the_database_is_not_asked(warm):  # noqa: F811
+def test_without_limits_of_requests_the_database_is_not_asked(warm):  # noqa: F811 - a fixture
     get(warm, "/v1/models")
     with statements(warm) as seen:
         assert {get(warm, path).status_code for path in ("/v1/models", "/v1/models/echo")} == {200}
     assert seen == []
 
 
-def test_a_limit_costs_one_transaction(warm, kind):  # noqa: F811
+def test_a_limit_costs_one_transaction(warm, kind):  # noqa: F811 - a fixture
     limit(warm, 5)
     get(warm, "/v1/models")
     with statements(warm) as seen:

@@ -238,7 +238,7 @@ MESSAGE = {  # statements on the pages' connections, before the call and after i
 }
 
 
-def test_what_a_message_asks_of_the_database(warm, kind):  # noqa: F811
+def test_what_a_message_asks_of_the_database(warm, kind):  # noqa: F811 - a fixture
     dialog = make(warm)
     warm.extensions["gateway"].catalog.refresh()
     with statements(warm) as seen:
