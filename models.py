@@ -1,9 +1,7 @@
 """The tables: columns, constraints, indexes. No queries and no logic.
 
 Units stand in the names: `_nanousd` is 10^-9 USD, a `_rate` is nano-USD per million tokens, `_at` is a moment
-in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). The tables of the books
-(windows, holds, usage, ledger) stand in models_books.py, that of routes in models_routes.py, those of stored answers in
-models_responses.py, those of people's dialogs and ways to sign in in models_people.py.
+in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). Files models_*.py have more tables.
 
 Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` are append-only, and every
 change that a worker's snapshot depends on raises `catalog_version`.
@@ -16,6 +14,7 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Str
 from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+import models_rollups  # noqa: F401 - its tables belong to the same database
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
 from models_people import (
     Agent,
@@ -25,10 +24,13 @@ from models_people import (
     Identity,
     Invitation,
     Message,
+    SavedView,
     SecondFactor,
     StoredBody,
     SystemConfig,
 )
+from models_portal import RaiseRequest, TopUpCode
+from models_refusals import Refusal
 from models_responses import StoredItem, StoredResponse
 from models_routes import Route
 from utils import ids
@@ -49,12 +51,16 @@ __all__ = [
     "LimitLease",
     "LimitWindow",
     "Message",
+    "RaiseRequest",
+    "Refusal",
     "Route",
+    "SavedView",
     "SecondFactor",
     "StoredBody",
     "StoredItem",
     "StoredResponse",
     "SystemConfig",
+    "TopUpCode",
     "UsageRecord",
 ]
 

@@ -137,6 +137,7 @@ class UsageRecord(Base):
     error: Mapped[str | None] = mapped_column(String(300))
     custom_id: Mapped[str | None] = mapped_column(String(255))  # the caller's own name for the call
     client_metadata: Mapped[str | None] = mapped_column(Text)  # as the caller sent it
+    trace: Mapped[str | None] = mapped_column(Text)  # JSON, see trace_of in services/settlement.py
 
 
 class LedgerEntry(Base):

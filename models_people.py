@@ -16,7 +16,10 @@ class Dialog(Base):
     """A conversation of one user with one model."""
 
     __tablename__ = "dialogs"
-    __table_args__ = (Index("ix_dialogs_user", "user_id", "updated_at", "id"),)
+    __table_args__ = (
+        Index("ix_dialogs_user", "user_id", "updated_at", "id"),
+        Index("ix_dialogs_updated", "updated_at", "id"),  # those of everybody, as the panel lists them
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=ids.uuid)
     user_id: Mapped[int] = mapped_column(BigInteger)
@@ -129,6 +132,28 @@ class SecondFactor(Base):
     confirmed_at: Mapped[datetime | None] = mapped_column(UtcMs)  # None: it was shown but never used
     last_step: Mapped[int] = mapped_column(BigInteger, default=0)  # a code opens once
     recovery: Mapped[list[str] | None] = mapped_column(Names)  # digests of codes for the day the device is lost
+
+
+class SavedView(Base):
+    """Filters, search and columns of a list of the panel, under a name. Without a name: somebody's columns."""
+
+    __tablename__ = "saved_views"
+    __table_args__ = (
+        Index("uq_saved_views_name", "user_id", "view", "name", unique=True),
+        Index("ix_saved_views_shared", "is_shared", "view"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    view: Mapped[str] = mapped_column(String(60))
+    name: Mapped[str] = mapped_column(String(300))
+    is_shared: Mapped[bool] = mapped_column(default=False, server_default="0")
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    created_at: Mapped[datetime] = created()
+    updated_at: Mapped[datetime] = updated()
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class StoredBody(Base):
