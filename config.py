@@ -86,6 +86,7 @@ class Config(BaseModel):
     port: Port | None = _("PORT", None, "Port of gunicorn (8000 when unset) and of `python app.py` (5000 when unset).")
     admin_port: Port | None = _("ADMIN_PORT", None, "Port that serves only the admin surfaces.")
     proxy_port: Port | None = _("PROXY_PORT", None, "Port that serves only the proxy surfaces.")
+    metrics_token: str = _("METRICS_TOKEN", "", "What Prometheus sends as `Authorization: Bearer …` to read `/metrics` (16 characters or more); admins may always read it.", secret=True)
     web_concurrency: Count = _("WEB_CONCURRENCY", 1, "Worker processes.")
     worker_class: Literal["gevent", "gthread"] = _("WORKER_CLASS", "gevent", "gunicorn worker kind; `sync` would hold one stream a process and is refused.")
     threads: Count = _("THREADS", 64, "Threads of a gthread worker; each open stream holds one.")

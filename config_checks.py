@@ -135,6 +135,8 @@ def _webhook_problems(config: "Config") -> list[str]:
     found = [problem for url in config.webhook_urls for problem in settings.url_problems(WEBHOOK_URLS=url)]
     if config.webhook_urls and len(config.webhook_secret) < MIN_TOKEN:
         found.append(f"WEBHOOK_SECRET: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
+    if config.metrics_token and len(config.metrics_token) < MIN_TOKEN:
+        found.append(f"METRICS_TOKEN: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from config import Config
+from config import Config, project
 from services.accounting import Accounting
 from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
@@ -23,11 +23,13 @@ from services.callers import Callers
 from services.callroutes import CallRoutes
 from services.catalog import Catalog
 from services.checks import Checks
+from services.components import Components, limits_elsewhere
 from services.credentials import Sealer
 from services.discovery import Discovery
 from services.erasure import Erasure
 from services.events import Events
 from services.exchange import Patience
+from services.gauges import Gauges
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
 from services.identities import Identities
@@ -38,24 +40,30 @@ from services.keys import Keys
 from services.layers import Layers, of_settings
 from services.leases import Leases
 from services.members import Members
+from services.metrics import Metrics
 from services.modelbook import ModelBook
 from services.openid import OpenId
 from services.openid import Settings as OpenIdSettings
 from services.outside import Outside, Trust
 from services.outsiders import Joining, Outsiders
+from services.ownkeys import OwnKeys
 from services.people import People
 from services.pipeline import Pipeline, Policy
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
+from services.raises import Raises
 from services.redaction import Redaction
+from services.refusals import Refusals
 from services.responses import Responses
 from services.retention import Retention
+from services.rollups import Rollups
 from services.secondfactors import SecondFactors
 from services.spool import Spool
 from services.systemconfig import SystemConfigs
 from services.takeout import Takeout
 from services.throttle import Throttle
 from services.tokens import Tokens
+from services.topups import TopUps
 from services.transport import Transport
 from services.usermanagement import UserManagement
 from services.watch import Watch
@@ -107,16 +115,23 @@ class Gateway:
     call_routes: CallRoutes
     responses: Responses
     bodies: Bodies
+    refusals: Refusals
     retention: Retention
     erasure: Erasure
     takeout: Takeout
     events: Events
     webhooks: Webhooks
     members: Members
+    own_keys: OwnKeys
+    raises: Raises
+    top_ups: TopUps
     system_configs: SystemConfigs
     openid: OpenId | None  # whom people may sign in with besides their password here
     identities: Identities
     second_factors: SecondFactors
+    metrics: Metrics
+    gauges: Gauges
+    components: Components
     remote: "Remote | None"  # where limits are counted, if not in the database
 
     def start_worker(self) -> None:
@@ -138,6 +153,9 @@ class Gateway:
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
         self.bodies.flush()
+        with suppress(OSError):  # they are not worth failing for
+            self.metrics.flush()
+        self.refusals.flush()
         self.spool.close()
         self.transport.close()
         self.books.close()
@@ -191,19 +209,23 @@ def build(config: Config, engine: Engine) -> Gateway:
     retention = Retention(
         engine, dialog_days=config.dialogs_retention_days, invitation_days=config.invitations_retention_days
     )
-    erasure = Erasure(engine, catalog)
+    erasure, refusals = Erasure(engine, catalog), Refusals(engine)
+    metrics = Metrics(config.instance_path / "metrics")
     housekeeper = Housekeeper(
         [
             Job("replay", 1.0, accounting.replay),
             Job("sweep", 2.0, accounting.sweep),
             Job("last use", 10.0, keys.flush_used),
             Job("discovery", 10.0, lambda: discovery.ask_due(config.discovery_interval_s), is_slow=True),
+            Job("metrics", 1.0, metrics.flush),
             Job("idle connections", 15.0, transport.prune),
             Job("tidy", 300.0, accounts.tidy),
             Job("retired secrets", 300.0, keys.forget_retired),
             Job("ended answers", 300.0, responses.forget_ended),
             Job("texts", 1.0, bodies.flush, is_slow=True),
+            Job("refusals", 1.0, refusals.flush, is_slow=True),
             Job("retention", 3600.0, retention.run, is_slow=True),
+            Job("roll-ups", 5.0, Rollups(engine).fold, is_slow=True),
             Job("erased", 60.0, erasure.finish, is_slow=True),
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
@@ -218,7 +240,9 @@ def build(config: Config, engine: Engine) -> Gateway:
             config.rate_limit_window_s,
         ),
     )
-    pipeline = Pipeline(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy)
+    pipeline = Pipeline(
+        catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy, metrics.settled
+    )
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
     outsiders = Outsiders(engine, joining)
     outside = Outside(catalog, outsiders, _trust(config, transport))
@@ -227,6 +251,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     events, webhooks = Events(), Webhooks(rules, config.webhook_urls, config.webhook_secret)
     if config.webhook_urls:
         events.listen(webhooks.take)
+    events.listen(metrics.happened)
     admins = Admins(callers, Throttle(engine), audit, admin_pass=config.admin_pass, is_strict=config.is_strict)
     return Gateway(
         config,
@@ -259,12 +284,16 @@ def build(config: Config, engine: Engine) -> Gateway:
         CallRoutes(engine, catalog),
         responses,
         bodies,
+        refusals,
         retention,
         erasure,
         Takeout(engine, bodies),
         events,
         webhooks,
         Members(engine, catalog, keys),
+        OwnKeys(engine, catalog, keys),
+        Raises(engine, catalog),
+        TopUps(engine, catalog, Throttle(engine)),
         SystemConfigs(engine, sealer),
         _openid(config, rules),
         Identities(
@@ -275,6 +304,17 @@ def build(config: Config, engine: Engine) -> Gateway:
             ),
         ),
         SecondFactors(engine, sealer, Throttle(engine), required=config.require_second_factor),
+        metrics,
+        Gauges(engine),
+        Components(
+            engine,
+            accounting,
+            health,
+            watch,
+            config.instance_path,
+            project()[1],
+            [limits_elsewhere(remote.check)] if remote is not None else [],
+        ),
         remote,
     )
 

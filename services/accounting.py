@@ -39,6 +39,11 @@ class Accounting:
         self._is_lossy = False  # a settlement is nowhere but in memory
         self.admission = Admission(books, self.counters, self._hold)
 
+    @property
+    def waiting(self) -> int:
+        """How many settlements the database has not taken yet."""
+        return len(self._pending)
+
     def reserve(self, call: Call, demand: Demand) -> None:
         """Hold what the call may use, or refuse it: see Admission.reserve."""
         self.admission.reserve(call, demand)

@@ -183,7 +183,7 @@ class Accounts:
             )
             session.execute(
                 delete(WebSession).where(
-                    WebSession.user_id == user_id, WebSession.digest != _digest(keep_session or "")
+                    WebSession.user_id == user_id, WebSession.digest != digest_of(keep_session or "")
                 )
             )
 
@@ -268,6 +268,18 @@ class Accounts:
             raise AuthenticationFailed("Could not validate credentials")
         return found
 
+    def caller(self, person: Person) -> Caller:
+        """The person as who asks, with the lists, budgets and limits of this moment.
+
+        Raises:
+            AuthenticationFailed: the account is gone, disabled or has expired.
+        """
+        with Session(self._engine) as session:
+            user = session.get(User, person.user_id)
+            if user is None or not _is_open(user):
+                raise AuthenticationFailed("Could not validate credentials")
+            return caller_of(session, user)
+
     def tokens_used(self, user_id: int) -> int:
         """All tokens a user has ever used."""
         with Session(self._engine) as session:
@@ -278,7 +290,9 @@ class Accounts:
         token = secrets.token_urlsafe(32)
         with Session(self._engine) as session, session.begin():
             session.add(
-                WebSession(digest=_digest(token), user_id=user_id, ip_address=address[:45], user_agent=user_agent[:255])
+                WebSession(
+                    digest=digest_of(token), user_id=user_id, ip_address=address[:45], user_agent=user_agent[:255]
+                )
             )
         return token
 
@@ -287,7 +301,7 @@ class Accounts:
         now = datetime.fromtimestamp(clock.now_s(), UTC)
         with Session(self._engine) as session, session.begin():
             row = session.execute(
-                select(WebSession, User).join(User).where(WebSession.digest == _digest(token))
+                select(WebSession, User).join(User).where(WebSession.digest == digest_of(token))
             ).first()
             if row is None:
                 return None
@@ -302,7 +316,7 @@ class Accounts:
     def end_session(self, token: str) -> None:
         """Sign the browser out; its cookie is worth nothing from now on."""
         with Session(self._engine) as session, session.begin():
-            session.execute(delete(WebSession).where(WebSession.digest == _digest(token)))
+            session.execute(delete(WebSession).where(WebSession.digest == digest_of(token)))
 
     def tidy(self) -> None:
         """Remove sessions that ended by themselves and tries nobody remembers."""
@@ -365,5 +379,6 @@ def _person(user: User) -> Person:
     return Person(user.id, user.username, user.role, user.must_change_password, user.locale)
 
 
-def _digest(token: str) -> str:
+def digest_of(token: str) -> str:
+    """Under what a browser session is stored."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -147,7 +147,7 @@ class Admission:
 
     def _note(self, call: Call, counts: Sequence[Count], held: Held, now_s: float) -> None:
         """Tell the call how much room its limits have left, and which budgets were nearly spent before it came."""
-        counters = held.counters
+        counters, call.gone = held.counters, held.budgets
         call.room = tuple(
             counting.room(count, *counters[count.limit.subject], now_s)
             for count in counts

@@ -1,4 +1,8 @@
-"""Agents: named ways to ask a model. Three are built in; every user may have more, which nobody else sees."""
+"""Agents: named ways to ask a model. Three are built in, admins make more for everybody; both are presets.
+
+Every user may have more, which nobody else sees. Where names are the same, one's own agent goes before a preset of
+the admins; the names of what is built in are nobody's.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +24,7 @@ BUILT_IN: Final = "A preset cannot be changed; make an agent of your own."
 TAKEN: Final = "There is an agent of this name already."
 FULL: Final = "You have as many agents as a user may have; delete one first."
 DEFAULT: Final = "default"
+EVERYBODY: Final = 0  # the owner of presets that admins made
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,11 @@ PRESETS: Final[Mapping[str, Manner]] = {
 
 
 def list_all(engine: Engine, user_id: int) -> list[dict[str, Any]]:
-    """The presets, then the user's own agents by name."""
+    """The presets, then the user's own agents, both by name."""
     with Session(engine) as session:
-        own = session.scalars(select(Agent).where(Agent.user_id == user_id).order_by(Agent.name)).all()
-        return [*(_preset(name) for name in PRESETS), *map(_view, own)]
+        visible = select(Agent).where(Agent.user_id.in_((EVERYBODY, user_id)))
+        rows = session.scalars(visible.order_by(Agent.user_id, Agent.name)).all()
+        return [*(_preset(name) for name in PRESETS), *map(_view, rows)]
 
 
 def find(engine: Engine, user_id: int, agent_id: str) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def find(engine: Engine, user_id: int, agent_id: str) -> dict[str, Any]:
     if agent_id in PRESETS:
         return _preset(agent_id)
     with Session(engine) as session:
-        return _view(_own(session, user_id, agent_id))
+        return _view(_visible(session, user_id, agent_id))
 
 
 def create(engine: Engine, user_id: int, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,14 +133,29 @@ def named(session: Session, user_id: int, *layers: Mapping[str, Any] | None) -> 
         return Manner()
     if name in PRESETS:
         return PRESETS[name]
-    row = session.scalar(select(Agent).where(Agent.user_id == user_id, Agent.name == name))
+    visible = Agent.user_id.in_((EVERYBODY, user_id))
+    row = session.scalar(
+        select(Agent).where(visible, Agent.name == name).order_by((Agent.user_id == EVERYBODY).asc()).limit(1)
+    )
     if row is None:
-        own = session.scalars(select(Agent.name).where(Agent.user_id == user_id).order_by(Agent.name)).all()
-        known = ", ".join([*PRESETS, *own])
+        own = session.scalars(select(Agent.name).where(visible).order_by(Agent.user_id, Agent.name)).all()
+        known = ", ".join(dict.fromkeys([*PRESETS, *own]))
         raise InvalidRequest(
             f"Unknown agent type '{name}'. Available types: {known}", param=f"agent_config.{fields.TYPE}"
         )
     return Manner(row.description, row.config, row.system_prompt, row.model_name)
+
+
+def describe(row: Agent) -> dict[str, Any]:
+    """An agent for the audit log: of its instructions only how long they are."""
+    return {
+        "name": row.name,
+        "user_id": row.user_id,
+        "description": row.description,
+        "model_name": row.model_name,
+        "config": dict(row.config),
+        "system_prompt_chars": len(row.system_prompt or ""),
+    }
 
 
 def check_window(config: Mapping[str, Any] | None, model: PublicModel | None, place: str) -> None:
@@ -152,14 +173,19 @@ def check_window(config: Mapping[str, Any] | None, model: PublicModel | None, pl
         )
 
 
-def _own(session: Session, user_id: int, agent_id: str) -> Agent:
-    row = (
-        session.scalar(select(Agent).where(Agent.id == agent_id, Agent.user_id == user_id))
-        if "\0" not in agent_id
-        else None
-    )
+def _visible(session: Session, user_id: int, agent_id: str) -> Agent:
+    found = select(Agent).where(Agent.id == agent_id, Agent.user_id.in_((EVERYBODY, user_id)))
+    row = session.scalar(found) if "\0" not in agent_id else None
     if row is None:
         raise NotFound(MISSING)
+    return row
+
+
+def _own(session: Session, user_id: int, agent_id: str) -> Agent:
+    """An agent that the user may change."""
+    row = _visible(session, user_id, agent_id)
+    if row.user_id == EVERYBODY:
+        raise Conflict(BUILT_IN)
     return row
 
 
@@ -173,7 +199,7 @@ def _values(given: Mapping[str, Any]) -> dict[str, Any]:
 def _view(row: Agent) -> dict[str, Any]:
     manner = Manner(row.description, row.config, row.system_prompt, row.model_name)
     return _shown(row.id, row.name, manner) | {
-        "is_preset": False,
+        "is_preset": row.user_id == EVERYBODY,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }

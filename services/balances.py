@@ -24,6 +24,7 @@ MAX_GIVEN: Final = 10**15  # tokens of a balance altogether
 MAX_REASON: Final = 255
 MAX_ID: Final = 2**63 - 1  # of a column
 INITIAL: Final = "initial balance"
+HAS_ONE: Final = "This user has a balance or a limit already; change that one."
 SYSTEM: Final = audit.Actor(audit.SYSTEM)
 REASONS: Final = {  # of movements, as histories name them
     "charge": "llm_usage",
@@ -85,9 +86,35 @@ def add(engine: Engine, user_id: int, amount: object, actor: audit.Actor, reason
     tokens, why = _check_amount(amount), _check_reason(reason)
     with Session(engine) as session, session.begin():
         _user(session, user_id)
-        move(session, user_id, tokens, actor, why)
-        action = "token_topup" if tokens > 0 else "token_deduct"
-        audit.note(session, actor, action, "token", user_id, {"tokens": abs(tokens), "reason": why})
+        _move_noted(session, user_id, tokens, actor, why)
+        return _state(session, user_id)
+
+
+def change(  # noqa: PLR0913 - what a form about a balance asks for
+    engine: Engine,
+    user_id: int,
+    amount: object,
+    limit: object,
+    actor: audit.Actor,
+    reason: object = None,
+    *,
+    is_new: bool = False,
+) -> Balance:
+    """Move a balance (None: it stays) and set the limit (None: there is none), both or neither.
+
+    Raises:
+        InvalidRequest: see `add` and `set_limit`; or with `is_new`, that the user has a balance or a limit already.
+        NotFound: no such user.
+    """
+    tokens = None if amount is None else _check_amount(amount)
+    most, why = None if limit is None else _check_limit(limit), _check_reason(reason)
+    with Session(engine) as session, session.begin():
+        _user(session, user_id)
+        if is_new and any(_budget(session, user_id, is_prepaid=is_prepaid) for is_prepaid in (True, False)):
+            raise InvalidRequest(HAS_ONE, param="user")
+        if tokens is not None:
+            _move_noted(session, user_id, tokens, actor, why)
+        _limit_noted(session, user_id, most, actor)
         return _state(session, user_id)
 
 
@@ -121,14 +148,7 @@ def set_limit(engine: Engine, user_id: int, limit: object, actor: audit.Actor) -
     tokens = None if limit is None else _check_limit(limit)
     with Session(engine) as session, session.begin():
         _user(session, user_id)
-        row = _budget(session, user_id, is_prepaid=False)
-        before = row.limit_amount if row is not None else None
-        if tokens is None:
-            session.execute(delete(Budget).where(_is_of(user_id, is_prepaid=False)))
-        else:
-            _set_limit(session, user_id, tokens)
-        details = {"unit": "tokens", "period": "total", "before": before, "after": tokens}
-        audit.note(session, actor, "limit_set", "user", user_id, details)
+        _limit_noted(session, user_id, tokens, actor, always=True)
         return _state(session, user_id)
 
 
@@ -157,6 +177,34 @@ def history(engine: Engine, user_id: int, *, skip: int, limit: int) -> list[Move
             )
             for row in session.scalars(query)
         ]
+
+
+def _move_noted(session: Session, user_id: int, tokens: int, actor: audit.Actor, why: str | None) -> None:
+    move(session, user_id, tokens, actor, why)
+    action = "token_topup" if tokens > 0 else "token_deduct"
+    audit.note(session, actor, action, "token", user_id, {"tokens": abs(tokens), "reason": why})
+
+
+def _limit_noted(
+    session: Session, user_id: int, tokens: int | None, actor: audit.Actor, *, always: bool = False
+) -> None:
+    """The limit, with its entry in the audit log where it changes, or always."""
+    row = _budget(session, user_id, is_prepaid=False)
+    before = row.limit_amount if row is not None else None
+    if tokens == before and not always:
+        return
+    if tokens is None:
+        session.execute(delete(Budget).where(_is_of(user_id, is_prepaid=False)))
+    else:
+        _set_limit(session, user_id, tokens)
+    details = {"unit": "tokens", "period": "total", "before": before, "after": tokens}
+    audit.note(session, actor, "limit_set", "user", user_id, details)
+
+
+def left(session: Session, user_id: int) -> int | None:
+    """What is left of a user's balance; None = there is none."""
+    prepaid = _budget(session, user_id, is_prepaid=True)
+    return None if prepaid is None else prepaid.limit_amount - _window(session, prepaid.id)[0]
 
 
 def _state(session: Session, user_id: int) -> Balance:

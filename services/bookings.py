@@ -1,6 +1,7 @@
 """What is booked for a call: the records that go to the books, or to the spool while the books are away."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from services.types import ChargeLine, Price, Usage
 
@@ -61,3 +62,4 @@ class Settlement:
     charge_lines: tuple[ChargeLine, ...] = ()
     custom_id: str | None = None
     client_metadata: str | None = None
+    trace: dict[str, Any] | None = None  # see trace_of in services/settlement.py

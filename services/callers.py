@@ -49,7 +49,11 @@ class Callers:
         Raises:
             PermissionDenied: a list of paths or addresses does not have it.
         """
-        access.check(caller, method, path, address)
+        try:
+            access.check(caller, method, path, address)
+        except PermissionDenied as exc:
+            exc.refuse(caller)
+            raise
 
     def identify_admin(self, headers: Headers, method: str) -> Caller:
         """The admin who sent a request with these headers and a token of `/login`, or an auditor who only reads.
@@ -98,7 +102,10 @@ class Callers:
         if found.expires_at_s is not None and found.expires_at_s <= clock.now_s():
             what = "API key" if found.key_id is not None else f"account `{found.username}`"
             day = f"{datetime.fromtimestamp(found.expires_at_s, UTC):%Y-%m-%d %H:%M} UTC"
-            raise AuthenticationFailed(f"The {what} is not valid: it expired on {day}.", code="key_expired")
+            expired = AuthenticationFailed(f"The {what} is not valid: it expired on {day}.", code="key_expired")
+            if found.key_id is not None:
+                expired.refuse(found)
+            raise expired
         if found.key_id is not None:
             self._keys.mark_used(found.key_id)
         return found
@@ -114,7 +121,10 @@ class Callers:
         if found is None:
             raise AuthenticationFailed("The API key is not valid.")
         if isinstance(found, str):
-            raise AuthenticationFailed(f"The API key is not valid: {found}.", code="key_revoked")
+            void = AuthenticationFailed(f"The API key is not valid: {found}.", code="key_revoked")
+            if isinstance(found, keys.Void):
+                void.refuse(found, rule=found.rule)
+            raise void
         return found
 
     def _credential(self, headers: Headers) -> str:

@@ -121,7 +121,7 @@ def refusal(
     needed = f", this call needs {most} {counted.amount:,}" if limit.unit == TOKENS else ""
     verb = "is" if gone == 1 else "are"
     again = "It will never fit." if math.isinf(wait) else f"Try again in {max(1, math.ceil(wait))} s."
-    return RateLimited(
+    found = RateLimited(
         f"Too many {what} for {whose}: the limit is {limit.amount:,} {span}, {gone:,} {verb} used{needed}. {again}",
         wait_s=wait,
         room=Room(limit, max(0, limit.amount - gone), 0.0 if wait == float("inf") else wait),
@@ -134,6 +134,8 @@ def refusal(
             "window_seconds": counted.end - counted.start,
         },
     )
+    found.rule = f"limit {limit.subject}"
+    return found
 
 
 def span_of(limit: LimitRef) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Engine, RowMapping, case, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from models import Dialog, Message
@@ -22,6 +22,7 @@ MOST_HITS: Final = 1000  # messages that a search looks at, the newest
 MAX_QUERY: Final = 200  # characters
 ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 MISSING: Final = "There is no dialog of this id."
+MISSING_MESSAGE: Final = "There is no message of this id."
 COLUMNS: Final = (
     *(Dialog.id, Dialog.user_id, Dialog.title, Dialog.system_prompt, Dialog.model_name),
     *(Dialog.agent_config, Dialog.message_count, Dialog.created_at, Dialog.updated_at),
@@ -126,6 +127,36 @@ def remove(engine: Engine, user_id: int, dialog_id: str, actor: Actor) -> None:
             raise NotFound(MISSING)
         session.execute(delete(Message).where(Message.dialog_id == found))
         note(session, actor, "dialog_delete", "dialog", found, {"messages": gone.message_count})
+
+
+def edit(engine: Engine, dialog_id: str, values: Mapping[str, Any], actor: Actor) -> None:
+    """An admin's change of somebody's title, instructions or model; the entry names them and holds no text.
+
+    Raises:
+        NotFound: there is none.
+    """
+    with Session(engine) as session, session.begin():
+        row = _row(session, dialog_id, None)
+        changed = {name: value for name, value in values.items() if row[name] != value}
+        if changed:
+            session.execute(update(Dialog).where(Dialog.id == row["id"]).values(changed))
+            note(session, actor, "dialog_update", "dialog", row["id"], {"changed": sorted(changed)})
+
+
+def remove_message(engine: Engine, message_id: str, actor: Actor) -> None:
+    """Delete one message of anybody's dialog; what it cost stays booked.
+
+    Raises:
+        NotFound: there is none.
+    """
+    with Session(engine) as session, session.begin():
+        gone = session.execute(delete(Message).where(Message.id == message_id).returning(Message.dialog_id)).first()
+        if gone is None:
+            raise NotFound(MISSING_MESSAGE)
+        fewer = case((Dialog.message_count > 0, Dialog.message_count - 1), else_=0)
+        values = {"message_count": fewer, "updated_at": Dialog.updated_at}  # it was not used by that
+        session.execute(update(Dialog).where(Dialog.id == gone.dialog_id).values(values))
+        note(session, actor, "message_delete", "message", message_id, {"dialog": gone.dialog_id})
 
 
 def messages(engine: Engine, user_id: int | None, dialog_id: str, *, skip: int, limit: int) -> list[dict[str, Any]]:

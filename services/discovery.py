@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 WAIT_S: Final = 2.0  # for one provider's list
 ON_DEMAND_S: Final = 5.0  # a call for an unknown model makes us ask again, but not more often than this
 MAX_NAME_CHARS: Final = 200
+CANNOT_LIST: Final = "the provider's kind cannot list models"
 BAD_HEADER: Final = "its credential or a setting has characters that no header can carry; enter it again"
 
 
@@ -91,7 +92,23 @@ class Discovery:
         with Session(self._engine) as session:
             provider = session.get(Provider, provider_id)
         if provider is None or provider.kind not in self._wires:
-            return "the provider's kind cannot list models"
+            return CANNOT_LIST
+        names, problem = self._listed(provider)
+        if problem is None:
+            wanted = set(provider.settings.get("allowed_models") or names)
+            self._store(provider, names & wanted)
+        self._note(provider_id, problem)
+        return problem
+
+    def names(self, provider_id: int) -> tuple[set[str], str | None]:
+        """What one provider lists now, and what went wrong; nothing is stored."""
+        with Session(self._engine) as session:
+            provider = session.get(Provider, provider_id)
+        if provider is None or provider.kind not in self._wires:
+            return set(), CANNOT_LIST
+        return self._listed(provider)
+
+    def _listed(self, provider: Provider) -> tuple[set[str], str | None]:
         try:
             credential = self._sealer.open(provider.credential) if provider.credential is not None else ""
             wire = self._wires[provider.kind]
@@ -104,13 +121,8 @@ class Discovery:
         except (UpstreamError, SealBroken, UnicodeError) as exc:
             problem = BAD_HEADER if isinstance(exc, UnicodeError) else clean(str(exc))
             log.info("models of provider %s not listed: %s", provider.name, problem)
-            self._note(provider_id, problem)
-            return problem
-        wanted = set(provider.settings.get("allowed_models") or names)
-        good = {name for name in names if 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()}
-        self._store(provider, good & wanted)
-        self._note(provider_id, None)
-        return None
+            return set(), problem
+        return {name for name in names if 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()}, None
 
     def _note(self, provider_id: int, problem: str | None) -> None:
         with Session(self._engine) as session, session.begin():

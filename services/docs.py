@@ -1,6 +1,8 @@
-"""Pages of docs/ that are written from the code, so that they cannot disagree with it."""
+"""Pages of docs/ and `.env.example`, which are written from the code, so that they cannot disagree with it."""
 
 import inspect
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,16 @@ Settings marked *reserved* are read and checked but have no effect before the fe
 
 The providers and models themselves can stand in a file, see [config-file.md](config-file.md).
 """
+EXAMPLE_HEAD: Final = """\
+# Generated from `config.py` by `make docs`. Copy it to `.env`, and take the `#` off what you set.
+#
+# As it stands it sets nothing: development on 127.0.0.1, with secrets made at the first start. Behind each `#` is the
+# default. In staging and production API_AUTH_TOKENS, HOST, PORT, LOG_LEVEL, RATE_LIMIT_PER_MINUTE, SECRET_KEY,
+# KEY_PEPPER and ENCRYPTION_KEYS must be set (`flask config new-key` makes the secrets). Comments stand on lines of
+# their own and values have no quotes, so that `docker run --env-file` and systemd read this file, too.
+"""
+EXAMPLE_WIDTH: Final = 118
+LINK: Final = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 ERRORS_HEAD: Final = """# Errors
 
 Generated from `services/errors.py` by `make docs`; do not edit.
@@ -59,11 +71,12 @@ def shown(config: Config) -> str:
     return "\n".join([*lines, f"# database: from {config.database[1]}"])
 
 
-def write(folder: Path, *, check_only: bool) -> list[str]:
-    """Write the pages that differ from the code, or only name them."""
+def write(root: Path, *, check_only: bool) -> list[str]:
+    """Write the files below the root folder that differ from the code, or only name them."""
+    made = {"docs/configuration.md": configuration(), "docs/errors.md": error_table(), ".env.example": example()}
     stale = []
-    for name, content in (("configuration.md", configuration()), ("errors.md", error_table())):
-        path = folder / name
+    for name, content in made.items():
+        path = root / name
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             stale.append(name)
             if not check_only:
@@ -86,10 +99,30 @@ def _settings() -> Iterator[str]:
         yield f"| `{mark['env']}` | {_default(field.default)} | {field.description}{also}{later} |\n"
 
 
+def example() -> str:
+    """`.env.example`."""
+    return EXAMPLE_HEAD + "".join(_examples())
+
+
+def _examples() -> Iterator[str]:
+    for field in Config.model_fields.values():
+        mark = marks(field)
+        if "group" in mark:
+            yield f"\n# ---- {mark['group']} ----\n"
+        said = LINK.sub(r"docs/\1", field.description or "")
+        text = textwrap.wrap(said, EXAMPLE_WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+        yield "\n" + "".join(f"# {line}\n" for line in text) + f"#{mark['env']}={_plain(field.default)}\n"
+
+
 def _default(value: Any) -> str:
+    return f"`{text}`" if (text := _plain(value)) else ""
+
+
+def _plain(value: Any) -> str:
+    """A default as the environment would have it; empty = there is none."""
     if value in (None, "", ()):
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}`"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def error_table() -> str:

@@ -21,12 +21,16 @@ from models import (
     Identity,
     Invitation,
     Message,
+    RaiseRequest,
+    Refusal,
+    SavedView,
     SecondFactor,
     Setting,
     StoredBody,
     StoredItem,
     StoredResponse,
     SystemConfig,
+    TopUpCode,
     UsageRecord,
     User,
     WebSession,
@@ -66,6 +70,7 @@ SAID: Final[Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute
     "items": (StoredItem.id, StoredItem.user_id),
     "answers": (StoredResponse.id, StoredResponse.user_id),
     "texts": (StoredBody.request_id, StoredBody.user_id),
+    "refusals": (Refusal.id, Refusal.user_id),
 }
 CALLERS: Final = (UsageRecord.custom_id, UsageRecord.client_metadata, UsageRecord.error)  # what callers put into usage
 
@@ -76,17 +81,19 @@ class Erasure:
     def __init__(self, engine: Engine, catalog: Catalog) -> None:
         self._engine, self._catalog = engine, catalog
 
-    def erase(self, actor: Actor, user_id: int, confirmed: object) -> dict[str, Any]:
+    def erase(self, actor: Actor, user_id: int, confirmed: object, *, is_own: bool = False) -> dict[str, Any]:
         """Erase the account; `confirmed` is its name, so that nobody erases another one by a slip.
+
+        `is_own`: the person erases the own account, which the policy of the portal may allow.
 
         Raises:
             NotFound: there is no such account.
             InvalidRequest: that is not its name.
-            Conflict: it is one's own, one of the gateway itself, or that of the last admin.
+            Conflict: it is one's own without `is_own`, one of the gateway itself, or that of the last admin.
         """
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, user_id)
-            _check(actor, row, confirmed)
+            _check(actor, row, confirmed, is_own=is_own)
             self._anonymise(session, row)
             note(session, actor, "user_erase", "user", user_id)
             people.check_admin_left(session)
@@ -129,13 +136,16 @@ class Erasure:
         name, number = row.username, row.id
         people.sign_out(session, number)
         removal.keys_of(session, number)
-        for table in (Identity, SecondFactor, WebSession):
+        for table in (Identity, SavedView, SecondFactor, WebSession, RaiseRequest):
             session.execute(delete(table).where(table.user_id == number))
         for column, value in EMPTY.items():
             setattr(row, column, value)
         row.username = f"{ERASED}{number}"
         session.flush()
-        by: tuple[InstrumentedAttribute[str], ...] = (Invitation.created_by, SystemConfig.updated_by)
+        by: tuple[InstrumentedAttribute[Any], ...] = (
+            *(Invitation.created_by, SystemConfig.updated_by),
+            *(TopUpCode.created_by, RaiseRequest.decided_by),
+        )
         for written in by:
             session.execute(update(written.class_).where(written == name).values({written.key: row.username}))
 
@@ -182,10 +192,10 @@ def _locked(session: Session, user_id: int) -> User:
     return row
 
 
-def _check(actor: Actor, row: User, confirmed: object) -> None:
+def _check(actor: Actor, row: User, confirmed: object, *, is_own: bool) -> None:
     if row.username in people.KEPT:
         raise Conflict(f"`{row.username}` is an account of the gateway itself.")
-    if row.id == actor.user_id:
+    if row.id == actor.user_id and not is_own:
         raise Conflict("You cannot do this to your own account; another admin can.")
     if confirmed != row.username:
         raise InvalidRequest(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.counting import Room
+    from services.refusals import Who
 
 
 class GatewayError(Exception):
@@ -52,6 +53,8 @@ class GatewayError(Exception):
     is_retryable: bool = False  # may another deployment be tried?
     level: int = logging.ERROR
     should_retry: bool | None = None
+    rule: str = ""  # what refused, such as `budget 17`; not told to anyone but admins
+    refused: "tuple[Who, str | None] | None" = None  # a known caller who was refused, and the model they asked for
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: int | None = None
@@ -61,6 +64,10 @@ class GatewayError(Exception):
         self.details: dict[str, Any] = {}
         if code is not None:
             self.code = code
+
+    def refuse(self, who: "Who", model: str | None = None, *, rule: str = "") -> None:
+        """Mark it as the refusal of a known caller, for whoever asks why: see services/refusals.py."""
+        self.refused, self.rule = (who, model), rule or self.rule
 
     def hide(self, secret: str) -> None:
         """Take a secret out of all that is told: an upstream may repeat the credential it was sent, anywhere."""

@@ -38,6 +38,16 @@ def of_models(models: Iterable[PublicModel], report: Report, workers: int) -> di
     }
 
 
+def of_providers(deployments: Iterable[Deployment], report: Report) -> dict[int, dict[str, Any]]:
+    """The worst that is known of each provider by its number: of its account, or of one of its deployments."""
+    found: dict[int, dict[str, Any]] = {}
+    for deployment in deployments:
+        entry, number = _entry(deployment, report), deployment.upstream.id
+        if number not in found or WORST.index(entry["state"]) > WORST.index(found[number]["state"]):
+            found[number] = entry
+    return found
+
+
 def _entry(deployment: Deployment, report: Report) -> dict[str, Any]:
     own = report.get((DEPLOYMENT, deployment.id), UNTRIED)
     account = report.get((ACCOUNT, deployment.upstream.id), UNTRIED)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models import Identity, User
 from services import audit, balances
-from services.accounts import RESERVED
+from services.accounts import ERASED, RESERVED
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import AuthenticationFailed, Conflict
@@ -174,6 +174,8 @@ def _name(session: Session, known: Known) -> str:
         AuthenticationFailed: it is that of an account which nobody of this provider has.
     """
     wanted = ODD.sub("-", known.name)[:MAX_NAME].strip("-") or "user"
+    if wanted.lower().startswith(ERASED):  # so are accounts called that were erased, or will be
+        wanted = f"user-{wanted}"
     holder = session.scalar(select(User.id).where(User.username == wanted))
     if holder is None and wanted.lower() not in RESERVED:
         return wanted

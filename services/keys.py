@@ -42,6 +42,22 @@ class IssuedKey:
     hint: str
 
 
+class Void(str):
+    """Why a key that is known opens nothing, and whose it is; `rule` names what stands in its way."""
+
+    __slots__ = ("key_id", "rule", "team_id", "user_id")
+    key_id: int
+    user_id: int
+    team_id: int | None
+    rule: str
+
+    def __new__(cls, why: str, key: ApiKey, rule: str) -> "Void":
+        """The text, with the key it speaks of."""
+        self = super().__new__(cls, why)
+        self.key_id, self.user_id, self.team_id, self.rule = key.id, key.user_id, key.user.team_id, rule
+        return self
+
+
 def new_secret() -> str:
     """A key nobody has seen yet."""
     random = ids.random_base62(RANDOM_CHARS)
@@ -190,10 +206,12 @@ class Keys:
                 return None
             key, until = row
             if key.revoked_at is not None:
-                return f"the key `{key.hint}` was revoked" + (f": {key.revoked_reason}" if key.revoked_reason else "")
+                said = f"the key `{key.hint}` was revoked" + (f": {key.revoked_reason}" if key.revoked_reason else "")
+                return Void(said, key, f"key {key.id}")
             if not key.user.is_active:
-                why = key.user.disabled_reason
-                return "the user of this key is disabled" + (f": {why}" if why else "")
+                reason = key.user.disabled_reason
+                said = "the user of this key is disabled" + (f": {reason}" if reason else "")
+                return Void(said, key, f"user {key.user_id}")
             return caller_of(session, key.user, key, until)
 
     def mark_used(self, key_id: int) -> None:

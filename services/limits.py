@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Engine, inspect, select, tuple_
+from sqlalchemy import Engine, func, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
-from models import Limit, LimitWindow
+from models import Limit, LimitLease, LimitWindow
 from services import audit, counting, owners
 from services.counters import RemoteAway
 from services.errors import InvalidRequest, NotFound
@@ -88,6 +88,22 @@ def delete(session: Session, actor: audit.Actor, row: Limit) -> None:
     details = {"unit": row.unit, "period": row.period, "before": row.limit_amount, "after": None}
     audit.note(session, actor, "rate_limit_set", row.scope, row.scope_id or None, details)
     session.delete(row)
+
+
+def reset(session: Session, actor: audit.Actor, subject: str) -> int:
+    """Begin a counter of requests anew, within the caller's transaction; returns what it had.
+
+    What workers hold as shares of it stays counted. Counters of tokens and of calls under way are not for this: calls
+    that end give back to them what they took.
+    """
+    row = session.get(LimitWindow, subject, with_for_update=True)
+    before = row.used_amount + row.previous_amount if row is not None else 0
+    if row is not None:
+        mine = (LimitLease.subject == subject, LimitLease.period_start == row.period_start)
+        row.used_amount = session.scalar(select(func.coalesce(func.sum(LimitLease.amount), 0)).where(*mine)) or 0
+        row.previous_amount = 0
+    audit.note(session, actor, "rate_limit_reset", "limit", subject, {"before": before})
+    return before
 
 
 def refs(session: Session, owned: Iterable[tuple[str, int]]) -> tuple[LimitRef, ...]:

@@ -15,6 +15,7 @@ from typing import Final
 from services import patience, token_counter
 from services.accounting import Accounting
 from services.attempts import Attempts
+from services.bookings import Settlement
 from services.catalog import Catalog
 from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
@@ -87,10 +88,11 @@ class Pipeline:
         layers: Layers,
         health: Health,
         policy: Policy,
+        observe: Callable[[Call, Settlement], None],
     ) -> None:
         self._catalog, self._accounting, self._tokens, self._discovery = catalog, accounting, tokens, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
-        self._health = health
+        self._health, self._observe = health, observe
 
     def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
@@ -98,9 +100,13 @@ class Pipeline:
         Raises:
             GatewayError: the call was not admitted, or was booked for what it cost although it failed.
         """
-        self._resolve(call)
-        assert call.model is not None  # noqa: S101 - _resolve found one or raised
-        self._accounting.reserve(call, self._demand(call, call.model, dialect))
+        try:
+            self._resolve(call)
+            assert call.model is not None  # noqa: S101 - _resolve found one or raised
+            self._accounting.reserve(call, self._demand(call, call.model, dialect))
+        except GatewayError as exc:
+            exc.refuse(call.caller, call.body["model"])
+            raise
         try:
             self._watch.add(call, socket)
             answer = self._first_answer(call, dialect)
@@ -243,7 +249,7 @@ class Pipeline:
         wire = self._wires[deployment.upstream.kind]
         request = _encoded(wire, call, deployment)
 
-        attempt, call.exchange = Attempt(deployment), None
+        attempt, call.exchange = Attempt(deployment, began_s=clock.monotonic_s()), None
         call.attempts.append(attempt)
         try:
             self._spool.sent(call.id, sent_note(attempt))
@@ -315,7 +321,9 @@ class Pipeline:
         self._watch.remove(call)
         if call.is_stream and call.outcome in BROKEN and call.deployment is not None:
             self._health.failed(call.deployment, UpstreamError(call.error or call.outcome))
-        self._accounting.settle(settlement_of(call, token_counter.estimate))
+        settlement = settlement_of(call, token_counter.estimate)
+        self._accounting.settle(settlement)
+        self._observe(call, settlement)
         if call.outcome == "ok" and call.reply is not None and call.reply.keep is not None:
             call.reply.keep(call)
         if call.record is not None and call.is_stream and call.is_answered:

@@ -185,12 +185,14 @@ def refusal(plan: Plan, take: Take, standing: Standing) -> BudgetExceeded:
         f"{never if resets_at is None else f'It resets at {resets_at}.'}"
     )
     more = {"needed": needed, "least": plan.least(budget), "resets_at": resets_at}
-    return BudgetExceeded(
+    found = BudgetExceeded(
         message,
         resets_in_s=None if resets_s is None else max(1, round(resets_s - now_s)),
         is_spent=standing.spent + needed > standing.limit,
         details=budget_details(take, standing) | more,
     )
+    found.rule = f"budget {budget.id}"
+    return found
 
 
 def _hardest(plan: Plan, pairs: Sequence[tuple[Take, Standing]]) -> tuple[Take, Standing]:

@@ -15,7 +15,9 @@ from models import (
     Dialog,
     Identity,
     Message,
+    RaiseRequest,
     RetiredSecret,
+    SavedView,
     SecondFactor,
     StoredBody,
     StoredItem,
@@ -26,8 +28,8 @@ from models import (
 from services import owners
 
 OWNED: Final = (
-    *(WebSession, Identity, SecondFactor, StoredItem, StoredResponse, StoredBody),
-    *(Message, Dialog, Agent),
+    *(WebSession, SavedView, Identity, SecondFactor, StoredItem, StoredResponse, StoredBody),
+    *(Message, Dialog, Agent, RaiseRequest),
 )
 
 

@@ -1,4 +1,4 @@
-"""What the panel shows of the books: sums for the overview, log tables page by page, names for numbers.
+"""What the panel shows of the books: log tables page by page, names for numbers.
 
 Read-only. Log tables are never counted and never skipped into: a page starts at a key, and a condition without an
 index looks at a bounded number of rows, so that every page costs the same on ten rows and on ten million.
@@ -10,32 +10,34 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sqlalchemy import (
-    BigInteger,
     ColumnCollection,
     ColumnElement,
     Connection,
     Engine,
     Row,
     Select,
+    String,
     Table,
-    case,
     func,
+    literal,
+    or_,
     select,
     true,
-    type_coerce,
+    union_all,
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models import ApiKey, AuditEntry, LedgerEntry, Team, UsageRecord, User
+from models import ApiKey, AuditEntry, LedgerEntry, Refusal, Team, UsageRecord, User
 from services.pricing import PER_MILLION, charge_lines, line_millionths
 from services.types import ChargeLine, Price, Usage
 from utils import jsonx, money
 
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
 WALK: Final = 20_000  # rows that one page may look at for a condition without an index
-MILLIONTHS: Final = money.NANO_PER_USD * PER_MILLION  # of a nano-USD, to the USD
+CHARGES: Final = 50  # of one call; there is one for each budget
+UNINDEXED: Final = ("team_id", "model", "custom_id", "outcome", "state", "provider")  # filters of calls
+LABELS: Final = ("id", "name", "hint")
 FINE: Final = ("ok", "client_gone")  # outcomes that are no failure of a provider or of the gateway
+MILLIONTHS: Final = money.NANO_PER_USD * PER_MILLION  # of a nano-USD, to the USD
 
 Condition = ColumnElement[bool]
 Also = Callable[[ColumnCollection[str, Any]], Condition]
@@ -52,6 +54,7 @@ class Walk:
     key: InstrumentedAttribute[Any]
     where: tuple[Condition, ...] = ()
     also: tuple[Also, ...] = ()
+    columns: tuple[Any, ...] = ()  # what of each row; empty = all, which is too much where texts are long
 
     @property
     def table(self) -> Table:
@@ -68,33 +71,6 @@ class Page:
     newer: Cursor | None = None
     older: Cursor | None = None
     is_cut: bool = False  # the walk ended before the page was full; older rows may still match
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """What calls add up to."""
-
-    calls: int = 0
-    failed: int = 0
-    tokens: int = 0
-    cost_nanousd: int = 0
-
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(
-            self.calls + other.calls,
-            self.failed + other.failed,
-            self.tokens + other.tokens,
-            self.cost_nanousd + other.cost_nanousd,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Two days of calls. `hours` are 24 pairs of start (milliseconds) and sums, the current hour last."""
-
-    day: Sums
-    day_before: Sums
-    hours: tuple[tuple[int, Sums], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +93,8 @@ class UsageFilter:
     custom_id: str = ""
     outcome: str = ""
     state: str = ""
+    provider: str = ""
+    request_id: str = ""
     since_ms: int | None = None
     until_ms: int | None = None
 
@@ -170,35 +148,6 @@ def read_all(engine: Engine, walk: Walk, *, size: int = 1000) -> Iterator[Row[An
         before = page.older
 
 
-def activity(engine: Engine, now_ms: int) -> Activity:
-    """The last 24 hours against the 24 before, in one statement over the calls of two days."""
-    usage, day_ago = UsageRecord, now_ms - DAY_MS
-    began = type_coerce(usage.created_at, BigInteger)
-    hour, is_recent = began // HOUR_MS, began >= day_ago
-    query = (
-        select(
-            hour,
-            is_recent,
-            func.count(),
-            func.sum(case((usage.outcome.in_(FINE), 0), else_=1)),
-            func.sum(func.coalesce(usage.input_tokens, 0) + func.coalesce(usage.output_tokens, 0)),
-            func.sum(usage.cost_nanousd),
-        )
-        .where(usage.request_id >= request_ids_from(day_ago - DAY_MS), usage.request_id < request_ids_from(now_ms + 1))
-        .group_by(hour, is_recent)
-    )
-    with engine.connect() as connection:
-        rows = [tuple(int(value) for value in row) for row in connection.execute(query)]
-    this_hour = now_ms // HOUR_MS
-    by_hour = {start: Sums() for start in range(this_hour - 23, this_hour + 1)}
-    sums = {True: Sums(), False: Sums()}
-    for start, recent, *figures in rows:
-        sums[bool(recent)] += Sums(*figures)
-        if start in by_hour:
-            by_hour[start] += Sums(*figures)
-    return Activity(sums[True], sums[False], tuple((start * HOUR_MS, found) for start, found in by_hour.items()))
-
-
 def usage_walk(wanted: UsageFilter) -> Walk:
     """The way through the usage table for a filter.
 
@@ -206,7 +155,7 @@ def usage_walk(wanted: UsageFilter) -> Walk:
     moment the call began. A span with an end goes by request id too, or the walk would have to find its end first.
     """
     usage = UsageRecord
-    span: list[Condition] = []
+    span: list[Condition] = [usage.request_id == wanted.request_id] if wanted.request_id else []
     if wanted.since_ms is not None:
         span.append(usage.request_id >= request_ids_from(wanted.since_ms))
     if wanted.until_ms is not None:
@@ -216,9 +165,8 @@ def usage_walk(wanted: UsageFilter) -> Walk:
         for column, value in ((usage.key_id, wanted.key_id), (usage.user_id, wanted.user_id))
         if value is not None
     ]
-    by_owner = bool(owner) and wanted.until_ms is None
-    rest = {name: getattr(wanted, name) for name in ("team_id", "model", "custom_id", "outcome", "state")}
-    also = [_equals(name, value) for name, value in rest.items() if value]
+    by_owner = bool(owner) and wanted.until_ms is None and not wanted.request_id
+    also = [_equals(name, value) for name in UNINDEXED if (value := getattr(wanted, name))]
     if by_owner and wanted.since_ms is not None:
         since = request_ids_from(wanted.since_ms)
         also.append(lambda columns: columns.request_id >= since)
@@ -227,6 +175,48 @@ def usage_walk(wanted: UsageFilter) -> Walk:
             _equals(name, value) for name, value in (("key_id", wanted.key_id), ("user_id", wanted.user_id)) if value
         ]
     return Walk(usage.id, tuple(owner), tuple(also)) if by_owner else Walk(usage.request_id, tuple(span), tuple(also))
+
+
+def live_walk(wanted: UsageFilter, after: int, until: int) -> Walk:
+    """The way through what was settled after one row, up to another: by the order of settling, whatever began when."""
+    usage, also = UsageRecord, [_equals(name, value) for name in UNINDEXED if (value := getattr(wanted, name))]
+    owners = ((usage.key_id, wanted.key_id), (usage.user_id, wanted.user_id))
+    owner = [column == value for column, value in owners if value is not None]
+    if wanted.request_id:
+        also.append(_equals("request_id", wanted.request_id))
+    if wanted.since_ms is not None:
+        since = request_ids_from(wanted.since_ms)
+        also.append(lambda columns: columns.request_id >= since)
+    if wanted.until_ms is not None:
+        end = request_ids_from(wanted.until_ms)
+        also.append(lambda columns: columns.request_id < end)
+    return Walk(usage.id, (usage.id > after, usage.id <= until, *owner), tuple(also))
+
+
+def newest_usage(engine: Engine) -> int:
+    """The number of the row that was settled last; 0 = there is none."""
+    with engine.connect() as connection:
+        return connection.execute(select(func.max(UsageRecord.id))).scalar() or 0
+
+
+def charges_of(engine: Engine, request_id: str) -> list[Row[Any]]:
+    """What budgets were charged for a call."""
+    table = LedgerEntry.__table__
+    mine = (table.c.request_id == request_id, table.c.account == "budget")
+    with engine.connect() as connection:
+        return list(connection.execute(select(table).where(*mine).order_by(table.c.id).limit(CHARGES)))
+
+
+def refusal_walk(wanted: Mapping[str, Any], since_ms: int | None) -> Walk:
+    """The way through the refused calls; `wanted` is column and value. Of one user or key there is an index."""
+    table = Refusal
+    indexed = {"key_id": table.key_id, "user_id": table.user_id, "request_id": table.request_id}
+    where = [indexed[name] == value for name, value in wanted.items() if name in indexed]
+    also = [_equals(name, value) for name, value in wanted.items() if name not in indexed]
+    if since_ms is not None:
+        since = request_ids_from(since_ms)
+        also.append(lambda columns: columns.request_id >= since)
+    return Walk(table.id, tuple(where), tuple(also))
 
 
 def ledger_walk(request_id: str, accounts: Sequence[tuple[str, int]], kind: str) -> Walk:
@@ -238,9 +228,12 @@ def ledger_walk(request_id: str, accounts: Sequence[tuple[str, int]], kind: str)
     return Walk(entry.id, (entry.request_id == request_id,) if request_id else (), tuple(also))
 
 
-def audit_walk(wanted: Mapping[str, str]) -> Walk:
-    """The way through the audit log; `wanted` is column and value."""
-    return Walk(AuditEntry.id, also=tuple(_equals(name, value) for name, value in wanted.items()))
+def audit_walk(wanted: Mapping[str, str], search: str = "") -> Walk:
+    """The way through the audit log; `wanted` is column and value, `search` a part of an action or of a resource."""
+    also = [_equals(name, value) for name, value in wanted.items()]
+    if search:
+        also.append(lambda found: _contains(search, found.action, found.resource_type, found.resource_id))
+    return Walk(AuditEntry.id, also=tuple(also))
 
 
 def latest_calls(
@@ -251,18 +244,26 @@ def latest_calls(
 
 
 def names(engine: Engine, users: Iterable[int], keys: Iterable[int | None], teams: Iterable[int | None] = ()) -> Names:
-    """The names of these users, keys and teams, in a statement each."""
+    """The names of these users, keys and teams, in one statement."""
     wanted = [{number for number in numbers if number is not None} for numbers in (users, keys, teams)]
-    columns = ((User.id, User.username), (ApiKey.id, ApiKey.name, ApiKey.hint), (Team.id, Team.name))
-    with engine.connect() as connection:
-        found_users, found_keys, found_teams = (
-            connection.execute(select(*names).where(names[0].in_(numbers))).all() if numbers else []
-            for names, numbers in zip(columns, wanted, strict=True)
-        )
+    none = literal(None, String)
+    columns = ((User.id, User.username, none), (ApiKey.id, ApiKey.name, ApiKey.hint), (Team.id, Team.name, none))
+    parts = [
+        select(
+            literal(place).label("place"), *(one.label(label) for one, label in zip(row, LABELS, strict=True))
+        ).where(row[0].in_(numbers))
+        for place, (row, numbers) in enumerate(zip(columns, wanted, strict=True))
+        if numbers
+    ]
+    found: list[list[Any]] = [[], [], []]
+    if parts:
+        with engine.connect() as connection:
+            for row in connection.execute(union_all(*parts)):
+                found[row.place].append(row)
     return Names(
-        {row.id: row.username for row in found_users},
-        {row.id: (row.name, row.hint) for row in found_keys},
-        {row.id: row.name for row in found_teams},
+        {row.id: row.name for row in found[0]},
+        {row.id: (row.name, row.hint) for row in found[1]},
+        {row.id: row.name for row in found[2]},
     )
 
 
@@ -287,6 +288,10 @@ def _equals(name: str, value: object) -> Also:
     return lambda columns: columns[name] == value
 
 
+def _contains(search: str, *columns: ColumnElement[Any]) -> Condition:
+    return or_(*(column.icontains(search, autoescape=True) for column in columns))
+
+
 def _is_account(account: str, number: int) -> Also:
     return lambda columns: (columns.account == account) & (columns.account_id == number)
 
@@ -297,7 +302,7 @@ def _ordered(column: Any, *, is_back: bool) -> Any:
 
 def _found(walk: Walk, limits: tuple[Condition, ...], size: int, *, is_back: bool) -> Select[Any]:
     """The rows of a page; with `also`, picked among the first WALK rows of the walk."""
-    rows = select(walk.table).where(*limits).order_by(_ordered(walk.key, is_back=is_back))
+    rows = select(*(walk.columns or (walk.table,))).where(*limits).order_by(_ordered(walk.key, is_back=is_back))
     if not walk.also:
         return rows.limit(size)
     seen = rows.limit(WALK).subquery()

@@ -13,7 +13,18 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Engine, delete, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from models import Dialog, Invitation, Message, RetiredSecret, StoredBody, StoredItem, StoredResponse, WebSession
+from models import (
+    Dialog,
+    Invitation,
+    Message,
+    Refusal,
+    RetiredSecret,
+    StoredBody,
+    StoredItem,
+    StoredResponse,
+    WebSession,
+)
+from services import reports
 from services.accounts import IDLE, LONGEST
 from utils import clock
 
@@ -22,6 +33,7 @@ log = logging.getLogger(__name__)
 BATCH: Final = 500
 LARGE_BATCH: Final = 20  # of what may have a thousand rows each
 PAUSE_S: Final = 0.005  # in which others may write
+REFUSALS: Final = timedelta(days=30)  # refused calls are kept that long
 
 Column = InstrumentedAttribute[Any]
 
@@ -63,6 +75,7 @@ class Retention:
                 WebSession.digest,
                 lambda now: or_(WebSession.seen_at < now - IDLE, WebSession.created_at < now - LONGEST),
             ),
+            Part("refused calls", Refusal.id, lambda now: Refusal.request_id < oldest_id(now - REFUSALS)),
             Part("retired secrets", RetiredSecret.digest, lambda now: RetiredSecret.expires_at <= now),
             Part(
                 "invitations",
@@ -102,6 +115,11 @@ class Retention:
             if len(found) < part.batch or not gone:
                 return removed
             clock.sleep(PAUSE_S)
+
+
+def oldest_id(moment: datetime) -> str:
+    """The smallest request id that can have been given at that moment: they are ordered, and have an index."""
+    return reports.request_ids_from(round(moment.timestamp() * 1000))
 
 
 def _is_idle(now: datetime) -> ColumnElement[bool]:

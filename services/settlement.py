@@ -41,8 +41,7 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     price = deployment.price if deployment else None
     lines = charge_lines(usage, price) if price and state != "void" else ()
     cost = amount_nanousd(lines)
-    served = deployment.model_id if deployment else 0
-    bookings = _bookings([take_record(take) for take in call.takes], usage, price, cost, served)
+    bookings = _bookings(map(take_record, call.takes), usage, price, cost, deployment.model_id if deployment else 0)
     return Settlement(
         request_id=call.id,
         created_ms=call.started_ms,
@@ -72,7 +71,31 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
         charge_lines=lines,
         custom_id=call.custom_id,
         client_metadata=call.client_metadata,
+        trace=trace_of(call),
     )
+
+
+def trace_of(call: Call) -> dict[str, Any] | None:
+    """How the call went, for people who look: when its attempts began, what its budgets and limits had for it.
+
+    `began`: milliseconds after the call; `budgets`: [id, scope, unit, period, is prepaid, limit, gone before it, taken
+    for it]; `limits`: [counter, scope, unit, span, limit, left after it]. Neither where nothing applied.
+    """
+    found: dict[str, Any] = {}
+    if call.attempts and call.attempts[0].began_s:
+        found["began"] = [_ms(attempt.began_s - call.started_s) for attempt in call.attempts]
+    if call.gone:
+        found["budgets"] = [
+            (b.id, b.scope, b.unit, b.period, b.is_prepaid, call.gone[b.id][1], call.gone[b.id][0] - amount, amount)
+            for b, amount in ((take.budget, take.amount) for take in call.takes)
+            if b.id in call.gone
+        ]
+    if call.room:
+        found["limits"] = [
+            (limit.subject, limit.scope, limit.unit, limit.seconds or limit.period, limit.amount, left)
+            for limit, left in ((room.limit, room.left) for room in call.room)
+        ]
+    return found or None
 
 
 def hold_note(call: Call, most_input: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Values that admins keep here for their own programs and people. A secret one is sealed; nobody is ever shown it.
 
-The gateway itself reads none of them: its settings come from the environment.
+The gateway itself reads those of the portal only (services/portalpolicy.py): its settings come from the environment.
 """
 
 import re

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Chat = dict[str, Any]  # a request or answer body in OpenAI's format: the hub all wires translate from and to
-
 CHAT: Final = "chat"
 COMPLETION: Final = "completion"
 EMBEDDING: Final = "embedding"
@@ -28,7 +27,6 @@ TRANSCRIPTION: Final = "transcription"
 TRANSLATION: Final = "translation"
 RERANK: Final = "rerank"
 WITHOUT_OUTPUT: Final = frozenset({EMBEDDING, MODERATION, RERANK})  # their answers generate no tokens
-
 ChargeLine = tuple[str, int, int]  # what, units, rate: see services/pricing.py
 
 
@@ -299,6 +297,7 @@ class Attempt:
 
     deployment: Deployment
     happened: str = ""  # empty: the call's own outcome
+    began_s: float = 0.0  # monotonic
 
 
 @dataclass(slots=True)
@@ -345,6 +344,7 @@ class Call:
     bound: Bound | None = None
     max_output_tokens: int | None = None  # put into the request because a budget applies and the caller gave none
     takes: tuple[Take, ...] = ()
+    gone: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # Held.budgets of its admission
     model_budgets: tuple[BudgetRef, ...] = ()  # of the models it may go to
     limits: tuple[LimitRef, ...] = ()
     counts: tuple[Count, ...] = ()  # against its limits, in the database

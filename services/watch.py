@@ -79,6 +79,11 @@ class Watch:
         under_way = [call for call, _socket in list(self._calls.values()) if call.drain_until_s is not None]
         return sum(call.attempts[-1].deployment.upstream.id == provider for call in under_way)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the worker was told to end."""
+        return self._drain_at_s is not None
+
     def drain(self, within_s: float) -> None:
         """From then on, end every call: the worker is about to be killed."""
         self._drain_at_s = clock.monotonic_s() + within_s

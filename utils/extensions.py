@@ -35,6 +35,7 @@ class Base(DeclarativeBase):
 
 DATABASE_DOWN = (OperationalError, PoolTimeout)  # it is away, full, or busy for too long
 LANGUAGES = {"en": "en", "pt": "pt_BR"}  # by the language that is asked for, whatever the country
+PAGES = ("/admin", "/portal", "/playground")  # where pages for browsers begin
 LOCALE = "tollhouse.locale"  # in the WSGI environment: the language that a signed-in person chose
 
 db = SQLAlchemy(model_class=Base)
@@ -45,11 +46,11 @@ babel = Babel()
 
 
 class PanelSessions(SecureCookieSessionInterface):
-    """Cookies are for the panel. Reading and signing one costs 40 µs, which no call of an API needs to pay."""
+    """Cookies are for pages. Reading and signing one costs 40 µs, which no call of an API needs to pay."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """See SessionInterface; None makes a session that cannot be written."""
-        return super().open_session(app, request) if request.path.startswith("/admin") else None
+        return super().open_session(app, request) if request.path.startswith(PAGES) else None
 
 
 def gateway() -> "Gateway":

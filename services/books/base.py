@@ -240,6 +240,7 @@ def usage_values(s: Settlement) -> tuple[Any, ...]:
         s.error,
         s.custom_id,
         s.client_metadata,
+        jsonx.dumps(s.trace).decode() if s.trace else None,
     )
 
 

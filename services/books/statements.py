@@ -97,6 +97,7 @@ USAGE_COLUMNS: Final = {  # name: type, which Postgres wants to know
     "error": "text",
     "custom_id": "text",
     "client_metadata": "text",
+    "trace": "text",
 }
 _COLUMNS: Final = ", ".join(USAGE_COLUMNS)
 _MARKS: Final = ", ".join("?" * len(USAGE_COLUMNS))
