@@ -8,6 +8,7 @@ from routes import (
     administration,
     agents,
     apidocs,
+    assets,
     auth,
     balances,
     callroutes,
@@ -53,9 +54,11 @@ def register(app: Flask, config: Config) -> None:
     if config.has_docs:
         app.register_blueprint(apidocs.bp)
     admin.register(app)
+    assets.register(app, *(("apidocs.asset",) if config.has_docs else ()))
     render.register(app)
+    ops.watch(app)
     if config.default_locale == "en":  # its refusals are
-        identify = app.extensions["gateway"].callers.identify
-        app.wsgi_app = EarlyRefusal(app.wsgi_app, identify)  # type: ignore[method-assign]  # a WSGI app around the app
+        here = app.extensions["gateway"]
+        app.wsgi_app = EarlyRefusal(app.wsgi_app, here.callers.identify, here.metrics, here.refusals.note)  # type: ignore[method-assign]  # a WSGI app around the app
     if config.admin_port or config.proxy_port:
         app.wsgi_app = PortGuard(app, app.wsgi_app, config)  # type: ignore[method-assign]  # a WSGI app around the app

@@ -20,6 +20,7 @@ from routes import (
     cli_prices,
     cli_privacy,
     cli_providers,
+    cli_rollups,
     cli_teams,
     openapi,
     screen,
@@ -59,6 +60,7 @@ def register(app: Flask) -> None:
         cli_prices.group,
         cli_privacy.group,
         cli_providers.group,
+        cli_rollups.group,
         cli_teams.group,
         prepare,
         create_admin,
@@ -143,10 +145,10 @@ def config_apply(file: Path) -> None:
 
 
 @config_group.command("docs")
-@click.option("--check", is_flag=True, help="Only say whether docs/ is up to date.")
+@click.option("--check", is_flag=True, help="Only say whether they are up to date.")
 def config_docs(check: bool) -> None:
-    """Write docs/configuration.md and docs/errors.md from the code."""
-    stale = docs.write(settings.ROOT / "docs", check_only=check)
+    """Write docs/configuration.md, docs/errors.md and .env.example from the code."""
+    stale = docs.write(settings.ROOT, check_only=check)
     if check and stale:
         fail(f"out of date, run `make docs`: {', '.join(stale)}")
     click.echo("docs are up to date" if not stale else f"written: {', '.join(stale)}")

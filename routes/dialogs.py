@@ -44,6 +44,7 @@ def create(caller: Caller) -> Response:
         raise InvalidRequest(NO_MODEL, param="model_name")
     agents.check_window(given.get("agent_config"), serving.found(caller, name), "agent_config")
     made = dialogs.create(gateway().engine, caller.user_id, given | {"model_name": name}, _actor(caller))
+    gateway().metrics.count("dialogs_created_total")
     return render.answer(made, HTTPStatus.CREATED, headers)
 
 
@@ -116,16 +117,16 @@ def messages(caller: Caller, dialog_id: str) -> Response:
 @require_api_key
 def send(caller: Caller, dialog_id: str) -> Response:
     """Send a message; its answer is streamed."""
-    call, turn, answered = _answered(caller, dialog_id, is_stream=True)
-    assert not isinstance(answered, bytes)  # noqa: S101 - a stream was asked for
-    return serving.respond(call, Told(turn, answered, call))
+    call, turn, stream = answered(caller, dialog_id, None, is_stream=True)
+    assert not isinstance(stream, bytes)  # noqa: S101 - a stream was asked for
+    return serving.respond(call, Told(turn, stream, call))
 
 
 @bp.post("/<dialog_id>/messages/sync")
 @require_api_key
 def send_and_wait(caller: Caller, dialog_id: str) -> Response:
     """Send a message; its answer comes as a whole."""
-    call, turn, _nothing = _answered(caller, dialog_id, is_stream=False)
+    call, turn, _nothing = answered(caller, dialog_id, None, is_stream=False)
     message = turn.end()
     if message is None:  # the dialog was deleted meanwhile, or the database is away
         dialogs.find(gateway().engine, caller.user_id, dialog_id)
@@ -133,12 +134,18 @@ def send_and_wait(caller: Caller, dialog_id: str) -> Response:
     return serving.respond(call, jsonx.dumps(message), HTTPStatus.CREATED)
 
 
-def _answered(caller: Caller, dialog_id: str, *, is_stream: bool) -> tuple[Call, Turn, bytes | Stream]:
-    """The call of a message, its turn, which has begun, and the answer."""
+def answered(
+    caller: Caller, dialog_id: str, raw: bytes | None, *, is_stream: bool
+) -> tuple[Call, Turn, bytes | Stream]:
+    """The call of a message, its turn, which has begun, and the answer. `raw`: the message; None = the request's body.
+
+    Raises:
+        GatewayError: see serving.serve; of the message and the dialog see Turn.begin.
+    """
     config, said = gateway().config, Said()
     request.max_content_length = min(config.max_body_bytes, MAX_BODY_BYTES + BYTES_PER_CHAR * config.max_content_length)
     dialect = replace(DIALOGS, translation=said)
-    call = serving.read(caller, CHAT, dialect)
+    call = serving.call_of(CHAT, request.get_data(cache=False) if raw is None else raw, caller, dialect)
     call.is_stream = is_stream
     claim_s = config.proxy_timeout_s + MARGIN_S
     bounds = Bounds(config.max_messages_per_dialog, config.max_content_length, config.max_body_bytes, claim_s)

@@ -7,6 +7,7 @@ from werkzeug.datastructures import EnvironHeaders
 
 from routes import media, render
 from services.errors import AuthenticationFailed, GatewayError
+from services.metrics import Metrics
 from utils import ids, jsonx, native
 from utils.decorators import CALLER
 
@@ -27,8 +28,14 @@ ELSEWHERE: Final = frozenset({"HTTP_ORIGIN", "HTTP_ACCEPT_LANGUAGE"})  # other o
 class EarlyRefusal:
     """WSGI middleware. Whom it lets in, `require_api_key` need not ask again."""
 
-    def __init__(self, app: "WSGIApplication", identify: "Callable[[EnvironHeaders], Caller]") -> None:
-        self._app, self._identify = app, identify
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        identify: "Callable[[EnvironHeaders], Caller]",
+        metrics: Metrics,
+        refused: Callable[[str, GatewayError], None],
+    ) -> None:
+        self._app, self._identify, self._metrics, self._refused = app, identify, metrics, refused
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """See PEP 3333. What needs more than a plain refusal is left to Flask."""
@@ -37,14 +44,17 @@ class EarlyRefusal:
             try:
                 environ[CALLER] = self._identify(EnvironHeaders(environ))
             except AuthenticationFailed as exc:
-                return _refusal(exc, environ["PATH_INFO"], start_response)
+                request_id = ids.request_id()
+                self._metrics.request("POST", environ["PATH_INFO"], exc.status, 0.0)
+                self._metrics.count("errors_total", exc.code or "")
+                self._refused(request_id, exc)
+                return _refusal(exc, request_id, environ["PATH_INFO"], start_response)
             except GatewayError:
                 pass  # Flask asks again, and answers
         return self._app(environ, start_response)
 
 
-def _refusal(exc: AuthenticationFailed, path: str, start_response: "StartResponse") -> list[bytes]:
-    request_id = ids.request_id()
+def _refusal(exc: AuthenticationFailed, request_id: str, path: str, start_response: "StartResponse") -> list[bytes]:
     render.note(exc, request_id)
     told, more = render.told(exc, path, request_id)
     body = jsonx.dumps(told)

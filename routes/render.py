@@ -22,7 +22,7 @@ from services.errors import (
     RateLimited,
 )
 from utils import ids, jsonx
-from utils.extensions import DATABASE_DOWN
+from utils.extensions import DATABASE_DOWN, PAGES, gateway
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,9 @@ def note(exc: GatewayError, request_id: str) -> None:
 def error(exc: GatewayError, path: str = "") -> Response:
     """The answer to a failed request, which is logged, in the dialect of a path: the request's own, or another one."""
     note(exc, request_id())
+    gateway().metrics.count("errors_total", exc.code or "")
+    if exc.refused is not None:
+        gateway().refusals.note(request_id(), exc)
     place = MESSAGES if speaks_anthropic() else path or request.path
     body, headers = told(exc, place, request_id())
     headers |= request.environ.get(ROUTE, {})
@@ -141,11 +144,13 @@ def _plain_body(exc: GatewayError) -> dict[str, Any]:
 
 def http_error(exc: HTTPException) -> Any:
     """Errors of the framework: pages for browsers, else an error like ours."""
-    if request.path.startswith(("/admin", "/static")) or (exc.response is not None and exc.code is None):
+    if request.path.startswith((*PAGES, "/static")) or (exc.response is not None and exc.code is None):
         return exc
     if exc.code is not None and exc.code < 400:  # noqa: PLR2004 - redirects, such as for a missing slash
         return exc
     kind, message, code = BY_STATUS.get(exc.code or SERVER_ERROR, (InvalidRequest, exc.description or "", "http_error"))
+    if kind is BodyTooLarge and (most := request.max_content_length):
+        message = f"The request body is too large: it may have {most:,} bytes."
     meant = _path_meant() if kind is NotFound else ""
     hint = f" This call is answered at `{meant}`: is the client's base URL right?" if meant else ""
     ours = kind(message + hint, code=code)
@@ -174,6 +179,6 @@ def no_database(exc: Exception) -> AccountingUnavailable:
 def _unexpected(exc: Exception) -> Any:
     """The last resort: say nothing of the inside, log everything."""
     log.error("request failed request_id=%s", request_id(), exc_info=exc)
-    if request.path.startswith("/admin"):
+    if request.path.startswith(PAGES):
         return Response(f"{UNEXPECTED} ({request_id()})", SERVER_ERROR, mimetype="text/plain")
     return error(GatewayError(UNEXPECTED))

@@ -105,7 +105,11 @@ def counted(caller: Caller) -> dict[str, str]:
     """
     here = gateway()
     limits = here.layers.of(caller, request.remote_addr or "")
-    return limit_headers.of_rooms(here.accounting.admission.count_request(caller, limits))
+    try:
+        return limit_headers.of_rooms(here.accounting.admission.count_request(caller, limits))
+    except GatewayError as exc:
+        exc.refuse(caller)
+        raise
 
 
 def offered(caller: Caller) -> list[PublicModel]:

@@ -5,6 +5,9 @@
 
   const root = document.documentElement;
   const texts = () => document.body.dataset;
+  const TOAST_MS = 8000;
+  const TOAST_MS_A_LETTER = 90;
+  const SLOW_MS = 150; // until a dialog that is late is drawn as one that is coming
   root.classList.add("js");
 
   // Colours change at once, and the browser remembers them like the form without JavaScript does.
@@ -14,7 +17,7 @@
     event.preventDefault();
     root.dataset.theme = choice.value;
     const secure = location.protocol === "https:" ? ";secure" : "";
-    document.cookie = `tollhouse_theme=${choice.value};path=/admin;max-age=31536000;samesite=lax${secure}`;
+    document.cookie = `tollhouse_theme=${choice.value};path=/;max-age=31536000;samesite=lax${secure}`;
     for (const other of choice.form.elements) {
       if (other.name === "theme") other.setAttribute("aria-pressed", String(other === choice));
     }
@@ -38,11 +41,16 @@
   async function ask(link) {
     const dialog = document.getElementById("ask");
     let part = null;
+    const slow = setTimeout(() => showWaiting(dialog), SLOW_MS);
     try {
       const answer = await fetch(link.href, { credentials: "same-origin", redirect: "error" });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       part = answer.ok ? page.querySelector("[data-ask]") : null;
     } catch { /* handled below */ }
+    clearTimeout(slow);
+    const isWanted = dialog.open || !dialog.hasAttribute("aria-busy");
+    for (const name of ["aria-busy", "aria-label"]) dialog.removeAttribute(name);
+    if (!isWanted) return; // closed while it was coming
     if (!part || !dialog.showModal) {
       location.assign(link.href);
       return;
@@ -53,7 +61,16 @@
       heading.id = "ask-title";
       dialog.setAttribute("aria-labelledby", "ask-title");
     }
-    dialog.showModal();
+    if (!dialog.open) dialog.showModal();
+    dialog.querySelector("[autofocus]")?.focus();
+  }
+
+  function showWaiting(dialog) {
+    const lines = ["", "", ""].map(() => Object.assign(document.createElement("p"), { className: "skeleton" }));
+    dialog.replaceChildren(...lines);
+    dialog.setAttribute("aria-busy", "true");
+    dialog.setAttribute("aria-label", texts().loading);
+    dialog.showModal?.();
   }
 
   // Rows of a form that can be repeated: the empty last one is the pattern.
@@ -143,10 +160,38 @@
   function onKey(event) {
     const isTyping = event.target.closest("input, select, textarea, [contenteditable]");
     if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-    const search = document.querySelector("[data-search]");
+    const fields = document.querySelectorAll("[data-find] [name=q], .find-link, [data-search]");
+    const search = [...fields].find((field) => field.checkVisibility());
     if (!search) return;
     event.preventDefault();
     search.focus();
+  }
+
+  // What went well goes after a while, unless somebody is reading it; what went wrong stays until it is dismissed.
+  function prepareToast(note) {
+    const text = note.querySelector("p");
+    const words = text.textContent;
+    text.textContent = ""; // a screen reader announces what changes, not what was there with the page
+    setTimeout(() => { text.textContent = words; }, 100);
+    if (!("passing" in note.dataset)) return;
+    let timer = 0;
+    const start = () => { timer = setTimeout(() => note.remove(), Math.max(TOAST_MS, words.length * TOAST_MS_A_LETTER)); };
+    const stop = () => clearTimeout(timer);
+    for (const name of ["pointerenter", "focusin"]) note.addEventListener(name, stop);
+    for (const name of ["pointerleave", "focusout"]) note.addEventListener(name, start);
+    document.addEventListener("visibilitychange", () => { stop(); if (!document.hidden && note.isConnected) start(); });
+    if (!document.hidden) start();
+  }
+
+  // A moment on hover: in the reader's own time zone as well, whenever it came into the page.
+  function tellLocally(event) {
+    const time = event.target.closest?.("time[datetime]");
+    if (!time || "local" in time.dataset) return;
+    const moment = new Date(time.dateTime);
+    if (Number.isNaN(moment.getTime())) return;
+    const local = moment.toLocaleString(root.lang, { dateStyle: "medium", timeStyle: "long" });
+    time.dataset.local = "";
+    time.title = time.title ? `${local}\n${time.title}` : local;
   }
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -156,6 +201,8 @@
     document.addEventListener("change", (event) => {
       if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
     });
+    document.addEventListener("pointerover", tellLocally);
+    document.querySelectorAll("[data-note][role]").forEach(prepareToast);
     document.querySelectorAll("[data-repeat]").forEach(prepareRows);
     document.querySelectorAll("[data-narrow]").forEach(prepareNarrow);
     document.querySelectorAll("[data-kinds]").forEach(prepareKinds);

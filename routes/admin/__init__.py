@@ -9,22 +9,36 @@ from typing import Any
 
 from flask import Flask, render_template
 from flask_admin.theme import Bootstrap4Theme
+from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from routes import render, wording
 from routes.admin import guard, openid, secondfactor, show, signin  # noqa: F401 - two of them add routes
+from routes.admin.agents import Agents
+from routes.admin.balances import Balances, Transactions
+from routes.admin.blocked import Blocked
 from routes.admin.budgets import Budgets
+from routes.admin.callroutes import Routes
 from routes.admin.catalog import Models
 from routes.admin.configs import Configs
+from routes.admin.dialogs import Dialogs, Messages
 from routes.admin.guard import Panel
 from routes.admin.invitations import Invitations
 from routes.admin.keys import Keys
 from routes.admin.limits import Limits
-from routes.admin.logs import AuditLog, Ledger, Usage
+from routes.admin.listviews import ListViews
+from routes.admin.logs import AuditLog, Ledger
 from routes.admin.overview import Overview
+from routes.admin.playground import Playground
+from routes.admin.portal.pages import own_pages
 from routes.admin.providers import Providers
+from routes.admin.raising import Raisings
+from routes.admin.search import Search
+from routes.admin.steps import FirstSteps
 from routes.admin.teams import Teams
 from routes.admin.texts import N_, gettext
+from routes.admin.topups import TopUpCodes
+from routes.admin.usage import Usage
 from routes.admin.users import Users
 from services.errors import GatewayError
 from utils.extensions import DATABASE_DOWN, login_manager
@@ -33,6 +47,8 @@ log = logging.getLogger(__name__)
 
 ASSET_S = 3600  # browsers ask again after an hour; ours change their address with their content
 ACCESS, ROUTING, OBSERVE, SYSTEM = N_("Access"), N_("Routing"), N_("Observe"), N_("System")
+PEOPLE = N_("People")
+GROUPS = (None, ACCESS, ROUTING, PEOPLE, OBSERVE, SYSTEM)  # of the sidebar, from top to bottom
 
 
 def register(app: Flask) -> None:
@@ -49,26 +65,45 @@ def register(app: Flask) -> None:
         theme=Bootstrap4Theme(),
         csp_nonce_generator=guard.nonce,
     )
-    for view in (
+    for view in _pages():
+        panel.add_view(view)
+    panel.init_app(app)
+    app.register_blueprint(signin.bp)  # with what openid.py and secondfactor.py add to it
+    views = panel._views  # noqa: SLF001 - it has no public list
+    show.register(app, views, GROUPS)
+    _wire(app, [signin.bp.name, *(view.endpoint for view in views)])
+
+
+def _pages() -> tuple[Any, ...]:
+    """The pages in the order of the sidebar."""
+    return (
+        *own_pages(),
+        FirstSteps(N_("First steps"), endpoint="steps", url="/admin/steps"),
+        Playground(N_("Playground"), endpoint="playground", url="/playground"),
         Users(N_("Users"), ACCESS, endpoint="users"),
         Teams(N_("Teams"), ACCESS, endpoint="teams"),
         Invitations(N_("Invitations"), ACCESS, endpoint="invites"),
         Keys(N_("API keys"), ACCESS, endpoint="keys"),
         Budgets(N_("Budgets"), ACCESS, endpoint="budgets"),
         Limits(N_("Limits"), ACCESS, endpoint="limits"),
+        Balances(N_("Token balances"), ACCESS, endpoint="token_balances", url="/admin/balances"),
+        Raisings(N_("Requests"), ACCESS, endpoint="raises"),
+        TopUpCodes(N_("Top-up codes"), ACCESS, endpoint="topups"),
         Providers(N_("Providers"), ROUTING, endpoint="providers"),
         Models(N_("Models"), ROUTING, endpoint="models"),
+        Agents(N_("Agents"), ROUTING, endpoint="all_agents", url="/admin/agents"),
+        Routes(N_("Routes"), ROUTING, endpoint="own_routes", url="/admin/routes"),
         Usage(N_("Usage"), OBSERVE, endpoint="usage"),
+        Blocked(N_("Why was it blocked?"), OBSERVE, endpoint="blocked"),
         Ledger(N_("Ledger"), OBSERVE, endpoint="ledger"),
+        Transactions(N_("Token transactions"), OBSERVE, endpoint="transactions"),
+        Dialogs(N_("Dialogs"), OBSERVE, endpoint="all_dialogs", url="/admin/dialogs"),
+        Messages(N_("Messages"), OBSERVE, endpoint="all_messages", url="/admin/messages"),
         AuditLog(N_("Audit log"), OBSERVE, endpoint="audit"),
         Configs(N_("Configuration"), SYSTEM, endpoint="configs"),
-    ):
-        panel.add_view(view)
-    panel.init_app(app)
-    app.register_blueprint(signin.bp)  # with what openid.py and secondfactor.py add to it
-    views = panel._views  # noqa: SLF001 - it has no public list
-    show.register(app, views)
-    _wire(app, [signin.bp.name, *(view.endpoint for view in views)])
+        Search(N_("Search"), endpoint="search", url="/admin/search"),
+        ListViews(N_("Saved views"), OBSERVE, endpoint="views"),
+    )
 
 
 def _wire(app: Flask, names: list[str]) -> None:
@@ -84,9 +119,10 @@ def _wire(app: Flask, names: list[str]) -> None:
         app.after_request_funcs.setdefault(name, []).extend([hook, guard.after])
         handlers = app.error_handler_spec[name]
         handlers[None][HTTPException] = _refused
+        handlers[None][CSRFError] = _out_of_date
         handlers[None][GatewayError] = _failed
         for kind in DATABASE_DOWN:
-            handlers[None][kind] = lambda exc: _failed(render.no_database(exc))
+            handlers[None][kind] = lambda exc: _failed(render.no_database(exc), is_outside=True)
         handlers[None][Exception] = _unexpected
 
 
@@ -97,10 +133,18 @@ def _refused(exc: HTTPException) -> Any:
     return render_template("admin/error.html", status=HTTPStatus(exc.code), message=_words(exc)), exc.code
 
 
-def _failed(exc: GatewayError) -> Any:
-    """What a service refused and no form could show."""
+def _out_of_date(exc: CSRFError) -> Any:
+    """A form of a session that is over: back with what was typed, where that may be."""
+    return guard.bring_back() or _refused(exc)
+
+
+def _failed(exc: GatewayError, *, is_outside: bool = False) -> Any:
+    """What a service refused and no form could show. `is_outside`: without the frame, which asks the database."""
     log.log(exc.level, "request failed request_id=%s status=%s code=%s", render.request_id(), exc.status, exc.code)
-    return render_template("admin/error.html", status=HTTPStatus(exc.status), message=wording.say(str(exc))), exc.status
+    if is_outside:  # whoever it is: Flask-Login would look that up for every template
+        login_manager._update_request_context_with_user()  # noqa: SLF001 - it offers no other way
+    page = {"status": HTTPStatus(exc.status), "message": wording.say(str(exc)), "is_outside": is_outside}
+    return render_template("admin/error.html", **page), exc.status
 
 
 def _unexpected(exc: Exception) -> Any:

@@ -1,6 +1,7 @@
 """Budgets: ceilings of users, keys, teams and models, and what is gone of them. What is spent is the books' affair."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 from zoneinfo import available_timezones
 
@@ -10,9 +11,9 @@ from wtforms import IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from models import Budget
-from routes.admin import owned
+from routes.admin import bulk, owned
 from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options, tokens_problem, usd_problem
-from routes.admin.guard import actor, expose, go
+from routes.admin.guard import actor, expose, go_back
 from routes.admin.owned import SCOPE_NAMES, OwnedForm, OwnedTable
 from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
@@ -98,6 +99,23 @@ class Budgets(OwnedTable):
         "state": _("State"),
         "resets": _("Resets"),
     }
+    many = (
+        bulk.delete(
+            _("Calls are no longer measured against them."),
+            _("What was spent stays in the ledger."),
+            label=_("Remove"),
+            done=_("Budgets that were removed: %(count)s."),
+        ),
+    )
+    exported = (
+        *("id", "scope", "owner", "unit", "period", "limit", "spent", "held", "left", "state", "resets_at"),
+        *("timezone", "warn_percent", "is_prepaid"),
+    )
+    exported_as: ClassVar[Mapping[str, Any]] = {
+        "owner": ("scope", "owner"),
+        "gone": ("unit", "limit", "spent", "held"),
+        "resets": ("resets_at",),
+    }
     list_template = "admin/budgets/list.html"
     create_template = "admin/budgets/create.html"
     edit_template = "admin/budgets/edit.html"
@@ -163,12 +181,15 @@ class Budgets(OwnedTable):
             raise InvalidRequest(message, param="limit") from exc
 
     def _store(self, form: Any, row: Budget) -> Any:
+        before = {name: getattr(row, name) for name in ("limit_amount", "timezone", "warn_percent")}
         row.warn_percent = form.warn_percent.data
         timezone = form.timezone.data if "timezone" in form else row.timezone
         budgets.change(db.session(), actor(), row, form.amount(), timezone)
+        if before["limit_amount"] is not None and not row.is_prepaid:
+            self.offer_undo("amount", row, before)
         db.session.commit()
         self.settled()
-        return go(".index_view")
+        return go_back(".index_view")
 
     def why_kept(self, row: Budget) -> str | None:
         """A balance is a sum of movements, which go on."""
@@ -182,9 +203,27 @@ class Budgets(OwnedTable):
         """The budget. Its windows stay: they are sums of the ledger, which proves them."""
         session.execute(delete(Budget).where(Budget.id == row.id))
 
-    def title(self, row: Budget) -> str:
-        """See Table."""
-        return f"{SCOPE_NAMES[row.scope]} {owned.name_of(row, owned.names_of([row]))}, {PERIOD_NAMES[row.period]}"
+    def titled(self, row: Budget, names: owned.Owners) -> str:
+        """See OwnedTable."""
+        return f"{SCOPE_NAMES[row.scope]} {owned.name_of(row, names)}, {PERIOD_NAMES[row.period]}"
+
+    def record(self, row: Budget, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported. Amounts are USD or tokens, as `unit` says."""
+        state = extras["states"][row.id]
+        amounts = {"limit": row.limit_amount, "spent": state.spent, "held": state.held}
+        amounts["left"] = row.limit_amount - state.spent - state.held
+        is_usd = row.unit == "usd"
+        return {
+            **{name: f"{money.usd(amount):f}" if is_usd else amount for name, amount in amounts.items()},
+            "owner": owned.name_of(row, extras["names"]),
+            "state": budgets.level(state),
+            "resets_at": state.ends_s and datetime.fromtimestamp(state.ends_s, UTC),
+        }
+
+    def undo_amount(self, row: Budget, before: Mapping[str, Any]) -> None:
+        """Put back limit, time zone and when to warn."""
+        row.warn_percent = before["warn_percent"]
+        budgets.change(db.session(), actor(), row, before["limit_amount"], before["timezone"])
 
     def describe(self, row: Budget) -> dict[str, Any]:
         """See Table."""

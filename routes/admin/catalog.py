@@ -3,20 +3,22 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from wtforms import BooleanField, FieldList, FormField, IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from models import Deployment, Model, Provider
-from routes.admin import prices, routed
+from routes.admin import bulk, prices, routed
 from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
 from routes.admin.guard import go
-from routes.admin.providers import source_of
-from routes.admin.tables import Choice, Table
+from routes.admin.managed import source_of
+from routes.admin.offers import OfferPages
+from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import modelbook, pricebook, reports
 from services.errors import InvalidRequest
+from utils import money
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
@@ -69,23 +71,41 @@ class ModelForm(routed.RoutingFields):
         return list(dict.fromkeys(name.strip() for name in (self.fallbacks.data or "").split(",") if name.strip()))
 
 
-class Models(Table):
+class Models(OfferPages):
     """The public models."""
 
     model_class = Model
     icon, singular, resource = "cpu", "Model", "model"
-    column_list = ("name", "providers", "price", "context_window", "state", "managed_by")
+    column_list = ("name", "providers", "cost_prompt", "cost_completion", "context_window", "state", "updated_at")
     column_labels: ClassVar[dict[str, Any]] = {
         "name": _("Model"),
         "providers": _("Providers"),
-        "price": _("Price per million tokens"),
+        "cost_prompt": _("Cost/1K prompt"),
+        "cost_completion": _("Cost/1K completion"),
         "context_window": _("Context"),
         "state": _("State"),
-        "managed_by": _("Managed by"),
+        "updated_at": _("Changed"),
     }
-    column_sortable_list: ClassVar[list[Any]] = ["name"]
+    column_sortable_list: ClassVar[list[Any]] = ["name", "updated_at"]
     column_default_sort = "name"
-    column_searchable_list = ("name",)
+    column_searchable_list = ("name",)  # and the names of providers, see below
+    many = (
+        *bulk.switches(
+            off=[_("Calls to them are refused from then on. Discovered models are the panel's from then on.")],
+            on=[_("Calls to them are answered again at once.")],
+        ),
+        bulk.delete(_("Calls to them are refused from then on."), _("Usage and ledger entries stay.")),
+    )
+    switched = ("is_enabled", "managed_by")
+    exported = (
+        *("id", "name", "providers", "upstream_models", "price_source", "price_input_usd", "price_output_usd"),
+        *("context_window", "max_output_tokens", "is_enabled", "managed_by", "fallbacks", "aliases"),
+    )
+    exported_as: ClassVar[Mapping[str, Any]] = {
+        "providers": ("providers", "upstream_models"),
+        "cost_prompt": ("price_source", "price_input_usd", "price_output_usd"),
+        "state": ("is_enabled",),
+    }
     list_template = "admin/models/list.html"
     create_template = edit_template = "admin/models/form.html"
     details_template = "admin/models/details.html"
@@ -101,6 +121,13 @@ class Models(Table):
         served = selectinload(Model.deployments).joinedload(Deployment.provider)
         return super().get_query().options(served, selectinload(Model.prices))
 
+    def _apply_search(self, query: Any, count_query: Any, joins: Any, count_joins: Any, search: str) -> Any:
+        """See Table; a model is found by its providers too."""
+        at = Provider.name.icontains(search, autoescape=True)
+        served = select(Deployment.model_id).join(Provider).where(at)
+        found = or_(Model.name.icontains(search, autoescape=True), Model.id.in_(served))
+        return query.filter(found), count_query.filter(found) if count_query is not None else None, joins, count_joins
+
     def narrowed(self, query: Any) -> Any:
         """See Table."""
         if manager := self.chosen("managed_by"):
@@ -109,6 +136,25 @@ class Models(Table):
         if state == "unpriced":
             return query.filter(prices.is_unpriced())
         return query.filter(Model.is_enabled == (state == "enabled")) if state else query
+
+    def record(self, row: Model, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported. Prices are USD per million tokens."""
+        price = prices.price_of(row)
+        rates = {name: getattr(price, f"{name}_rate", None) for name in ("input", "output")}
+        return {
+            "providers": [one.provider.name for one in row.deployments],
+            "upstream_models": [one.upstream_model for one in row.deployments],
+            "price_source": price and price.source,
+            **{f"price_{name}_usd": None if rate is None else f"{money.usd(rate):f}" for name, rate in rates.items()},
+        }
+
+    def switch_off(self, row: Model, reason: str) -> None:
+        """See Table; a discovered model is the panel's from then on, as when it is edited."""
+        self.change(row, {"is_enabled": False, "managed_by": "admin"})
+
+    def switch_on(self, row: Model, reason: str) -> None:
+        """The same the other way."""
+        self.change(row, {"is_enabled": True, "managed_by": "admin"})
 
     def details(self, row: Model) -> Mapping[str, Any]:
         """Deployments with their providers, and the price of each."""

@@ -9,6 +9,7 @@ from wtforms import BooleanField, TextAreaField
 from wtforms.validators import InputRequired, Length, Regexp, ValidationError
 
 from models import SystemConfig
+from routes.admin import bulk
 from routes.admin.forms import PanelForm, SecretField, TextField
 from routes.admin.guard import actor, go
 from routes.admin.tables import Table
@@ -81,6 +82,9 @@ class Configs(Table):
     column_sortable_list: ClassVar[list[Any]] = ["key", "updated_at"]
     column_default_sort = "key"
     column_searchable_list = ("key", "description")
+    many = (bulk.delete(_("Programs that read them over the API no longer find them.")),)
+    exported = ("key", "value", "is_secret", "description", "updated_by", "updated_at")
+    exported_as: ClassVar[Mapping[str, Any]] = {"value": ("value", "is_secret")}
     list_template = "admin/configs/list.html"
     create_template = "admin/configs/create.html"
     edit_template = "admin/configs/edit.html"
@@ -93,6 +97,10 @@ class Configs(Table):
         if found is None:
             abort(404)
         return found
+
+    def record(self, row: SystemConfig, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported; a secret is masked."""
+        return {"value": systemconfig.MASK if row.is_secret else row.value}
 
     def title(self, row: SystemConfig) -> str:
         """Its key."""

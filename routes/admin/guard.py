@@ -1,17 +1,19 @@
 """What every page of the panel inherits: who may see it, what its answers carry, where its forms may come from."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar, cast
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import flask_admin
-from flask import Response, abort, redirect, render_template, request, url_for
+from flask import Response, abort, current_app, redirect, render_template, request, url_for
 from flask_admin import Admin, BaseView
 from flask_admin.contrib.sqla import ModelView
 from flask_login import UserMixin, current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from routes import auth
+from routes.admin import drafts
 from routes.admin.texts import gettext
 from services import rights
 from services.accounts import Person
@@ -35,6 +37,7 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+EXPLAINS: Final = "/admin/blocked/"  # pages that lead to other forms and get their reader back
 OWN_SITE: Final = frozenset({"same-origin", "none"})
 
 
@@ -65,14 +68,29 @@ def is_held_up(found: Person) -> bool:
     return found.must_change_password or gateway().second_factors.is_missing(found)
 
 
+def held_up(found: Person) -> AnyResponse | None:
+    """Where the person has to go first; None = nowhere."""
+    if found.must_change_password:
+        return redirect(url_for("signin.password"))
+    return redirect(url_for("signin.second_factor")) if is_held_up(found) else None
+
+
+def to_sign_in() -> Any:
+    """The sign-in page, which leads back to a page that was only asked for, and keeps a form that was sent."""
+    if (page := drafts.sign_in_page()) is not None:
+        return page
+    target = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("signin.login", next=target))
+
+
 def is_inside() -> bool:
-    """Whether the browser's user sees the panel, and not only pages about themselves."""
+    """Whether the browser's user has pages to go to, and nothing to do first."""
     found = person()
-    return found is not None and rights.has(found.role, rights.READ) and not is_held_up(found)
+    return found is not None and not is_held_up(found)
 
 
 def admin() -> Person:
-    """The admin or auditor whose request this is; only for views that `Guarded` lets through."""
+    """Whose request this is; only for views that a guard lets through."""
     found = person()
     if found is None:
         abort(403)
@@ -92,39 +110,73 @@ def expose(url: str = "/", methods: Iterable[str] = ("GET",)) -> Callable[[F], F
 class Guarded:
     """Lets in whom services/rights.py does: admins, and auditors to what only shows something.
 
-    Comes first among the bases, and nothing may override it.
+    Comes first among the bases, and nothing may override it. `is_personal`: the forms of the view change nothing but
+    how the panel looks to whoever sends them, so they are for all who see it.
     """
+
+    is_personal: ClassVar[bool] = False
 
     def is_accessible(self) -> bool:
         """Whether the browser's user may see the view."""
-        found = person()
-        return found is not None and rights.has(found.role, _needed()) and not is_held_up(found)
+        found, right = person(), rights.READ if self.is_personal else _needed()
+        return found is not None and rights.has(found.role, right) and not is_held_up(found)
 
     def inaccessible_callback(self, name: str, **kwargs: object) -> Any:
         """What everybody else gets: the sign-in page, a word that this is not for them, or a password to change."""
         found = person()
         if found is None:
-            target = request.full_path.rstrip("?") if request.method == "GET" else None
-            return redirect(url_for("signin.login", next=target))
-        if not rights.has(found.role, rights.READ):
-            return render_template("admin/not_admin.html", person=found), 403
-        if found.must_change_password:
-            return redirect(url_for("signin.password"))
-        if is_held_up(found):
-            return redirect(url_for("signin.second_factor"))
-        return abort(403, gettext("You may look at everything here, and change nothing."))
+            return to_sign_in()
+        first = held_up(found)
+        if first is not None:
+            return first
+        if rights.has(found.role, rights.READ):
+            abort(403, gettext("You may look at everything here, and change nothing."))
+        if request.endpoint == "admin.index":
+            return redirect(url_for("portal.index"))
+        return render_template("admin/not_admin.html", person=found), 403
 
     def _run_view(self, view: Callable[..., Any], *args: object, **kwargs: object) -> Any:
         # Flask-Admin calls a view again, differently, when it raises TypeError. That would hide the error.
         return view(self, *args, **kwargs)
+
+    @staticmethod
+    def is_for(found: Person) -> bool:
+        """Whether the person's menu has the view."""
+        return rights.has(found.role, rights.READ)
+
+
+class Personal(Guarded):
+    """Lets in everybody who has signed in: for pages about the person whose browser it is, and nobody else."""
+
+    def is_accessible(self) -> bool:
+        """Whether the browser's user may see the view."""
+        return is_inside()
+
+    def inaccessible_callback(self, name: str, **kwargs: object) -> Any:
+        """What others get: the sign-in page, or what they have to do first."""
+        found = person()
+        return to_sign_in() if found is None else held_up(found)
+
+    @staticmethod
+    def is_for(found: Person) -> bool:
+        """Whether the person's menu has the view."""
+        return True
 
 
 class SecureView(Guarded, BaseView):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """A page that is not about one table."""
 
 
+class PersonalView(Personal, BaseView):  # type: ignore[misc, unused-ignore]  # the package ships no types
+    """A page of everybody's own."""
+
+
 class SecureModelView(Guarded, ModelView):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """A page about one table; routes/admin/tables.py says how ours look."""
+
+
+GUARDING: Final = ("is_accessible", "inaccessible_callback", "_handle_view")  # what makes a view a guarded one
+GUARDS: Final = [tuple(getattr(guard, part) for part in GUARDING) for guard in (SecureView, PersonalView)]
 
 
 class UnguardedView(TypeError):
@@ -140,11 +192,10 @@ class Panel(Admin):  # type: ignore[misc, unused-ignore]  # the package ships no
         Raises:
             UnguardedView: it does not inherit the guard, or replaces a part of it.
         """
-        parts = ("is_accessible", "inaccessible_callback", "_handle_view")
-        guard = (Guarded.is_accessible, Guarded.inaccessible_callback, BaseView._handle_view)  # noqa: SLF001 - Flask-Admin calls it by this name
-        if tuple(getattr(type(view), part) for part in parts) != guard:
+        found = tuple(getattr(type(view), part) for part in GUARDING)
+        if found not in GUARDS:
             raise UnguardedView(
-                f"{type(view).__name__} must inherit SecureView or SecureModelView and keep their guard"
+                f"{type(view).__name__} must inherit SecureView, SecureModelView or PersonalView and keep their guard"
             )
         super().add_view(view)
 
@@ -167,7 +218,35 @@ def before() -> Response | None:
     found = person()
     if found is not None and found.locale:
         request.environ[LOCALE] = found.locale
+    if drafts.take() and found is not None:
+        drafts.say()
     return None
+
+
+def is_surely_own_site() -> bool:
+    """Whether the browser itself says that a page of ours sent the request."""
+    return _is_own_site() and bool(request.headers.get("sec-fetch-site") or request.headers.get("origin"))
+
+
+def bring_back() -> Any:
+    """The form of a request whose CSRF token is of a session that is over, with what was typed; None = no such form.
+
+    It is shown, not obeyed: see routes/admin/drafts.py. A page of another site never comes here.
+    """
+    if not is_surely_own_site():
+        return None
+    is_carried = drafts.take()
+    if not (is_carried or drafts.take_typed()):
+        return None
+    found = person()
+    before()
+    if found is not None:
+        drafts.say()
+    shown: Any = current_app.view_functions[request.endpoint or ""](**(request.view_args or {}))
+    answer = current_app.make_response(shown)
+    if answer.status_code == HTTPStatus.OK and not is_carried:
+        answer.status_code = HTTPStatus.BAD_REQUEST
+    return answer
 
 
 def after(response: Response) -> Response:
@@ -180,6 +259,18 @@ def after(response: Response) -> Response:
 def go(endpoint: str, **values: object) -> AnyResponse:
     """A redirect after a change, so that reloading repeats nothing."""
     return redirect(url_for(endpoint, **values), 303)  # type: ignore[arg-type, unused-ignore]  # the package ships no types
+
+
+def came_from(endpoint: str) -> str:
+    """The page about a refusal that led to a form, where the form's address says so, else that of an endpoint."""
+    given = request.args.get("back", "")
+    is_ours = given.startswith(EXPLAINS) and given.isprintable() and ".." not in given
+    return given if is_ours else url_for(endpoint)
+
+
+def go_back(endpoint: str) -> AnyResponse:
+    """A redirect there after a change."""
+    return redirect(came_from(endpoint), 303)
 
 
 def _needed() -> str:

@@ -11,6 +11,7 @@ from wtforms import IntegerField, SelectField
 from wtforms.validators import InputRequired, NumberRange
 
 from models import Invitation, Team, User
+from routes.admin import bulk
 from routes.admin.forms import ROLE_NAMES, PanelForm, options
 from routes.admin.guard import actor
 from routes.admin.tables import Choice, Table
@@ -58,6 +59,9 @@ class Invitations(Table):
     column_sortable_list: ClassVar[list[Any]] = ["created_at", "expires_at"]
     column_default_sort = ("created_at", True)
     column_searchable_list = ("hint", "created_by")
+    many = (bulk.delete(_("Nobody can register with their codes any more. Accounts stay.")),)
+    exported = ("hint", "state", "role", "team", "created_by", "created_at", "expires_at", "used_at", "used_by")
+    exported_as: ClassVar[Mapping[str, Any]] = {"state": ("state", "used_at", "used_by")}
     list_template = "admin/invitations/list.html"
     create_template = "admin/invitations/create.html"
     choices = (Choice("state", _("State"), list(STATES.items())),)
@@ -87,6 +91,14 @@ class Invitations(Table):
             "users": dict(db.session.execute(users).tuples().all()),
             "state_of": lambda row: invitations.state(row, now),
             "is_closed": gateway().config.registration_mode == "closed",
+        }
+
+    def record(self, row: Invitation, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported."""
+        return {
+            "state": extras["state_of"](row),
+            "team": extras["teams"].get(row.team_id),
+            "used_by": extras["users"].get(row.used_by, row.used_by),
         }
 
     def create_form(self, obj: Any = None) -> InvitationForm:

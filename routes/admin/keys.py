@@ -7,12 +7,14 @@ setting API_AUTH_TOKENS follow the setting.
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
+from flask import request
 from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.orm import Session, joinedload
+from werkzeug.datastructures import MultiDict
 
 from models import ApiKey, Budget, Limit, Provider, Team, User
-from routes.admin import access, keyforms, owned
-from routes.admin.guard import actor, expose, go
+from routes.admin import access, bulk, keyforms, owned
+from routes.admin.guard import actor, admin, expose, go
 from routes.admin.keyforms import KeyForm, NewKey
 from routes.admin.secrets import MARK_CHARS, SecretPages, retired_of
 from routes.admin.tables import Choice
@@ -20,6 +22,7 @@ from routes.admin.texts import N_, gettext, lazy_gettext
 from services import budgets, limits, removal, reports
 from services.audit import moment
 from services.errors import InvalidRequest
+from utils import money
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
@@ -46,6 +49,37 @@ class Keys(SecretPages):
     column_sortable_list: ClassVar[list[Any]] = []
     column_default_sort = ("id", True)
     column_searchable_list = ("name", "hint", "uuid")
+    many = (
+        bulk.Action(
+            "revoke",
+            _("Revoke"),
+            _("Keys that were revoked: %(count)s."),
+            run="revoke_one",
+            why_not="why_fixed",
+            consequences=(
+                _("They stop working everywhere within two seconds, and so do their former secrets."),
+                _("They stay in the list, with what they did."),
+            ),
+            icon="slash-circle",
+            is_danger=True,
+            asks_reason=True,
+            undo="lift",
+        ),
+        bulk.delete(
+            _("They stop working everywhere within two seconds, and so do their former secrets."),
+            _("Their budgets and limits are removed; calls under way are still settled."),
+            _("Their usage stays, under the number of the key."),
+        ),
+    )
+    exported = (
+        *("id", "name", "hint", "kind", "user", "state", "allowed_models", "tags", "budget_unit", "budget_limit"),
+        *("budget_spent", "expires_at", "revoked_at", "revoked_reason", "last_used_at", "created_at"),
+    )
+    exported_as: ClassVar[Mapping[str, Any]] = {
+        "name": ("name", "hint"),
+        "state": ("state", "expires_at", "revoked_at", "revoked_reason"),
+        "budget": ("budget_unit", "budget_limit", "budget_spent"),
+    }
     list_template = "admin/keys/list.html"
     create_template = "admin/keys/create.html"
     edit_template = "admin/keys/edit.html"
@@ -78,11 +112,25 @@ class Keys(SecretPages):
             "limited": {(budget.scope, budget.scope_id) for budget in found},
         }
 
+    def record(self, row: ApiKey, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported."""
+        found = {"user": row.user.username, "state": state_of(row)}
+        if (state := extras["budgets"].get(row.id)) is None:
+            return found | {"budget_unit": None, "budget_limit": None, "budget_spent": None}
+        unit, amounts = state.budget.unit, (state.budget.limit_amount, state.spent)
+        limit, spent = (f"{money.usd(amount):f}" if unit == "usd" else amount for amount in amounts)
+        return found | {"budget_unit": unit, "budget_limit": limit, "budget_spent": spent}
+
+    def why_locked(self, row: ApiKey) -> str | None:
+        """See Table: keys of the setting."""
+        return self.why_fixed(row) if row.kind == "environment" else None
+
     def details(self, row: ApiKey) -> Mapping[str, Any]:
         """What limits it on every layer, the secrets it had before, and the latest calls."""
-        engine, layers = gateway().engine, [("key", row.id), ("user", row.user_id)]
-        if row.user.team_id is not None:
-            layers.append(("team", row.user.team_id))
+        engine, team = gateway().engine, row.user.team
+        layers = {("key", row.id): row.name, ("user", row.user_id): row.user.username}
+        if team is not None:
+            layers["team", team.id] = team.name
         return {
             "ceilings": owned.ceilings_of(layers),
             "everywhere": gateway().layers.everywhere,
@@ -96,8 +144,11 @@ class Keys(SecretPages):
         }
 
     def create_form(self, obj: Any = None) -> NewKey:
-        """See Flask-Admin."""
-        return access.offer_models(NewKey(self.given(), owner=self.argument("owner")))
+        """See Flask-Admin. One click makes a key of nothing but its name and owner."""
+        given = self.given()
+        if given is not None and given.get("with") == "defaults":
+            given = MultiDict({name: given.get(name, "") for name in ("name", "owner")})
+        return access.offer_models(NewKey(given, owner=self.argument("owner") or admin().username, name=_("New key")))
 
     def edit_form(self, obj: Any = None) -> KeyForm:
         """See Flask-Admin."""
@@ -108,6 +159,8 @@ class Keys(SecretPages):
         """The form of a new key; the page after it shows the secret, once."""
         form = self.create_form()
         owners = db.session.scalars(select(User.username).order_by(User.username).limit(OFFERED_USERS)).all()
+        if request.form.get("with") == "review" and form.validate():
+            return self.render(self.create_template, form=form, owners=owners, is_reviewed=True)
         return self.answer_form(form, lambda: self.create(form), self.create_template, owners=owners)
 
     def create(self, form: Any) -> Any:

@@ -1,6 +1,7 @@
 """Limits: how many requests, tokens or concurrent calls users, keys, teams, models and addresses may have."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from sqlalchemy.orm import Session
@@ -8,9 +9,9 @@ from wtforms import RadioField, SelectField
 from wtforms.validators import InputRequired, Length, ValidationError
 
 from models import Limit
-from routes.admin import owned
+from routes.admin import bulk, owned
 from routes.admin.forms import PERIOD_NAMES, PanelForm, TextField, options
-from routes.admin.guard import actor, expose, go
+from routes.admin.guard import actor, expose, go_back
 from routes.admin.owned import OWNER_HELP, SCOPE_NAMES, OwnedForm, OwnedTable
 from routes.admin.tables import Choice
 from routes.admin.texts import N_, gettext, lazy_gettext
@@ -86,6 +87,21 @@ class Limits(OwnedTable):
         "left": _("Left"),
         "resets": _("Resets"),
     }
+    many = (
+        bulk.delete(
+            _("Calls are no longer counted against them."),
+            _("Other limits and budgets go on."),
+            label=_("Remove"),
+            done=_("Limits that were removed: %(count)s."),
+        ),
+    )
+    exported = ("id", "scope", "owner", "unit", "period", "limit_amount", "used", "left", "resets_at")
+    exported_as: ClassVar[Mapping[str, Any]] = {
+        "layer": ("scope",),
+        "what": ("unit", "period"),
+        "used": ("limit_amount", "used"),
+        "resets": ("resets_at",),
+    }
     list_template = "admin/limits/list.html"
     create_template = "admin/limits/create.html"
     edit_template = "admin/limits/edit.html"
@@ -138,10 +154,13 @@ class Limits(OwnedTable):
         return self._store(form, row)
 
     def _store(self, form: Any, row: Limit) -> Any:
+        before = row.limit_amount
         limits.change(db.session(), actor(), row, form.number())
+        if before is not None:
+            self.offer_undo("amount", row, {"limit_amount": before})
         db.session.commit()
         self.settled()
-        return go(".index_view")
+        return go_back(".index_view")
 
     def consequences(self, row: Limit) -> list[str]:
         """What it means."""
@@ -154,12 +173,26 @@ class Limits(OwnedTable):
         """The limit; calls under way end as if it were there."""
         limits.delete(session, actor(), row)
 
-    def title(self, row: Limit) -> str:
-        """See Table."""
-        whose = LAYER_NAMES[row.scope]
+    def titled(self, row: Limit, names: owned.Owners) -> str:
+        """See OwnedTable."""
+        whose = str(LAYER_NAMES[row.scope])
         if row.scope != ADDRESS:
-            whose = f"{whose} {owned.name_of(row, owned.names_of([row]))}"
+            whose = f"{whose} {owned.name_of(row, names)}"
         return f"{whose}: {what_of(row)}"
+
+    def record(self, row: Limit, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported."""
+        state = extras["states"][row.id]
+        return {
+            "owner": "" if row.scope == ADDRESS else owned.name_of(row, extras["names"]),
+            "used": state.used,
+            "left": None if state.used is None else max(row.limit_amount - state.used, 0),
+            "resets_at": state.resets_s and datetime.fromtimestamp(state.resets_s, UTC),
+        }
+
+    def undo_amount(self, row: Limit, before: Mapping[str, Any]) -> None:
+        """Put the amount back."""
+        limits.change(db.session(), actor(), row, before["limit_amount"])
 
     def describe(self, row: Limit) -> dict[str, Any]:
         """See Table."""

@@ -8,10 +8,10 @@ from sqlalchemy import select
 from wtforms import RadioField
 from wtforms.validators import InputRequired, Length
 
-from models import ApiKey, Budget, Limit, Model, Team, User
+from models import ApiKey, Budget, Limit, Model, RaiseRequest, Team, User
 from routes.admin.forms import PanelForm, TextField, options
 from routes.admin.tables import Table
-from routes.admin.texts import N_, lazy_gettext
+from routes.admin.texts import N_, gettext, lazy_gettext
 from services import budgets, limits, owners
 from services.errors import GatewayError, InvalidRequest
 from utils.extensions import db, gateway
@@ -64,7 +64,7 @@ def number_of(scope: str, given: str) -> int | None:
         return None
 
 
-def names_of(rows: Iterable[Budget | Limit]) -> Owners:
+def names_of(rows: Iterable[Budget | Limit | RaiseRequest]) -> Owners:
     """What the owners are called, in a statement for each kind of them."""
     return _names((row.scope, row.scope_id) for row in rows)
 
@@ -74,9 +74,12 @@ def name_of(row: Budget | Limit, names: Owners) -> str:
     return names.get((row.scope, row.scope_id), f"#{row.scope_id}")
 
 
-def ceilings_of(owned: Sequence[tuple[str, int]]) -> Ceilings:
-    """All budgets and limits that apply to something with these owners, those of the first owner first."""
-    session, engine = db.session(), gateway().engine
+def ceilings_of(names: Owners) -> Ceilings:
+    """All budgets and limits that apply to something with these owners, those of the first owner first.
+
+    `names`: the owners with what they are called; pages have them at hand.
+    """
+    session, engine, owned = db.session(), gateway().engine, tuple(names)
     place = {owner: number for number, owner in enumerate(owned)}
 
     def order(row: Budget | Limit) -> tuple[int, int]:
@@ -85,7 +88,7 @@ def ceilings_of(owned: Sequence[tuple[str, int]]) -> Ceilings:
     return Ceilings(
         budgets.states(engine, sorted(budgets.of(session, owned), key=order)),
         limits.states(engine, sorted(limits.of(session, owned), key=order), gateway().remote),
-        _names(owned),
+        names,
     )
 
 
@@ -114,6 +117,23 @@ class OwnedTable(Table):
     column_default_sort = ("id", True)
     details_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
     can_view_details = False
+
+    def called(self, row: Any) -> str:
+        """See Table."""
+        return f"{gettext(self.singular)} {row.id}"
+
+    def titles(self, rows: Sequence[Any]) -> dict[Any, str]:
+        """See Table."""
+        names = names_of(rows)
+        return {row.id: self.titled(row, names) for row in rows}
+
+    def title(self, row: Any) -> str:
+        """See Table."""
+        return self.titled(row, names_of([row]))
+
+    def titled(self, row: Any, names: Owners) -> str:
+        """What people call the row, given what the owners are called."""
+        raise NotImplementedError  # each page has its own
 
     def narrowed(self, query: Any) -> Any:
         """See Table."""

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from flask import flash
+from flask import flash, request
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from models import Deployment, Model, Price, Provider
 from routes import providerwords
+from routes.admin import bulk
 from routes.admin.forms import KIND_NAMES
 from routes.admin.guard import actor, expose, go
+from routes.admin.managed import source_of
 from routes.admin.providerforms import ProviderForm, settings_from, shown, vendor_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
@@ -50,6 +52,18 @@ class Providers(Table):
     column_sortable_list: ClassVar[list[Any]] = ["name"]
     column_default_sort = "name"
     column_searchable_list = ("name", "base_url")
+    many = (
+        *bulk.switches(
+            off=[_("Calls go to other providers of their models, or are refused. Credentials stay.")],
+            on=[_("Calls go to them again at once.")],
+        ),
+        bulk.delete(_("Models lose these deployments; models that were found at these providers only go with them.")),
+    )
+    exported = (
+        *("id", "name", "kind", "base_url", "models", "is_enabled", "discover", "has_credential", "discovered_at"),
+        *("discovery_error", "managed_by"),
+    )
+    exported_as: ClassVar[Mapping[str, Any]] = {"state": ("is_enabled", "discovery_error")}
     list_template = "admin/providers/list.html"
     create_template = edit_template = "admin/providers/form.html"
     details_template = "admin/providers/details.html"
@@ -74,6 +88,10 @@ class Providers(Table):
             .group_by(Deployment.provider_id)
         )
         return {"model_counts": dict(db.session.execute(counted).tuples().all())}
+
+    def record(self, row: Provider, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported."""
+        return {"models": extras["model_counts"].get(row.id, 0), "has_credential": row.credential is not None}
 
     def details(self, row: Provider) -> Mapping[str, Any]:
         """Its models, and what may be shown of its credential."""
@@ -135,7 +153,7 @@ class Providers(Table):
     def _ask_if_wanted(self, row: Provider) -> Any:
         if row.discover and row.is_enabled:
             self._ask(row)
-        return go(".details_view", id=row.id)
+        return self._test(row.id) if request.form.get("then") == "test" else go(".details_view", id=row.id)
 
     @expose("/refresh/", methods=("POST",))
     def refresh_view(self) -> Any:
@@ -149,7 +167,9 @@ class Providers(Table):
     @expose("/test/", methods=("POST",))
     def test_view(self) -> Any:
         """Whether the provider answers and takes its key, said in words."""
-        number: int = self.row().id
+        return self._test(self.row().id)
+
+    def _test(self, number: int) -> Any:
         db.session.rollback()  # nothing may stay locked while the provider thinks
         finding = gateway().checks.look(number)
         audit.note(db.session(), actor(), "provider_test", "provider", number, {"finding": finding.code})
@@ -234,15 +254,6 @@ def settings_shown(row: Provider) -> list[tuple[str, str]]:
             yes_or_no = gettext("yes") if value else gettext("no")
             found.append((gettext(setting.label), yes_or_no if setting.is_flag else str(value)))
     return found
-
-
-def source_of(managed_by: str) -> str | None:
-    """Why a row that is managed elsewhere cannot be changed here."""
-    if managed_by == "file":
-        return gettext("This comes from the configuration file; change it there.")
-    if managed_by == "environment":
-        return gettext("This comes from the environment of the gateway; change it there.")
-    return None
 
 
 def credential_hint(row: Provider) -> str:

@@ -1,5 +1,6 @@
 """What is done to the secret of an API key: showing it once, replacing it, voiding it, and letting it work again."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -8,15 +9,18 @@ from flask import session as browser
 from sqlalchemy import delete, select
 
 from models import ApiKey, RetiredSecret
-from routes.admin.guard import expose, go
+from routes.admin.guard import actor, expose, go
 from routes.admin.keyforms import Revocation, Rotation
 from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext
-from services.errors import InvalidRequest
+from services import audit
+from services.errors import Conflict, InvalidRequest
 from services.keys import IssuedKey
+from services.types import PublicModel
 from utils.extensions import db, gateway
 
 NEW_KEY: Final = "new_key"  # in the cookie, sealed, from making a secret to showing it
+NO_CHATS: Final = ("embed", "whisper", "tts", "transcribe", "image", "dall-e", "moderation", "rerank")  # parts of names
 MARK_CHARS: Final = 12  # of a retired secret's digest, to name it by
 
 
@@ -35,9 +39,15 @@ class SecretPages(Table):
         secret = gateway().sealer.open(sealed.encode()) if sealed else ""
         if gateway().keys.digest(secret) != row.digest:
             return go(".details_view", id=row.id)
-        model = next(iter(row.allowed_models or ()), None) or _some_model()
+        model, place = first_model(row), base_url()
         return self.render(
-            "admin/keys/created.html", row=row, secret=secret, model=model, base_url=base_url(), retired=retired_of(row)
+            "admin/keys/created.html",
+            row=row,
+            secret=secret,
+            model=model or "MODEL",
+            can_try=model is not None and place == request.host_url.rstrip("/"),
+            base_url=place,
+            retired=retired_of(row),
         )
 
     @expose("/rotate/", methods=("GET", "POST"))
@@ -94,6 +104,29 @@ class SecretPages(Table):
         self.store("key_revoke", row, before, gettext("%(name)s was revoked.", name=row.name))
         return go(".details_view", id=row.id)
 
+    def revoke_one(self, row: ApiKey, reason: str) -> None:
+        """Void one of many."""
+        before = self.describe(row)
+        gateway().keys.revoke(db.session(), row.id, reason)
+        self._note("key_revoke", row, before)
+
+    def undo_lift(self, row: ApiKey, _before: Mapping[str, Any]) -> None:
+        """Let a key work again that was just revoked.
+
+        Raises:
+            Conflict: it cannot be let.
+        """
+        if reason := self.why_not_lifted(row):
+            raise Conflict(reason)
+        before = self.describe(row)
+        gateway().keys.lift(db.session(), row.id)
+        self._note("key_lift", row, before)
+
+    def _note(self, action: str, row: ApiKey, before: Mapping[str, Any]) -> None:
+        db.session.refresh(row)
+        details = audit.differences(before, self.describe(row))
+        audit.note(db.session(), actor(), action, self.resource, row.id, details)
+
     @expose("/lift/", methods=("GET", "POST"))
     def lift_view(self) -> Any:
         """Asks, then lets a revoked key work again."""
@@ -133,7 +166,16 @@ def base_url() -> str:
     return (gateway().config.public_url or request.host_url).rstrip("/")
 
 
-def _some_model() -> str:
-    """A model for the examples: one that costs something to run is more useful than an echo."""
-    names = gateway().catalog.snapshot().models
-    return next((name for name in names if names[name].owned_by != "tollhouse"), next(iter(names), "MODEL"))
+def first_model(row: ApiKey | None) -> str | None:
+    """A model for the examples, that the key (None: some key) may use: one of a real provider before an echo."""
+    models = {name: model for name, model in gateway().catalog.snapshot().models.items() if model.deployments}
+    layers: list[Any] = [] if row is None else [row, row.user, row.user.team]
+    lists = [layer.allowed_models for layer in layers if layer is not None and layer.allowed_models is not None]
+    usable = [name for name in models if all(name in names for names in lists)]
+    return min(usable, key=lambda name: _rank(models[name]), default=None)
+
+
+def _rank(model: PublicModel) -> tuple[bool, bool, bool, bool]:
+    """The smaller, the likelier that a chat with the model works and says something."""
+    first, name = model.deployments[0], model.name.lower()
+    return first.upstream.kind == "echo", any(part in name for part in NO_CHATS), first.price is None, name != "echo"

@@ -1,7 +1,5 @@
 """How values look: moments, money, numbers, icons. Filters and functions of the templates."""
 
-import hashlib
-import itertools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,11 +10,13 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import flask_bootstrap
-from flask import Flask, url_for
+from babel.numbers import format_compact_decimal
+from flask import Flask
 from flask_babel import format_decimal, format_percent, format_timedelta, get_locale
 from markupsafe import Markup
 
-from routes.admin import guard, openid, signin
+from routes import assets
+from routes.admin import guard, openid, signin, steps
 from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
@@ -25,10 +25,10 @@ from routes.admin.keys import STATES as KEY_STATES
 from routes.admin.keys import state_of
 from routes.admin.limits import LAYER_NAMES, what_of
 from routes.admin.logs import ENTRY_KINDS, REASONS
-from routes.admin.logs import STATES as USAGE_STATES
 from routes.admin.overview import change
 from routes.admin.owned import PAGES
 from routes.admin.prices import LINES, lines_of, price_of
+from routes.admin.usage import STATES as USAGE_STATES
 from routes.admin.users import STATES as USER_STATES
 from routes.admin.users import state_of as user_state_of
 from services import budgets, restrictions
@@ -37,6 +37,7 @@ from services.providers.kinds import KINDS
 from utils import money
 
 ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
+SHORT_FROM: Final = 10_000  # smaller counts take no more room with all their digits
 RELATIVE_FOR: Final = timedelta(days=30)
 DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
@@ -45,8 +46,9 @@ INVITATION_TONES: Final = {"open": "good", "used": "quiet", "expired": "warn"}
 USER_TONES: Final = {"active": "good", "expired": "warn", "disabled": "quiet"}
 LEVEL_TONES: Final = {"ok": "good", "warning": "warn", "exhausted": "bad"}
 STATE_TONES: Final = {"measured": "quiet", "estimated": "warn", "void": "quiet"}
-PRICES: Final = SimpleNamespace(names=LINES, lines=lines_of, of=price_of, per_unit=PER_UNIT)
+PRICES: Final = SimpleNamespace(names=LINES, lines=lines_of, of=price_of, per_unit=PER_UNIT, per_1k=money.usd_per_1k)
 NANO_DIGITS: Final = 9
+FEW_DIGITS: Final = 10**18
 CASH_DIGITS: Final = ((money.NANO_PER_USD, 2), (1_000_000, 4), (1_000, 6), (0, NANO_DIGITS))  # from that amount on
 TABLES: Final = {  # names and colours by value
     "themes": signin.THEMES,
@@ -76,21 +78,20 @@ TABLES: Final = {  # names and colours by value
 }
 
 
-def register(app: Flask, views: Sequence[Any]) -> None:
-    """Make them known to the templates: filters, and everything else as a member of `ui`."""
-    static = Path(app.static_folder or "")
+def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> None:
+    """Make them known to the templates: filters, and everything else as a member of `ui`.
 
-    def asset(name: str) -> str:
-        """The address of a file of ours; it changes with the file, so that browsers may keep it."""
-        return url_for("static", filename=name, v=_fingerprint(static / name))
-
+    `groups`: those of the sidebar, in order.
+    """
     app.jinja_env.filters.update(
-        ago=ago, utc=utc, usd=usd, exact_usd=exact_usd, cash=cash, num=num, percent=percent, ms=ms
+        ago=ago, utc=utc, usd=usd, exact_usd=exact_usd, cash=cash, num=num, short=short, percent=percent, ms=ms
     )
     app.jinja_env.filters["path"] = restrictions.show_path
     app.jinja_env.globals["ui"] = SimpleNamespace(
-        asset=asset,
-        nav=partial(_sidebar, views),
+        asset=partial(assets.address, "static"),
+        bootstrap=partial(assets.address, "bootstrap.static"),
+        nav=partial(_sidebar, views, groups),
+        tabs=partial(_tabs, views),
         icon=icon,
         nonce=guard.nonce,
         person=guard.person,
@@ -105,13 +106,30 @@ def register(app: Flask, views: Sequence[Any]) -> None:
         what_of=what_of,
         user_state_of=user_state_of,
         change=change,
+        steps=steps.found,
+        way_back=steps.way_back,
         **TABLES,
     )
 
 
-def _sidebar(views: Sequence[Any]) -> list[tuple[str | None, list[Any]]]:
-    """The views by group."""
-    return [(group, list(found)) for group, found in itertools.groupby(views, lambda view: view.category)]
+def _is_listed(view: Any) -> bool:
+    return bool(view.is_visible() and getattr(view, "is_listed", True))
+
+
+def _sidebar(views: Sequence[Any], groups: Sequence[str | None]) -> list[tuple[str | None, list[Any]]]:
+    """The views that the person has, by group, each in the order in which it was added, but those kept off it."""
+    who = guard.person()
+    listed = [view for view in views if who is not None and view.is_for(who) and _is_listed(view)]
+    others = dict.fromkeys(view.category for view in listed if view.category not in groups)
+    found = ((group, [view for view in listed if view.category == group]) for group in (*groups, *others))
+    return [(group, members) for group, members in found if members]
+
+
+def _tabs(views: Sequence[Any]) -> list[Any]:
+    """The pages of the portal that the person reads by tabs: those that the menu leaves out."""
+    who = guard.person()
+    own = [view for view in views if getattr(view, "is_own", False) and who is not None and view.is_tab_of(who)]
+    return own if any(who is not None and not view.is_for(who) for view in own) else []
 
 
 def utc(moment: datetime | int | None) -> str:
@@ -160,7 +178,17 @@ def cash(nanousd: int | None) -> str | Markup:
 
 def num(number: int | None) -> str:
     """A count, with the separators of the language; a dash where nobody said."""
+    if number is not None and abs(number) >= FEW_DIGITS:  # typed into a form; babel's decimals end somewhere
+        return str(number)
     return DASH if number is None else str(format_decimal(number))
+
+
+def short(number: int | None) -> str | Markup:
+    """A count as one cares to read it in a list: 12.3K, 4.5M, with all its digits in the title."""
+    if number is None or abs(number) < SHORT_FROM:
+        return num(number)
+    text = format_compact_decimal(number, format_type="short", locale=get_locale(), fraction_digits=1)
+    return Markup('<span title="{}">{}</span>').format(num(number), text)
 
 
 def percent(part: float | None, *, signed: bool = False) -> str:
@@ -197,8 +225,3 @@ def icon(name: str, label: str = "") -> Markup:
 
 def _icons() -> str:
     return ICONS.read_text(encoding="utf-8")
-
-
-@cache
-def _fingerprint(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

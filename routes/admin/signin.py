@@ -14,13 +14,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from routes import auth, wording
-from routes.admin import forms
+from routes.admin import drafts, forms
 from routes.admin.guard import SignedIn, go, person
 from routes.admin.texts import gettext
 from services.accounts import Person
 from services.errors import AuthenticationFailed, GatewayError, TooManyAttempts
 from utils import clock
-from utils.extensions import gateway, login_manager
+from utils.extensions import PAGES, gateway, login_manager
 
 bp = Blueprint("signin", __name__, url_prefix="/admin")
 
@@ -73,7 +73,8 @@ def enter(found: Person, target: str, how: str = "password") -> AnyResponse:
         return let_in(found, target, how)
     session.clear()
     session[WAITING] = {"user": found.user_id, "since": clock.now_s(), "target": target, "how": how}
-    return go("signin.code")
+    # A form that waits to come back is too long for a cookie or an address: the page carries it on.
+    return current_app.make_response(render_template("admin/code.html")) if _draft() else go("signin.code")
 
 
 def let_in(found: Person, target: str, how: str) -> AnyResponse:
@@ -84,6 +85,8 @@ def let_in(found: Person, target: str, how: str) -> AnyResponse:
     _begin(found.user_id)
     if how.startswith("openid"):
         session[OPENID] = True
+    if draft := _draft():
+        return current_app.make_response(render_template("admin/resume.html", target=target, draft=draft))
     return redirect(target, 303)
 
 
@@ -137,7 +140,7 @@ def preferences() -> AnyResponse:
     if language in LANGUAGES:
         gateway().people.speak(auth.actor(found.username, found.user_id), found.user_id, language)
     if theme in THEMES:
-        answer.set_cookie(THEME_COOKIE, theme, max_age=YEAR_S, path="/admin", samesite="Lax", secure=request.is_secure)
+        answer.set_cookie(THEME_COOKIE, theme, max_age=YEAR_S, path="/", samesite="Lax", secure=request.is_secure)
     return answer
 
 
@@ -154,12 +157,12 @@ def theme() -> str:
 
 
 def local_path(target: str) -> str:
-    r"""The target if it is a page of this panel, else the overview.
+    r"""The target if it is one of our pages, else the first one.
 
     Nothing else will do: browsers read `//host`, `/\host` and a tab after the slash as another site.
     """
     home = url_for(HOME)
-    if not target.startswith("/admin/") or "\\" in target or not target.isprintable():
+    if not target.startswith(tuple(f"{page}/" for page in PAGES)) or "\\" in target or not target.isprintable():
         return home
     adapter = current_app.create_url_adapter(request)
     try:
@@ -167,6 +170,11 @@ def local_path(target: str) -> str:
     except HTTPException:
         return home
     return target if not endpoint.startswith(f"{bp.name}.") or endpoint in OWN_PAGES else home
+
+
+def _draft() -> str:
+    """What was typed into a form before a session ended, sealed; empty = nothing."""
+    return request.form.get(drafts.FIELD, "")
 
 
 def _begin(user_id: int) -> None:

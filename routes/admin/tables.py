@@ -1,58 +1,44 @@
-"""How our pages about tables work, on top of Flask-Admin: lists, forms, details, and asking before deleting.
+"""How our pages about tables work, on top of Flask-Admin: details, forms, and asking before deleting.
 
-Differences from Flask-Admin: rules that nobody needs (inline edit, batch actions, its exports and look-ups) do not
-exist; a form is a class of ours; every change is one transaction with its audit entry; what cannot be done is
-answered with the page and a reason, never with a silent redirect.
+Lists are in lists.py, their files in exports.py, what is done to many rows in bulk.py. Differences from Flask-Admin:
+rules that nobody needs (inline edit, its batch actions, exports and look-ups) do not exist; a form is a class of ours;
+every change is one transaction with its audit entry; what cannot be done is answered with the page and a reason, never
+with a silent redirect.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from flask import abort, flash, request
-from flask_admin.model.base import ViewArgs
-from sqlalchemy import or_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from routes.admin import bulk, conflicts, drafts, managed
+from routes.admin.exports import CHUNK, Chunks, Exported
 from routes.admin.forms import PanelForm
-from routes.admin.guard import SecureModelView, actor, expose, go
+from routes.admin.guard import actor, expose, go
+from routes.admin.lists import Choice
 from routes.admin.texts import N_, gettext
 from services import audit, reports
-from services.errors import GatewayError, InvalidRequest
+from services.errors import GatewayError
 from utils import jsonx
 from utils.extensions import db, gateway
 
-MAX_ID: Final = 2**63 - 1
-MAX_PAGE: Final = 100_000
-LONGEST_ARGUMENT: Final = 200
-PAGE_SIZES: Final = (20, 50, 100)
+__all__ = ["Choice", "Log", "Table"]
+
+MAX_ID = bulk.MAX_ID
+CHANGED = N_("Somebody else changed this meanwhile. Saving again replaces what they did.")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A filter of a list: one parameter of the address, with the values it may have."""
-
-    name: str
-    label: str
-    options: Sequence[tuple[str, Any]]
-
-
-class Table(SecureModelView):
+class Table(Exported):
     """A list with pages, details and, unless it is a log, forms."""
 
     can_export = False
     can_view_details = True
-    can_set_page_size = True
-    page_size = PAGE_SIZES[0]
-    page_size_options = PAGE_SIZES
-    column_auto_select_related = False
-    column_display_actions = False
     action_disallowed_list: ClassVar[list[str]] = ["delete"]
     form = PanelForm
-    list_template = "admin/model/list.html"
     create_template = "admin/model/create.html"
     edit_template = "admin/model/edit.html"
     details_template = "admin/model/details.html"
@@ -60,67 +46,11 @@ class Table(SecureModelView):
 
     icon: ClassVar[str] = "table"
     singular: ClassVar[str] = ""  # the msgid of one row's name
-    resource: ClassVar[str] = ""  # how the audit log calls it
-    choices: tuple[Choice, ...] = ()
-    texts: tuple[str, ...] = ()  # filters that are typed in
+    many: tuple[bulk.Action, ...] = ()  # what can be done to many rows at once
+    switched: tuple[str, ...] = ("is_enabled",)  # columns that disabling changes; the first says whether it is on
 
-    def __init__(self, name: str, category: str, *, endpoint: str) -> None:
-        super().__init__(self.model_class, db, name=name, category=category, endpoint=endpoint)
-
-    model_class: ClassVar[type[Any]]
-
-    # Lists
-
-    def argument(self, name: str) -> str:
-        """A parameter of the address, as much of it as can be meant."""
-        text = request.args.get(name, "")[:LONGEST_ARGUMENT].strip()
-        return text if text.isprintable() else ""
-
-    def chosen(self, name: str) -> str:
-        """The value of one of `choices`, empty when it is none of its options."""
-        given = self.argument(name)
-        options = next(choice.options for choice in self.choices if choice.name == name)
-        return given if any(given == value for value, _label in options) else ""
-
-    def arguments(self) -> dict[str, str]:
-        """What narrows the list now, for links to other pages of it."""
-        names = ("search", *self.texts, *(choice.name for choice in self.choices))
-        return {name: self.argument(name) for name in names if self.argument(name)}
-
-    def narrowed(self, query: Any) -> Any:
-        """A query of rows or of their count, with what the address chose of them."""
-        return query
-
-    def get_query(self) -> Any:
-        """See Flask-Admin."""
-        return self.narrowed(super().get_query())
-
-    def get_count_query(self) -> Any:
-        """See Flask-Admin."""
-        return self.narrowed(super().get_count_query())
-
-    def extras(self, rows: list[Any]) -> Mapping[str, Any]:
-        """What the list's template needs beside the rows, in a bounded number of statements."""
-        return {}
-
-    def get_list(self, *args: Any, **kwargs: Any) -> tuple[int | None, list[Any]]:
-        """See Flask-Admin."""
-        count, rows = super().get_list(*args, **kwargs)
-        self._template_args.update(self.extras(rows))
-        return count, rows
-
-    def _get_list_extra_args(self) -> ViewArgs:
-        """The parameters of the address, within what a database can take."""
-        given = super()._get_list_extra_args()
-        given.page = min(max(given.page or 0, 0), MAX_PAGE)
-        given.search = self.argument("search") or None
-        given.extra_args = {name: value for name, value in self.arguments().items() if name != "search"}
-        return given
-
-    def _apply_search(self, query: Any, count_query: Any, joins: Any, count_joins: Any, search: str) -> Any:
-        """Flask-Admin's search with % and _ taken literally; it searches columns of the table only."""
-        found = or_(*(field.icontains(search, autoescape=True) for field, _path in self._search_fields))
-        return query.filter(found), count_query.filter(found) if count_query is not None else None, joins, count_joins
+    def __init__(self, name: str, category: str, *, endpoint: str, url: str | None = None) -> None:
+        super().__init__(self.model_class, db, name=name, category=category, endpoint=endpoint, url=url)
 
     # Rows
 
@@ -135,6 +65,10 @@ class Table(SecureModelView):
     def why_fixed(self, row: Any) -> str | None:
         """Why the row cannot be changed here; None = it can."""
         return None
+
+    def why_locked(self, row: Any) -> str | None:
+        """Why the row follows a source outside the panel, such as a file; None = it does not."""
+        return managed.source_of(getattr(row, "managed_by", "admin"))
 
     def why_kept(self, row: Any) -> str | None:
         """Why the row cannot be deleted; None = it can."""
@@ -152,13 +86,14 @@ class Table(SecureModelView):
     def details_view(self) -> Any:
         """Everything about one row."""
         row = self.row()
-        return self.render(self.details_template, row=row, why_fixed=self.why_fixed(row), **self.details(row))
+        fixed, locked = self.why_fixed(row), self.why_locked(row)
+        return self.render(self.details_template, row=row, why_fixed=fixed, why_locked=locked, **self.details(row))
 
     # Changes
 
     def given(self) -> Any:
-        """What was sent; None when the form is only asked for, so that its defaults apply."""
-        return request.form if request.method == "POST" else None
+        """What was sent, or typed before a session ended; None when the form is only asked for: its defaults apply."""
+        return request.form if request.method == "POST" else drafts.typed()
 
     def create(self, form: Any) -> Any:
         """Store a new row; returns the answer."""
@@ -212,9 +147,71 @@ class Table(SecureModelView):
         """What people call the row."""
         return str(row)
 
-    def describe(self, row: Any) -> dict[str, Any]:
-        """The row for the audit log, without secrets."""
-        raise NotImplementedError  # each page has its own
+    def called(self, row: Any) -> str:
+        """The same in short, without asking the database."""
+        return self.title(row)
+
+    def titles(self, rows: Sequence[Any]) -> dict[Any, str]:
+        """What people call these rows, in a bounded number of statements."""
+        return {row.id: self.title(row) for row in rows}
+
+    # Many rows
+
+    @expose("/bulk/", methods=("POST",))
+    def bulk_view(self) -> Any:
+        """Asks, then does something to all rows that were ticked."""
+        return bulk.answer(self)
+
+    @expose("/undo/", methods=("POST",))
+    def undo_view(self) -> Any:
+        """Undoes what was just done to rows of the list."""
+        return bulk.undo(self)
+
+    def offered(self) -> str | None:
+        """What can be undone, for the template."""
+        return bulk.offered(self)
+
+    def offer_undo(self, how: str, row: Any, before: Mapping[str, Any]) -> None:
+        """Say that the row was saved, with a way back: `undo_` and `how` name the method that takes it."""
+        said = gettext("%(name)s was saved.", name=self.title(row))
+        if not bulk.offer(self, how, [[row.id, self.fingerprint(row), dict(before)]], said):
+            flash(said, "success")
+
+    def delete_one(self, row: Any, reason: str) -> None:
+        """Delete one of many."""
+        self.note_deletion(db.session(), row)
+        self.delete(db.session(), row)
+
+    def why_not_off(self, row: Any) -> str | None:
+        """Why the row cannot be disabled; None = it can."""
+        is_off = None if getattr(row, self.switched[0]) else gettext("It is disabled already.")
+        return self.why_fixed(row) or is_off
+
+    def why_not_on(self, row: Any) -> str | None:
+        """Why the row cannot be enabled; None = it can."""
+        is_on = gettext("It is enabled already.") if getattr(row, self.switched[0]) else None
+        return self.why_fixed(row) or is_on
+
+    def switch_off(self, row: Any, reason: str) -> None:
+        """Disable one of many."""
+        self.change(row, {self.switched[0]: False})
+
+    def switch_on(self, row: Any, reason: str) -> None:
+        """Enable one of many."""
+        self.change(row, {self.switched[0]: True})
+
+    def undo_restore(self, row: Any, before: Mapping[str, Any]) -> None:
+        """Put columns back as they were."""
+        self.change(row, before)
+
+    def change(self, row: Any, values: Mapping[str, Any]) -> None:
+        """Set columns of a row, within the transaction, with the audit entry."""
+        before = self.describe(row)
+        for name, value in values.items():
+            setattr(row, name, value)
+        db.session.flush()
+        details = audit.differences(before, self.describe(row))
+        audit.note(db.session(), actor(), f"{self.resource}_update", self.resource, row.id, details)
 
     def fingerprint(self, row: Any) -> str:
         """Changes whenever the row does, so that nobody overwrites unseen what somebody else saved."""
@@ -231,18 +228,26 @@ class Table(SecureModelView):
             except IntegrityError:
                 db.session.rollback()
                 form.form_errors.append(gettext("Somebody changed this at the same moment. Please look again."))
+        return self._shown(form, template, **values)
+
+    def _shown(self, form: Any, template: str, **values: Any) -> Any:
         status = HTTPStatus.UNPROCESSABLE_ENTITY if form.errors else HTTPStatus.OK
         return self.render(template, form=form, **values), status
 
     def answer_edit(self, form: Any, row: Any, **values: Any) -> Any:
         """The same for a row that is there already, and that somebody else may have changed meanwhile."""
-        seen = self.fingerprint(row)
+        now, given = self.fingerprint(row), (self.given() or {}).get("seen", "")
+        labels = {**self.column_labels, **{name: field.label.text for name, field in form._fields.items()}}
 
         def change() -> Any:
-            if request.form.get("seen", seen) != seen:
-                raise InvalidRequest(N_("Somebody else changed this meanwhile. Saving again replaces what they did."))
+            if given and not conflicts.is_of(given, now):
+                form.form_errors.append(gettext(CHANGED))
+                form.form_errors.extend(conflicts.told(given, self.resource, row.id, labels))
+                return self._shown(form, self.edit_template, row=row, seen=conflicts.mark(now), **values)
             return self.update(form, row)
 
+        is_draft = request.method == "GET" and given
+        seen = given if is_draft else conflicts.mark(now)
         return self.answer_form(form, change, self.edit_template, row=row, seen=seen, **values)
 
     def store(
@@ -273,7 +278,7 @@ class Table(SecureModelView):
 class Log(Table):
     """A table that is only read, newest first, page by page along a key: never counted, never skipped into."""
 
-    create_view = edit_view = delete_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
+    create_view = edit_view = delete_view = bulk_view = undo_view = None  # type: ignore[assignment]  # Flask-Admin offers no page whose view is None
     can_create = can_edit = can_delete = False
     column_sortable_list: ClassVar[list[str]] = []
     list_template = "admin/model/log.html"
@@ -288,7 +293,18 @@ class Log(Table):
         before, after = (self._cursor(walk, name) for name in ("before", "after"))
         page = reports.read_page(gateway().engine, walk, before=before, after=after, size=page_size or self.page_size)
         self._template_args.update(pages=page, is_first=before is None and after is None, **self.extras(page.rows))
+        self._template_args.update(self.arranged())
         return None, page.rows
+
+    def chunks(self) -> Chunks:
+        """See Exported."""
+        walk, before = self.walk(), None
+        while True:
+            page = reports.read_page(gateway().engine, walk, before=before, size=CHUNK)
+            yield page.rows
+            if page.older is None:
+                return
+            before = page.older
 
     def _cursor(self, walk: reports.Walk, name: str) -> reports.Cursor | None:
         """Where to go on; anything that is no value of the key is left aside."""

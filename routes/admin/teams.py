@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from wtforms.validators import InputRequired, Length
 
 from models import Limit, Team, User
-from routes.admin import owned
+from routes.admin import bulk, owned
 from routes.admin.access import LinesField, ModelsForm, offer_models, scope_of
 from routes.admin.forms import TextField
 from routes.admin.guard import go
@@ -16,6 +16,7 @@ from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import budgets, limits, owners, reports
 from services.errors import InvalidRequest
+from utils import money
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
@@ -52,6 +53,15 @@ class Teams(Table):
     column_sortable_list: ClassVar[list[Any]] = ["name"]
     column_default_sort = "name"
     column_searchable_list = ("name",)
+    many = (
+        bulk.delete(
+            _("Members stay, without a team."),
+            _("Their budgets and limits are removed; calls under way are still settled."),
+            _("Their usage stays, under the number of the team."),
+        ),
+    )
+    exported = ("id", "name", "members", "allowed_models", "budget_unit", "budget_limit", "budget_spent", "limits")
+    exported_as: ClassVar[Mapping[str, Any]] = {"budget": ("budget_unit", "budget_limit", "budget_spent")}
     list_template = "admin/teams/list.html"
     create_template = "admin/teams/create.html"
     edit_template = "admin/teams/edit.html"
@@ -73,6 +83,16 @@ class Teams(Table):
             "limits": found,
         }
 
+    def record(self, row: Team, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported."""
+        state, found = extras["budgets"].get(row.id), {"members": extras["counts"].get(row.id, 0)}
+        found["limits"] = [f"{one.limit_amount} {one.unit} {one.period}" for one in extras["limits"].get(row.id, ())]
+        if state is None:
+            return found | {"budget_unit": None, "budget_limit": None, "budget_spent": None}
+        unit, amounts = state.budget.unit, (state.budget.limit_amount, state.spent)
+        limit, spent = (f"{money.usd(amount):f}" if unit == "usd" else amount for amount in amounts)
+        return found | {"budget_unit": unit, "budget_limit": limit, "budget_spent": spent}
+
     def details(self, row: Team) -> Mapping[str, Any]:
         """Members, budgets, limits and the latest calls."""
         engine = gateway().engine
@@ -81,7 +101,7 @@ class Teams(Table):
         return {
             "members": db.session.scalars(members.order_by(User.username).limit(SHOWN_MEMBERS)).all(),
             "member_count": db.session.scalar(select(func.count()).where(User.team_id == row.id)),
-            "ceilings": owned.ceilings_of([("team", row.id)]),
+            "ceilings": owned.ceilings_of({("team", row.id): row.name}),
             "calls": latest,
             "names": reports.names(engine, [call.user_id for call in latest], [call.key_id for call in latest]),
             "why_kept": self.why_kept(row),

@@ -22,6 +22,9 @@ def N_(message: str) -> str:  # noqa: N802 - the name by which message extractor
 
 # Services know no language. What they say is translated where it is answered, by the same words.
 OF_SERVICES: Final = (
+    N_("Answers of every kind."),
+    N_("Code: precise, with room for long answers."),
+    N_("Stories and ideas, with more variety."),
     N_("There is a configuration value with this key already."),
     N_("Give a new value too: a secret does not become readable."),
     N_("User registered successfully"),
@@ -55,6 +58,8 @@ OF_API_V1: Final = (
     N_("There is nothing at this path."),
     N_("This path does not answer to this method."),
     N_("The request body is too large."),
+    N_("The request body is too large: it may have %(count)s bytes."),
+    N_("fields [%(names)s] are invalid"),
     N_("The API key is not valid."),
     N_("No API key was given: send it as `Authorization: Bearer YOUR_API_KEY`."),
     N_("The Authorization header must read `Bearer YOUR_API_KEY`."),
@@ -142,6 +147,9 @@ OF_FORMS: Final = (
     N_("Number must be at most %(max)s."),
     N_("Number must be between %(min)s and %(max)s."),
     N_("Invalid input."),
+    N_("Answers of every kind."),
+    N_("Code: precise, with room for long answers."),
+    N_("Stories and ideas, with more variety."),
     N_("A preset cannot be changed; make an agent of your own."),
     N_("The answer could not be stored; it is not in the dialog."),
     N_("The body must have a `title`."),

@@ -1,6 +1,7 @@
 """People and service accounts: making them, their role, their password, and taking them away."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -11,16 +12,16 @@ from wtforms import BooleanField, RadioField, SelectField
 from wtforms.validators import InputRequired, Length, Regexp, ValidationError
 
 from models import ApiKey, Team, User
-from routes.admin import access, owned
+from routes.admin import access, bulk, owned
 from routes.admin.access import AccessForm, NewAccessForm
 from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import gettext, lazy_gettext
-from services import audit, people, removal, reports
+from services import audit, people, removal, reports, walks
 from services.accounts import ERASED, NAME, RESERVED, SERVICE_ACCOUNT
 from services.passwords import MAX_CHARS, MIN_CHARS
-from utils import ids
+from utils import ids, money
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
@@ -97,13 +98,24 @@ class Users(Table):
 
     model_class = User
     icon, singular, resource = "people", "User", "user"
-    column_list = ("username", "role", "is_active", "team", "keys", "tokens_used", "spent_nanousd", "created_at")
+    column_list = (
+        "username",
+        "role",
+        "is_active",
+        "team",
+        "keys",
+        "balance",
+        "tokens_used",
+        "spent_nanousd",
+        "created_at",
+    )
     column_labels: ClassVar[dict[str, Any]] = {
         "username": _("User"),
         "role": _("Role"),
         "is_active": _("State"),
         "team": _("Team"),
         "keys": _("API keys"),
+        "balance": _("Balance"),
         "tokens_used": _("Tokens used"),
         "spent_nanousd": _("Spent"),
         "created_at": _("Created"),
@@ -111,6 +123,26 @@ class Users(Table):
     column_sortable_list: ClassVar[list[Any]] = ["username", ("created_at", "id")]
     column_default_sort = "username"
     column_searchable_list = ("username",)
+    many = (
+        *bulk.switches(
+            off=[_("All sessions end and all API keys are refused within two seconds."), _("Nothing is deleted.")],
+            on=[_("They sign in again, and their API keys work again.")],
+            asks_reason=True,
+        ),
+        bulk.delete(
+            _("Working API keys stop at once; budgets and limits are removed."),
+            _("Usage and ledger entries stay, under the number of the account."),
+        ),
+    )
+    switched = ("is_active", "disabled_reason")
+    exported = (
+        *("id", "username", "role", "state", "disabled_reason", "team", "tags", "keys", "tokens_used", "spent_usd"),
+        *("allowed_models", "expires_at", "created_at"),
+    )
+    exported_as: ClassVar[Mapping[str, Any]] = {
+        "is_active": ("state", "disabled_reason"),
+        "spent_nanousd": ("spent_usd",),
+    }
     list_template = "admin/users/list.html"
     create_template = "admin/users/create.html"
     edit_template = "admin/users/edit.html"
@@ -131,19 +163,44 @@ class Users(Table):
         return query.filter(_in_state(self.chosen("state")), access.is_tagged(User.tags, self.argument("tag")))
 
     def extras(self, rows: list[Any]) -> Mapping[str, Any]:
-        """How many working keys each of them has."""
+        """How many working keys each of them has, and where each stands in tokens."""
         counted = (
             select(ApiKey.user_id, func.count())
             .where(ApiKey.user_id.in_([row.id for row in rows]), ApiKey.revoked_at.is_(None))
             .group_by(ApiKey.user_id)
         )
-        return {"key_counts": dict(db.session.execute(counted).tuples().all())}
+        tokens = walks.tokens_of(db.session(), [row.id for row in rows])
+        return {"key_counts": dict(db.session.execute(counted).tuples().all()), "tokens": tokens}
+
+    def record(self, row: User, extras: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Exported."""
+        return {
+            "state": state_of(row),
+            "team": row.team.name if row.team else None,
+            "keys": extras["key_counts"].get(row.id, 0),
+            "spent_usd": f"{money.usd(row.spent_nanousd):f}",
+        }
+
+    def switch_off(self, row: User, reason: str) -> None:
+        """See Table."""
+        self.change(row, {"is_active": False, "disabled_reason": reason or None})
+
+    def switch_on(self, row: User, reason: str) -> None:
+        """See Table."""
+        self.change(row, {"is_active": True, "disabled_reason": None})
+
+    def change(self, row: User, values: Mapping[str, Any]) -> None:
+        """See Table; whoever is disabled is signed out."""
+        super().change(row, values)
+        people.check_admin_left(db.session())
+        if not row.is_active:
+            people.sign_out(db.session(), row.id)
 
     def details(self, row: User) -> Mapping[str, Any]:
         """Keys, what limits the user on every layer, and the latest calls."""
-        engine, layers = gateway().engine, [("user", row.id)]
-        if row.team_id is not None:
-            layers.append(("team", row.team_id))
+        engine, layers = gateway().engine, {("user", row.id): row.username}
+        if row.team is not None:
+            layers["team", row.team.id] = row.team.name
         keys = db.session.scalars(select(ApiKey).where(ApiKey.user_id == row.id).order_by(ApiKey.id.desc()).limit(100))
         provider = gateway().openid
         is_linked = provider is not None and gateway().identities.linked(row.id, provider.issuer) is not None
@@ -153,7 +210,7 @@ class Users(Table):
             "ceilings": owned.ceilings_of(layers),
             "everywhere": gateway().layers.everywhere,
             "calls": latest,
-            "names": reports.names(engine, [row.id], [call.key_id for call in latest]),
+            "names": replace(reports.names(engine, (), [call.key_id for call in latest]), users={row.id: row.username}),
             "why_kept": self.why_kept(row),
             "is_linked": is_linked,
             "has_second_factor": gateway().second_factors.is_set(row.id),

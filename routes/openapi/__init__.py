@@ -27,12 +27,12 @@ from routes.openapi import (
 )
 from routes.openapi.operations import SCHEMES, Operation
 from routes.openapi.shapes import Schema, text, whole
+from utils.extensions import PAGES
 
 OPENAPI: Final = "3.1.0"
 TABLES: Final = (calls, dialogs, users, management, administration, people, privacy)
 SCHEMAS: Final = (chats, media, explanations, dialogs, users, management, administration, people, privacy, refusals)
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
-PANEL: Final = "/admin"
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word
 SAME_PATH: Final = {"/api/routes/<path:path>": "/api/routes/<route_id>"}  # OpenAPI sees one path in both
 VARIABLE: Final = re.compile(r"<(?:(\w+):)?(\w+)>")
@@ -84,7 +84,7 @@ def documented(app: Flask) -> list[Rule]:
     return [
         rule
         for rule in app.url_map.iter_rules()
-        if rule.endpoint not in OTHERS and rule.rule != PANEL and not rule.rule.startswith(f"{PANEL}/")
+        if rule.endpoint not in OTHERS and not f"{rule.rule}/".startswith(tuple(f"{page}/" for page in PAGES))
     ]
 
 

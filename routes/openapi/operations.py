@@ -104,6 +104,7 @@ class Operation:
     query: tuple[Schema, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # of the good answer, with their meanings
     note: str = ""
+    besides: Mapping[str, Media] = field(default_factory=dict)  # answers of other statuses that are no refusals of ours
     summary: str = ""  # where the view has no words of its own
 
     def described(self, path: str, endpoint: str) -> dict[str, Any]:
@@ -116,7 +117,11 @@ class Operation:
         statuses = {*STATUSES[self.who], *self.refuses, *(WITH_BODY if self.takes is not None else ())}
         statuses |= set(WITH_WORDS) if self.query or "<" in path else set()
         good = {} if self.says is None else {self.status: self._good(self.says)}
-        return found | {"responses": good | refusals.answers(path, endpoint, tuple(sorted(statuses)))}
+        told = {
+            status: {"description": refusals.MEANINGS[status], "content": said.content()}
+            for status, said in self.besides.items()
+        }
+        return found | {"responses": good | refusals.answers(path, endpoint, tuple(sorted(statuses))) | told}
 
     def _good(self, says: Media) -> dict[str, Any]:
         more = {name: {"description": about, "schema": {"type": "string"}} for name, about in self.headers.items()}

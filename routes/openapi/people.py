@@ -2,9 +2,22 @@
 
 from typing import Any, Final
 
-from routes.openapi.operations import ADMIN_TOKEN, FIELDS, FORM, JSON, KEY, OPEN, PAGE, Media, Operation, json, query
-from routes.openapi.shapes import USERNAME, always, closed, listed, one_of, opened, or_null, ref, text, whole
-from services import balances, passwords
+from routes.openapi.operations import (
+    ADMIN,
+    ADMIN_TOKEN,
+    FIELDS,
+    FORM,
+    JSON,
+    KEY,
+    OPEN,
+    PAGE,
+    Media,
+    Operation,
+    json,
+    query,
+)
+from routes.openapi.shapes import USERNAME, always, closed, listed, number, one_of, opened, or_null, ref, text, whole
+from services import balances, components, passwords
 
 PEOPLE, TOKENS, GATEWAY = "People", "Prepaid tokens", "The gateway"
 
@@ -60,6 +73,24 @@ SCHEMAS: Final[dict[str, Any]] = {
         {"reason": or_null(text(maxLength=balances.MAX_REASON))},
     ),
     "TokenLimit": opened({"limit": or_null(whole(minimum=0, maximum=balances.MAX_AMOUNT))}),
+    "Condition": closed(
+        {
+            "status": one_of(*components.STATES),
+            "version": text(),
+            "timestamp": text(format="date-time"),
+            "components": listed(
+                closed(
+                    {
+                        "name": text(),
+                        "status": one_of(*components.STATES),
+                        "latency_ms": or_null(number("What asking it took.")),
+                        "message": text(),
+                        "details": {"type": "object", "additionalProperties": True},
+                    }
+                )
+            ),
+        }
+    ),
     "Life": closed({"status": always("healthy")}, {"message": text()}),
 }
 _HEALTHY: Final = {"status": "healthy"}
@@ -91,7 +122,17 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "ops.index": Operation(
         GATEWAY, OPEN, json(ref("Life"), _HEALTHY), note="Browsers are led to the panel.", refuses=("302",)
     ),
-    "ops.health": Operation(GATEWAY, OPEN, json(ref("Life"), _HEALTHY)),
+    "ops.health": Operation(GATEWAY, OPEN, json(ref("Condition")), besides={"503": json(ref("Condition"))}),
+    "ops.live": Operation(GATEWAY, OPEN, json(closed({"status": always("ok")}))),
+    "ops.ready": Operation(
+        GATEWAY,
+        OPEN,
+        json(closed({"status": always("ready")})),
+        besides={"503": json(closed({"status": always("not ready"), "reason": text()}))},
+    ),
+    "ops.metrics": Operation(
+        GATEWAY, ADMIN, Media({"text/plain": text()}), note="The setting `METRICS_TOKEN` opens it too, as a bearer."
+    ),
     "ops.providers": Operation(GATEWAY, KEY, json(ref("Health"))),
     "apidocs.document": Operation(GATEWAY, OPEN, json(opened({"openapi": text(), "info": {"type": "object"}}))),
     "apidocs.swagger": Operation(GATEWAY, OPEN, Media({PAGE: text()})),

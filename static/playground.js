@@ -1,0 +1,729 @@
+// The playground: a conversation that lives in this page (and in sessionStorage, so that it survives a reload).
+(() => {
+  "use strict";
+
+  const KEY = "tollhouse.playground";
+  const KINDS = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+  const MOST_IMAGE = 5 * 1024 * 1024;
+  const NANO = 1e9;
+  const NUMBERS = { temperature: Number, top_p: Number, max_tokens: Number, seed: Number };
+  const EXAMPLE = [{
+    type: "function",
+    function: {
+      name: "get_weather",
+      description: "The weather in a city now.",
+      parameters: {
+        type: "object",
+        properties: { city: { type: "string" }, unit: { type: "string", enum: ["celsius", "fahrenheit"] } },
+        required: ["city"],
+      },
+    },
+  }];
+
+  let form, setup, words, token, state, turns;
+  const part = (id) => document.getElementById(id);
+  const views = new Map(); // of turns
+  let running = []; // AbortController of each call under way
+
+  function make(name, className, ...inside) {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    made.append(...inside.filter((one) => one !== null && one !== ""));
+    return made;
+  }
+
+  function button(label, act, className = "btn btn-quiet btn-sm") {
+    const made = make("button", className, label);
+    made.type = "button";
+    made.addEventListener("click", act);
+    return made;
+  }
+
+  const say = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_all, name) => values[name] ?? "");
+  const number = (value, options) => new Intl.NumberFormat(setup.language, options).format(value);
+  const seconds = (ms) => `${number(ms / 1000, { maximumFractionDigits: 2, minimumFractionDigits: 2 })} s`;
+
+  function money(nano) {
+    const digits = nano >= NANO ? 2 : nano >= 1e6 ? 4 : nano >= 1e3 ? 6 : 9;
+    return `$${number(nano / NANO, { minimumFractionDigits: 2, maximumFractionDigits: digits })}`;
+  }
+
+  // State ------------------------------------------------------------------------------------------------------------
+
+  const blank = () => ({ user: setup.user, models: ["", ""], agent: "", fields: {}, is_json: false, is_raw: false, turns: [] });
+
+  function load() {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(KEY) || "null");
+      if (kept && kept.user === setup.user && Array.isArray(kept.turns)) return kept;
+    } catch { /* as if there were none */ }
+    return blank();
+  }
+
+  let timer = 0;
+  function save(isNow) {
+    clearTimeout(timer);
+    if (!isNow) {
+      timer = setTimeout(save, 300, true);
+      return;
+    }
+    const plain = (name, value) => (name === "sent" ? undefined : value);
+    const bare = (name, value) => (name === "images" ? [] : plain(name, value));
+    for (const way of [plain, bare]) {
+      try {
+        sessionStorage.setItem(KEY, JSON.stringify(state, way));
+        return;
+      } catch { /* too large with its pictures: without them, then */ }
+    }
+    note(words.not_kept, "bad");
+  }
+
+  const answer = (model) => ({
+    model, text: "", reasoning: "", calls: [], error: "", figures: null, request_id: "", is_open: true, is_stopped: false,
+  });
+  const names = () => (state.models[1] ? state.models : state.models.slice(0, 1));
+
+  // The body of a call ---------------------------------------------------------------------------------------------------
+
+  function said(turn) {
+    if (turn.raw) return [turn.raw];
+    if (!turn.images.length) return [{ role: "user", content: turn.text }];
+    const pictures = turn.images.map((url) => ({ type: "image_url", image_url: { url } }));
+    return [{ role: "user", content: [...(turn.text ? [{ type: "text", text: turn.text }] : []), ...pictures] }];
+  }
+
+  function answered(turn, side) {
+    const found = turn.answers[side] || (turn.only === undefined ? turn.answers[0] : null);
+    if (!found || !(found.text || found.calls.length)) return [];
+    if (!found.calls.length) return [{ role: "assistant", content: found.text }];
+    const calls = found.calls.map(({ id, name, arguments: given }) => ({ id, type: "function", function: { name, arguments: given } }));
+    const results = found.calls.map(({ id, result }) => ({ role: "tool", tool_call_id: id, content: result }));
+    return [{ role: "assistant", content: found.text || null, tool_calls: calls }, ...results];
+  }
+
+  function parsed(id, isRight) {
+    const text = part(id).value.trim();
+    if (!text) return undefined;
+    try {
+      const value = JSON.parse(text);
+      if (isRight(value)) return value;
+    } catch (error) {
+      throw new Error(say(words[`bad_${id}`], { problem: error.message }));
+    }
+    throw new Error(say(words[`bad_${id}`], { problem: "" }));
+  }
+
+  const isTools = (value) => Array.isArray(value) && value.every((one) => one?.type === "function" && one.function?.name);
+  const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+  // Only what was given is sent. Throws an Error with words for what cannot be sent.
+  function bodyFor(side, upTo) {
+    const messages = state.turns.slice(0, upTo).flatMap((turn) => (turn.role === "assistant" ? answered(turn, side) : said(turn)));
+    const system = part("system").value;
+    if (system.trim()) messages.unshift({ role: "system", content: system });
+    const body = { model: state.models[side], messages, stream: true };
+    for (const [name, read] of Object.entries(NUMBERS)) {
+      const field = part(name);
+      if (!field.checkValidity()) throw new Error(say(words.bad_number, { name }));
+      if (field.value.trim()) body[name] = read(field.value);
+    }
+    const stops = part("stop").value.split("\n").filter(Boolean);
+    if (stops.length) body.stop = stops;
+    if (part("is_json").checked) body.response_format = { type: "json_object" };
+    const tools = parsed("tools", isTools);
+    if (tools?.length) body.tools = tools;
+    return { ...body, ...parsed("other", isObject) };
+  }
+
+  // Asking ---------------------------------------------------------------------------------------------------------------
+
+  // How long a text may wait to be shown depends on how long showing it takes, so that long ones stay smooth.
+  function painter(paint) {
+    let isDue = false;
+    let notBefore = 0;
+    return () => {
+      if (isDue) return;
+      isDue = true;
+      setTimeout(() => requestAnimationFrame(() => {
+        isDue = false;
+        const began = performance.now();
+        paint();
+        const took = performance.now() - began;
+        notBefore = performance.now() + (took > 8 ? took * 4 : 0);
+      }), Math.max(0, notBefore - performance.now()));
+    };
+  }
+
+  async function askOne(turn, side) {
+    const found = turn.answers[side];
+    const control = new AbortController();
+    running.push(control);
+    const paint = painter(() => {
+      if (found.is_open) viewOf(turn).shown[side].grow();
+    });
+    await window.tollhouseAsking.ask({
+      url: setup.urls.chat, token, body: found.sent, answer: found, words, signal: control.signal,
+      changed() { paint(); },
+    });
+    running = running.filter((one) => one !== control);
+    viewOf(turn).shown[side].finish();
+    const told = found.error || say(words.told, { model: found.model, text: found.text.slice(0, 500) });
+    part("told").textContent = found.is_stopped ? words.stopped : told;
+    if (found.is_stopped && found.request_id) {
+      found.figures = await window.tollhouseAsking.figuresOf(setup.urls.figures, found.request_id);
+      viewOf(turn).shown[side].finish();
+    }
+  }
+
+  async function run(sides) {
+    if (running.length) return;
+    note("");
+    const upTo = state.turns.length;
+    const turn = { role: "assistant", answers: [null, null] };
+    if (sides.length === 1 && state.models[1]) [turn.only] = sides;
+    try {
+      for (const side of sides) {
+        const body = bodyFor(side, upTo);
+        if (!body.model) throw new Error(words.no_models);
+        const sent = JSON.stringify(body);
+        const size = new Blob([sent]).size;
+        if (size > setup.max_bytes) throw new Error(say(words.too_large, { size: megabytes(size), most: megabytes(setup.max_bytes) }));
+        turn.answers[side] = Object.assign(answer(body.model), { sent });
+      }
+    } catch (error) {
+      note(error.message, "bad");
+      return;
+    }
+    views.delete(state.turns.at(-1)); // it waits for results no longer
+    state.turns.push(turn);
+    draw();
+    busy(true);
+    follow(true);
+    await Promise.all(sides.map((side) => askOne(turn, side)));
+    busy(false);
+    save(true);
+  }
+
+  const megabytes = (bytes) => `${number(bytes / 1048576, { maximumFractionDigits: 1 })} MB`;
+  const allSides = () => names().map((_name, side) => side);
+
+  // The sides that wait for results of their tools.
+  function waiting() {
+    const last = state.turns.at(-1);
+    return last?.role === "assistant" ? allSides().filter((side) => last.answers[side]?.calls.length) : [];
+  }
+
+  function send() {
+    if (running.length) return;
+    if (take("user")) run(allSides());
+    else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
+    else if (waiting().length) run(waiting());
+    else note(words.empty, "bad");
+  }
+
+  // What stands in the composer becomes a message; whether there was anything.
+  function take(role) {
+    const text = part("prompt").value;
+    const images = state.images || [];
+    if (!text.trim() && !images.length) return false;
+    if (role === "user") state.turns.push({ role: "user", text, images });
+    else state.turns.push({ role, answers: [Object.assign(answer(""), { text, is_open: false }), null] });
+    part("prompt").value = "";
+    state.images = [];
+    drawImages();
+    draw();
+    save();
+    return true;
+  }
+
+  function stop() {
+    for (const control of running) control.abort();
+  }
+
+  function busy(is) {
+    form.classList.toggle("is-busy", is);
+    part("send").hidden = is;
+    part("stop-button").hidden = !is;
+    turns.setAttribute("aria-busy", String(is));
+    if (!is && document.activeElement === document.body) part("prompt").focus();
+  }
+
+  function resend(turn) {
+    if (running.length) return;
+    const at = state.turns.indexOf(turn) + (turn.role === "assistant" ? 0 : 1);
+    for (const gone of state.turns.splice(at)) views.delete(gone);
+    run(allSides());
+  }
+
+  // Showing --------------------------------------------------------------------------------------------------------------
+
+  function note(text, tone = "quiet") {
+    const place = part("note");
+    place.textContent = text;
+    place.hidden = !text;
+    place.className = `play-note play-note-${tone}`;
+  }
+
+  function follow(isForced) {
+    const far = turns.scrollHeight - turns.scrollTop - turns.clientHeight;
+    if (isForced || far < 120) turns.scrollTop = turns.scrollHeight;
+  }
+
+  function viewOf(turn) {
+    let found = views.get(turn);
+    if (!found) {
+      found = turn.role === "assistant" ? answersView(turn) : messageView(turn);
+      views.set(turn, found);
+    }
+    return found;
+  }
+
+  function draw() {
+    turns.replaceChildren(...state.turns.map((turn) => viewOf(turn).root));
+    part("nothing").hidden = state.turns.length > 0;
+    turns.hidden = !state.turns.length;
+    for (const id of ["clear", "keep"]) part(id).disabled = !state.turns.length;
+  }
+
+  function redraw(turn) {
+    views.delete(turn);
+    draw();
+    save();
+  }
+
+  function remove(turn) {
+    if (running.length) return;
+    state.turns.splice(state.turns.indexOf(turn), 1);
+    views.delete(turn);
+    draw();
+    save();
+    part("prompt").focus();
+  }
+
+  function editor(turn, text, store) {
+    const area = make("textarea", "form-control play-edit");
+    area.value = text;
+    area.setAttribute("aria-label", words.edit);
+    const done = (isSent) => {
+      store(area.value);
+      redraw(turn);
+      if (isSent) resend(turn);
+    };
+    const buttons = make("div", "play-tools", button(words.save, () => done(false), "btn btn-plain btn-sm"));
+    if (turn.role !== "assistant") buttons.append(button(words.save_and_send, () => done(true), "btn btn-primary btn-sm"));
+    buttons.append(button(words.cancel, () => redraw(turn)));
+    viewOf(turn).root.replaceChildren(area, buttons);
+    area.focus();
+  }
+
+  function tools(turn, text, store) {
+    const row = make("div", "play-tools");
+    if (store) row.append(button(words.edit, () => { if (!running.length) editor(turn, text(), store); }));
+    row.append(button(turn.role === "assistant" ? words.again : words.resend, () => resend(turn)));
+    row.append(button(words.remove, () => remove(turn)));
+    return row;
+  }
+
+  function messageView(turn) {
+    const text = make("div", "play-text", turn.raw ? JSON.stringify(turn.raw, null, 2) : turn.text);
+    const pictures = (turn.images || []).map((url) => {
+      const picture = make("img", "play-picture");
+      picture.src = url;
+      picture.alt = words.picture;
+      return picture;
+    });
+    const who = make("h3", "play-who", turn.raw ? String(turn.raw.role) : words.you);
+    const change = tools(turn, () => turn.text, turn.raw ? null : (value) => { turn.text = value; });
+    return { root: make("li", "play-turn play-user", who, make("div", "play-bubble", text, ...pictures), change) };
+  }
+
+  function answersView(turn) {
+    const shown = turn.answers.map((found, side) => (found ? answerView(turn, found, side) : null));
+    const present = shown.filter(Boolean);
+    const side = turn.answers.findIndex(Boolean);
+    const change = tools(turn, () => turn.answers[side].text, present.length === 1 ? (value) => { turn.answers[side].text = value; } : null);
+    const grid = make("div", present.length > 1 ? "play-sides" : "", ...present.map((one) => one.root));
+    return { root: make("li", "play-turn play-answer", grid, change), shown };
+  }
+
+  function answerView(turn, found, side) {
+    const body = make("div", state.is_raw ? "play-text play-raw" : "md");
+    const thought = make("details", "play-thought", make("summary", "", words.thought));
+    const thoughtText = thought.appendChild(make("div", "play-text"));
+    const calls = make("div", "play-calls");
+    const foot = make("div", "play-figures");
+    const head = make("h3", "play-who", found.model || words.assistant);
+    const root = make("article", "play-side", head, thought, body, calls, foot);
+    const growing = new window.tollhouseMarkdown.Growing(body);
+    const text = () => {
+      if (state.is_raw) body.textContent = found.text;
+      else growing.update(found.text, !found.is_open);
+      thought.hidden = !found.reasoning;
+      thoughtText.textContent = found.reasoning;
+    };
+    const view = {
+      root,
+      grow() {
+        text();
+        if (found.calls.length) calls.replaceChildren(...found.calls.filter(Boolean).map((call) => callView(call, found)));
+        follow();
+      },
+      finish() {
+        text();
+        root.classList.toggle("is-open", found.is_open);
+        calls.replaceChildren(...found.calls.filter(Boolean).map((call) => callView(call, found)));
+        if (found.calls.length && !found.is_open && turn === state.turns.at(-1)) {
+          calls.append(button(words.send_results, () => run([side]), "btn btn-primary btn-sm"));
+        }
+        foot.replaceChildren(...figures(found));
+        follow();
+      },
+    };
+    view.finish();
+    return view;
+  }
+
+  function pretty(text) {
+    try {
+      return JSON.stringify(JSON.parse(text), null, 2);
+    } catch {
+      return text;
+    }
+  }
+
+  function callView(call, found) {
+    const result = make("textarea", "form-control");
+    result.rows = 2;
+    result.value = call.result;
+    result.disabled = found.is_open;
+    result.addEventListener("input", () => { call.result = result.value; save(); });
+    const label = make("label", "", make("span", "", words.result), result);
+    const given = make("pre", "", pretty(call.arguments || "{}"));
+    given.tabIndex = 0;
+    return make("div", "play-call", make("h4", "", make("span", "badge badge-accent", words.tool), ` ${call.name}`), given, label);
+  }
+
+  function figures(found) {
+    const parts = [];
+    if (found.error) {
+      const told = make("p", "play-error", found.error);
+      told.setAttribute("role", "alert");
+      if (found.is_signed_out) {
+        const link = make("a", "", words.sign_in);
+        link.href = setup.urls.sign_in;
+        link.target = "_blank";
+        link.rel = "noopener";
+        told.append(" ", link);
+      }
+      parts.push(told);
+    }
+    if (found.is_open) return [...parts, make("p", "play-writing", words.writing)];
+    if (found.is_stopped) parts.push(make("span", "badge badge-warn", words.stopped));
+    if (found.finish === "length") parts.push(make("span", "badge badge-warn", words.cut_by_limit));
+    const told = found.figures;
+    if (told) {
+      const writing = (told.duration_ms - (told.first_byte_ms ?? 0)) / 1000;
+      const known = [
+        told.input_tokens !== null && say(words.input, { count: number(told.input_tokens) }),
+        told.output_tokens !== null && say(words.output, { count: number(told.output_tokens) }),
+        money(told.cost_nanousd),
+        told.first_byte_ms !== null && say(words.first, { time: seconds(told.first_byte_ms) }),
+        told.output_tokens > 1 && writing > 0 && say(words.speed, { count: number(told.output_tokens / writing, { maximumFractionDigits: 1 }) }),
+        say(words.total, { time: seconds(told.duration_ms) }),
+      ];
+      parts.push(...known.filter(Boolean).map((text) => make("span", "", text)));
+      if (told.dropped.length) parts.push(make("p", "play-warning", say(words.dropped, { names: told.dropped.join(", ") })));
+      for (const warning of told.warnings) parts.push(make("p", "play-warning", warning));
+    }
+    if (found.request_id && setup.may_explore) {
+      const link = make("a", "", words.open_call);
+      link.href = `${setup.urls.explorer}?call=${encodeURIComponent(found.request_id)}`;
+      parts.push(link);
+    }
+    if (found.sent) parts.push(button(words.code, () => showCode(JSON.parse(found.sent)), "play-link"));
+    return parts;
+  }
+
+  // Pictures -------------------------------------------------------------------------------------------------------------
+
+  function addImages(files) {
+    for (const file of files) {
+      if (!KINDS.includes(file.type)) note(say(words.bad_picture, { name: file.name }), "bad");
+      else if (file.size > Math.min(MOST_IMAGE, setup.max_bytes / 2)) {
+        note(say(words.large_picture, { name: file.name, size: megabytes(file.size), most: megabytes(Math.min(MOST_IMAGE, setup.max_bytes / 2)) }), "bad");
+      } else {
+        const reader = new FileReader();
+        reader.addEventListener("load", () => {
+          state.images = [...(state.images || []), reader.result];
+          drawImages();
+          save();
+        });
+        reader.readAsDataURL(file);
+      }
+    }
+  }
+
+  function drawImages() {
+    part("images").replaceChildren(...(state.images || []).map((url, place) => {
+      const picture = make("img");
+      picture.src = url;
+      picture.alt = words.picture;
+      const gone = button("×", () => {
+        state.images.splice(place, 1);
+        drawImages();
+        save();
+      });
+      gone.setAttribute("aria-label", words.remove_picture);
+      return make("span", "play-image", picture, gone);
+    }));
+  }
+
+  // Code -----------------------------------------------------------------------------------------------------------------
+
+  let coded = null;
+  function showCode(body) {
+    coded = body;
+    writeCode(document.querySelector("[data-code][aria-pressed=true]").dataset.code);
+    part("code").showModal();
+  }
+
+  function writeCode(name) {
+    for (const tab of document.querySelectorAll("[data-code]")) tab.setAttribute("aria-pressed", String(tab.dataset.code === name));
+    part("code-text").textContent = window.tollhouseSnippets.write(name, setup.base_url, coded);
+  }
+
+  // The next call, with what stands in the composer.
+  function nextBody() {
+    const text = part("prompt").value;
+    const images = state.images || [];
+    const extra = text.trim() || images.length ? [{ role: "user", text, images }] : [];
+    const before = state.turns;
+    state.turns = [...before, ...extra];
+    try {
+      return bodyFor(0, state.turns.length);
+    } finally {
+      state.turns = before;
+    }
+  }
+
+  // What the page begins with --------------------------------------------------------------------------------------------
+
+  const FIELDS = ["system", "temperature", "top_p", "max_tokens", "seed", "stop", "tools", "other", "prompt"];
+
+  function remember() {
+    for (const id of FIELDS) state.fields[id] = part(id).value;
+    state.is_json = part("is_json").checked;
+    save();
+  }
+
+  function showState() {
+    for (const id of FIELDS) part(id).value = state.fields[id] ?? "";
+    part("is_json").checked = state.is_json;
+    part("raw").checked = state.is_raw;
+    const known = setup.models.map((one) => one.name);
+    if (!known.includes(state.models[0])) state.models[0] = known[0] || "";
+    if (!known.includes(state.models[1])) state.models[1] = "";
+    part("model").value = state.models[0];
+    part("agent").value = state.agent || "";
+    showSecond();
+    drawImages();
+    draw();
+    follow(true);
+  }
+
+  function showSecond() {
+    const is = Boolean(state.models[1]);
+    part("second-field").hidden = !is;
+    part("compare").setAttribute("aria-pressed", String(is));
+    if (is) part("second").value = state.models[1];
+  }
+
+  function showModel() {
+    const found = setup.models.find((one) => one.name === state.models[0]);
+    const facts = found ? [found.window && say(words.window, { count: number(found.window) }), found.most && say(words.most, { count: number(found.most) })] : [];
+    part("model-facts").textContent = facts.filter(Boolean).join(" · ");
+  }
+
+  function setMembers(members) {
+    const { stop: stops, tools: given, response_format: format, ...rest } = members;
+    for (const name of Object.keys(NUMBERS)) {
+      part(name).value = rest[name] ?? "";
+      delete rest[name];
+    }
+    part("stop").value = [stops ?? []].flat().join("\n");
+    part("tools").value = given ? JSON.stringify(given, null, 2) : "";
+    part("is_json").checked = format?.type === "json_object";
+    if (format && format.type !== "json_object") rest.response_format = format;
+    part("other").value = Object.keys(rest).length ? JSON.stringify(rest, null, 2) : "";
+    for (const box of form.querySelectorAll("details")) {
+      if ([...box.querySelectorAll("input, textarea")].some((field) => field.value && field.type !== "checkbox")) box.open = true;
+    }
+  }
+
+  function setAgent(id) {
+    const agent = setup.agents.find((one) => one.id === id);
+    state.agent = agent ? id : "";
+    if (!agent) return;
+    if (agent.system !== null) part("system").value = agent.system;
+    if (agent.model && setup.models.some((one) => one.name === agent.model)) state.models[0] = agent.model;
+    else if (agent.model) note(say(words.no_model, { model: agent.model }), "bad");
+    part("model").value = state.models[0];
+    const { tools: given, ...members } = agent.members;
+    setMembers({ ...members, ...(given || part("tools").value ? { tools: given ?? JSON.parse(part("tools").value || "[]") } : {}) });
+    remember();
+  }
+
+  const textOf = (content) => (typeof content === "string" ? content : (content || []).filter((one) => one.type === "text").map((one) => one.text).join("\n"));
+
+  // A request from before, as turns.
+  function setBody(body) {
+    const { messages, model: _model, stream: _stream, stream_options: _options, ...members } = body;
+    const rest = [...messages];
+    part("system").value = rest[0] && ["system", "developer"].includes(rest[0].role) ? textOf(rest.shift().content) : "";
+    state.turns = [];
+    for (const message of rest) {
+      if (message.role === "user") {
+        const pictures = Array.isArray(message.content) ? message.content.filter((one) => one.type === "image_url") : [];
+        state.turns.push({ role: "user", text: textOf(message.content), images: pictures.map((one) => one.image_url.url ?? one.image_url) });
+      } else if (message.role === "assistant") {
+        const calls = (message.tool_calls || []).map((one) => ({ id: one.id, name: one.function?.name || "", arguments: one.function?.arguments || "", result: "" }));
+        state.turns.push({ role: "assistant", answers: [Object.assign(answer(""), { text: textOf(message.content), calls, is_open: false }), null] });
+      } else if (message.role === "tool") {
+        const call = state.turns.flatMap((turn) => turn.answers?.[0]?.calls || []).find((one) => one.id === message.tool_call_id);
+        if (call) call.result = textOf(message.content);
+      } else state.turns.push({ role: "raw", raw: message, images: [], text: "" });
+    }
+    setMembers(members);
+    remember();
+  }
+
+  function begin() {
+    const { replay, model, agent } = setup;
+    if (replay) {
+      state = blank();
+      if (replay.body) setBody(replay.body);
+    }
+    if (model) {
+      if (setup.models.some((one) => one.name === model)) state.models[0] = model;
+      else note(say(words.no_model, { model }), "bad");
+    }
+    showState();
+    if (agent) setAgent(agent);
+    if (replay) note([replay.body ? say(words.loaded, { id: replay.request_id }) : "", replay.note].filter(Boolean).join(" "), replay.body ? "quiet" : "bad");
+    if (replay || model || agent) history.replaceState(null, "", location.pathname); // a reload keeps what is here
+    showModel();
+    save();
+  }
+
+  // What people do -------------------------------------------------------------------------------------------------------
+
+  function checkJson(id, isRight) {
+    const field = part(id);
+    let problem = "";
+    try {
+      parsed(id, isRight);
+    } catch (error) {
+      problem = error.message;
+    }
+    field.classList.toggle("is-invalid", Boolean(problem));
+    field.setAttribute("aria-invalid", String(Boolean(problem)));
+    part(`${id}-problem`).textContent = problem;
+  }
+
+  async function keepAsDialog() {
+    const said_ = state.turns.flatMap((turn) => (turn.role === "assistant" ? answered(turn, 0) : said(turn)));
+    const messages = said_
+      .filter((one) => ["user", "assistant"].includes(one.role) && textOf(one.content))
+      .map((one) => ({ role: one.role, content: textOf(one.content) }));
+    const system = part("system").value;
+    const title = (messages[0]?.content || "").trim().slice(0, 80);
+    const body = { title, model_name: state.models[0], messages, ...(system.trim() ? { system_prompt: system } : {}) };
+    const problem = await window.tollhouseAsking.post(setup.urls.dialog, token, body, words);
+    note(problem || say(words.kept, { title }), problem ? "bad" : "good");
+  }
+
+  const actions = {
+    "stop-button": stop,
+    attach: () => part("file").click(),
+    add: () => { if (!running.length && !take(part("role").value)) note(words.empty, "bad"); },
+    clear() {
+      stop();
+      state.turns = [];
+      views.clear();
+      draw();
+      save();
+      part("prompt").focus();
+    },
+    keep: keepAsDialog,
+    compare() {
+      const others = setup.models.filter((one) => one.name !== state.models[0]);
+      state.models[1] = state.models[1] ? "" : (others[0] || setup.models[0] || { name: "" }).name;
+      showSecond();
+      save();
+    },
+    "show-code": () => {
+      try {
+        showCode(nextBody());
+      } catch (error) {
+        note(error.message, "bad");
+      }
+    },
+    "code-close": () => part("code").close(),
+    example() {
+      part("tools").value = JSON.stringify(EXAMPLE, null, 2);
+      checkJson("tools", isTools);
+      remember();
+    },
+  };
+
+  const changes = {
+    model(field) { state.models[0] = field.value; showModel(); },
+    second(field) { state.models[1] = field.value; },
+    agent(field) { setAgent(field.value); },
+    raw(field) { state.is_raw = field.checked; views.clear(); draw(); },
+    file(field) { addImages(field.files); field.value = ""; },
+  };
+
+  function onKey(event) {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && form.contains(event.target)) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "Escape" && running.length && !document.querySelector("dialog[open]")) stop();
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    form = part("playground");
+    setup = JSON.parse(form.dataset.setup);
+    words = JSON.parse(form.dataset.words);
+    token = document.querySelector('meta[name="csrf-token"]').content;
+    turns = part("turns");
+    Object.assign(window.tollhouseMarkdown.texts, { copy: words.copy, copied: words.copied });
+    state = load();
+    for (const turn of state.turns) {
+      for (const found of turn.answers || []) {
+        if (found?.is_open) Object.assign(found, { is_open: false, is_stopped: true }); // the page went away meanwhile
+      }
+    }
+    for (const [id, act] of Object.entries(actions)) part(id).addEventListener("click", act);
+    for (const tab of document.querySelectorAll("[data-code]")) tab.addEventListener("click", () => writeCode(tab.dataset.code));
+    form.addEventListener("submit", (event) => { event.preventDefault(); send(); });
+    form.addEventListener("input", (event) => {
+      if (event.target.id === "tools") checkJson("tools", isTools);
+      if (event.target.id === "other") checkJson("other", isObject);
+      if (FIELDS.includes(event.target.id)) remember();
+    });
+    form.addEventListener("change", (event) => {
+      changes[event.target.id]?.(event.target);
+      if (event.target.id !== "file") remember();
+    });
+    part("prompt").addEventListener("paste", (event) => {
+      const files = [...event.clipboardData.files];
+      if (!files.length) return;
+      event.preventDefault();
+      addImages(files);
+    });
+    document.addEventListener("keydown", onKey);
+    addEventListener("pagehide", () => save(true));
+    begin();
+  });
+})();
