@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from config import Config, marks
+from config import Config, load, marks
 from services import configfile, docs, errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+OTHERS = ("deploy/requirements.in", "bench/requirements.in")  # installed apart, in the order of dependencies.md
 READMES = ("README.md", "README.pt-BR.md")
 CODE = re.compile(r"^```\w*\n(.*?)\n```$|((?:^    [^\n]+(?:\n|$))+)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -19,16 +20,31 @@ TEST = re.compile(r"`(tests/[\w/]+\.(?:py|mjs))(?:::(\w+))?[^`]*`")
 
 
 def test_the_generated_pages_are_what_the_code_says():
-    assert docs.write(DOCS, check_only=True) == [], "run `make docs`"
+    assert docs.write(ROOT, check_only=True) == [], "run `make docs`"
 
 
 def test_a_page_that_differs_is_named_and_written_again(tmp_path):
-    assert docs.write(tmp_path, check_only=True) == ["configuration.md", "errors.md"]
+    made = ["docs/configuration.md", "docs/errors.md", ".env.example"]
+    assert docs.write(tmp_path, check_only=True) == made
     assert list(tmp_path.iterdir()) == []
-    assert docs.write(tmp_path, check_only=False) == ["configuration.md", "errors.md"]
-    (tmp_path / "errors.md").write_text("# Errors\n", encoding="utf-8")
-    assert docs.write(tmp_path, check_only=False) == ["errors.md"]
+    (tmp_path / "docs").mkdir()
+    assert docs.write(tmp_path, check_only=False) == made
+    (tmp_path / "docs/errors.md").write_text("# Errors\n", encoding="utf-8")
+    assert docs.write(tmp_path, check_only=False) == ["docs/errors.md"]
     assert docs.write(tmp_path, check_only=True) == []
+
+
+def test_the_example_of_the_environment_sets_nothing_and_shows_the_defaults(tmp_path):
+    text = docs.example()
+    (tmp_path / ".env").write_text(text, encoding="utf-8")
+    nothing = load({}, root=tmp_path)
+    assert nothing.model_fields_set <= {"instance_path"}
+    names = re.findall(r"^#([A-Z][A-Z0-9_]+)=", text, re.MULTILINE)
+    assert names == [marks(field)["env"] for field in Config.model_fields.values()]
+    (tmp_path / ".env").write_text(re.sub(r"^#(?=[A-Z][A-Z0-9_]+=)", "", text, flags=re.MULTILINE), encoding="utf-8")
+    everything = load({"INSTANCE_PATH": str(nothing.instance_path)}, root=tmp_path)
+    assert everything.model_dump() == nothing.model_dump()
+    assert len(everything.model_fields_set) > 60
 
 
 def test_every_setting_is_documented_in_a_row_of_its_own():
@@ -70,15 +86,16 @@ def test_a_command_that_only_one_readme_has_is_seen():
     assert code_of(page.replace("make test", "make tests")) != code_of(page)
 
 
-@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in"])
+@pytest.mark.parametrize("name", ["requirements.in", "requirements-dev.in", *OTHERS])
 def test_every_direct_dependency_has_its_reason(name):
     wanted = {
         re.split(r"[\[<>=~ #]", line)[0]
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
         if line and not line.startswith(("#", "-r"))
     }
-    serving, developing = (DOCS / "dependencies.md").read_text(encoding="utf-8").split("## To develop")
-    reasons = {row[0]: row[2] for row in table(serving if name == "requirements.in" else developing)}
+    serving, developing, *others = (DOCS / "dependencies.md").read_text(encoding="utf-8").split("\n## To ")[1:]
+    part = {"requirements.in": serving, "requirements-dev.in": developing, **dict(zip(OTHERS, others, strict=True))}
+    reasons = {row[0]: row[2] for row in table(part[name])}
     assert reasons.keys() == wanted
     assert all(reasons.values())
 

@@ -29,6 +29,7 @@ from models import (
     Model,
     Price,
     Provider,
+    Refusal,
     Team,
     UsageRecord,
     User,
@@ -164,40 +165,45 @@ def add_model(app: Flask, provider_ids: list[int], name: str = "fast", **columns
         return row.id
 
 
+def moments(count: int, columns: dict[str, Any]) -> Iterator[tuple[str, datetime]]:
+    """Request ids and their moments, one a second until now, oldest first; or all at that of `columns`."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    for place in range(count):
+        began = columns.get("created_at", now - timedelta(seconds=count - place))
+        yield f"req_{round(began.timestamp() * 1000):012x}{next(SERIAL):020x}", began
+
+
 def add_calls(app: Flask, count: int, **columns: Any) -> list[str]:
     """Settled calls, one a second until now, with their ledger entries; returns their request ids, oldest first."""
     here: Gateway = app.extensions["gateway"]
-    now = datetime.now(UTC).replace(microsecond=0)
-    rows = []
-    for place in range(count):
-        began = columns.get("created_at", now - timedelta(seconds=count - place))
-        rows.append(
-            {
-                "request_id": f"req_{round(began.timestamp() * 1000):012x}{next(SERIAL):020x}",
-                "created_at": began,
-                "user_id": 1,
-                "key_id": None,
-                "model": "fast",
-                "provider": "acme",
-                "upstream_model": "up-fast",
-                "operation": "chat",
-                "is_stream": False,
-                "status": 200,
-                "outcome": "ok",
-                "state": "measured",
-                "is_overrun": False,
-                "input_tokens": 100,
-                "output_tokens": 20,
-                "cost_nanousd": 27_000,
-                "input_rate": 150_000_000,
-                "output_rate": 600_000_000,
-                "price_source": "test",
-                "duration_ms": 1234,
-                "attempts": json.dumps([["acme", "ok"]]),
-                "error": None,
-                **columns,
-            }
-        )
+    rows = [
+        {
+            "request_id": request_id,
+            "created_at": began,
+            "user_id": 1,
+            "key_id": None,
+            "model": "fast",
+            "provider": "acme",
+            "upstream_model": "up-fast",
+            "operation": "chat",
+            "is_stream": False,
+            "status": 200,
+            "outcome": "ok",
+            "state": "measured",
+            "is_overrun": False,
+            "input_tokens": 100,
+            "output_tokens": 20,
+            "cost_nanousd": 27_000,
+            "input_rate": 150_000_000,
+            "output_rate": 600_000_000,
+            "price_source": "test",
+            "duration_ms": 1234,
+            "attempts": json.dumps([["acme", "ok"]]),
+            "error": None,
+            **columns,
+        }
+        for request_id, began in moments(count, columns)
+    ]
     entries = [
         {"created_at": row["created_at"], "kind": "charge", "account": "user", "account_id": row["user_id"],
          "amount_nanousd": row["cost_nanousd"], "amount_tokens": 120, "request_id": row["request_id"]}
@@ -206,6 +212,33 @@ def add_calls(app: Flask, count: int, **columns: Any) -> list[str]:
     with Session(here.engine) as session, session.begin():
         session.execute(insert(UsageRecord), rows)
         session.execute(insert(LedgerEntry), entries)
+    return [row["request_id"] for row in rows]
+
+
+def add_refusals(app: Flask, count: int, **columns: Any) -> list[str]:
+    """Refused calls, one a second until now; returns their request ids, oldest first."""
+    here: Gateway = app.extensions["gateway"]
+    rows = [
+        {
+            "request_id": request_id,
+            "created_at": began,
+            "user_id": 1,
+            "key_id": None,
+            "team_id": None,
+            "model": "fast",
+            "kind": "limit",
+            "rule": "limit 1",
+            "status": 429,
+            "code": "rate_limit_exceeded",
+            "message": "Too many requests.",
+            "details": json.dumps({"scope": "key", "unit": "requests", "limit": 5, "used": 5}),
+            "times": 1,
+            **columns,
+        }
+        for request_id, began in moments(count, columns)
+    ]
+    with Session(here.engine) as session, session.begin():
+        session.execute(insert(Refusal), rows)
     return [row["request_id"] for row in rows]
 
 

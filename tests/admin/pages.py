@@ -2,31 +2,55 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from models import (
+    Agent,
     ApiKey,
     AuditEntry,
     Deployment,
+    Dialog,
     Invitation,
     LedgerEntry,
     Limit,
+    Message,
     Model,
     Price,
     Provider,
+    Refusal,
+    Route,
+    SavedView,
     StoredBody,
     SystemConfig,
     UsageRecord,
+    User,
 )
-from services import Gateway, invitations
+from services import Gateway, balances, invitations
 from services.audit import Actor
-from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_team, add_user, rows_of
-from utils import jsonx
+from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_refusals, add_team, add_user, rows_of
+from tests.admin.portal import furnish_portal
+from utils import ids, jsonx
 
 VIEWS = ("users", "teams", "invites", "keys", "budgets", "limits", "providers", "models", "configs")
+LISTS = (*VIEWS, "usage", "ledger", "audit")
+VIEWS = (
+    "users",
+    "teams",
+    "invites",
+    "keys",
+    "budgets",
+    "limits",
+    "providers",
+    "models",
+    "configs",
+    "balances",
+    "agents",
+    "routes",
+)
 
 
 def _provider(here: Gateway, text: str) -> Provider:
@@ -40,12 +64,20 @@ def _provider(here: Gateway, text: str) -> Provider:
     )
 
 
+def _model(text: str) -> Model:
+    row = Model(name=text[:200], fallbacks=[text], owned_by=text[:100], managed_by="discovery", aliases=[text[:200]])
+    row.description, row.routing = text[:500], {"context_fallbacks": [text], "content_fallbacks": [text]}
+    row.prices = [Price(input_rate=1, output_rate=1, source=text[:60])]
+    return row
+
+
 def furnish(app: Flask, text: str) -> list[str]:
     """Plant a text wherever outsiders, providers or admins can put one; returns the paths of all pages."""
     here: Gateway = app.extensions["gateway"]
+    mine = furnish_portal(app, _admin(app), text)
     rules: dict[str, Any] = {"tags": [text], "allowed_models": [text, "echo"], "ttl": text[:40]}
     rules["allowed_paths"] = [{"path": text, "method": text}]
-    user = add_user(app, text[:150], locale=None, disabled_reason=text[:255], **rules)
+    user = add_user(app, text[:150], display_name=text[:255], locale=None, disabled_reason=text[:255], **rules)
     team = add_team(app, text[:150], (user,), allowed_models=[text, "echo"])
     with Session(here.engine) as session, session.begin():
         key = here.keys.issue(session, user, text[:255]).id
@@ -57,8 +89,7 @@ def furnish(app: Flask, text: str) -> list[str]:
         here.keys.rotate(session, stored, timedelta(days=1))
         stored.last_used_at, stored.expires_at = datetime.now(UTC), datetime.now(UTC) + timedelta(days=2)
         provider = _provider(here, text)
-        model = Model(name=text[:200], fallbacks=[text], owned_by=text[:100], managed_by="discovery")
-        model.prices = [Price(input_rate=1, output_rate=1, source=text[:60])]
+        model = _model(text)
         session.add_all([provider, model])
         _keep(session, here, text)
         session.flush()
@@ -71,8 +102,11 @@ def furnish(app: Flask, text: str) -> list[str]:
         add_limit(app, "address", 0)
     attempts = here.sealer and f'[["{text}", "{text}"]]'.replace("\\", "\\\\") if '"' not in text else None
     columns: dict[str, Any] = {"model": text[:200], "provider": text[:100], "upstream_model": text[:200]}
-    columns |= {"error": text[:300], "outcome": text[:40], "price_source": text[:60], "attempts": attempts}
-    columns |= {"team_id": team, "custom_id": text[:255], "client_metadata": text}
+    columns |= {"error": text[:300], "outcome": text[:40], "price_source": text[:60], "attempts": attempts} | {
+        "team_id": team,
+        "custom_id": text[:255],
+        "client_metadata": text,
+    }
     *_earlier, call = add_calls(app, 3, user_id=user, key_id=key, **columns)
     _say(here, call, text)
     entry = {"created_at": datetime.now(UTC), "kind": "correction", "account": "user", "account_id": user}
@@ -80,11 +114,49 @@ def furnish(app: Flask, text: str) -> list[str]:
         session.execute(
             insert(LedgerEntry), [{**entry, "request_id": text[:40], "actor": text[:150], "reason": text[:255]}]
         )
+    _note(here, text, user)
+    told = {"model": text[:200], "message": text[:300], "code": text[:60], "details": None, "rule": f"limit {limit}"}
+    add_refusals(app, 1, **{"user_id": user, "key_id": key, "team_id": team, "kind": "models"} | told)
+    talk(app, text, user, key)
+    numbers = {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit}
+    return [*mine, *_like(app, user, text), *paths(app, numbers, text)]
+
+
+def _note(here: Gateway, text: str, user: int) -> None:
+    """An invitation, and entries of the audit log."""
     actor = Actor(text, user, "127.0.0.1", text)
     invitations.make(here.engine, actor, role="auditor", team=text[:150])
     here.audit.note(actor, text[:40], text[:40], text, {"before": {text: text}, "after": {text: [text]}})
     here.audit.note(actor, text[:40], text[:40], text, {text: text})
-    return paths(app, {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit})
+
+
+def talk(app: Flask, text: str, user: int, key: int) -> None:
+    """A dialog, an agent, a route and a balance, all with the text in them."""
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session, session.begin():
+        told = {"system_prompt": text, "model_name": text[:200]}
+        dialog = Dialog(user_id=user, title=text[:255], agent_config={"agent_type": text}, message_count=2, **told)
+        session.add(dialog)
+        session.flush()
+        for role in ("user", "assistant"):
+            session.add(
+                Message(dialog_id=dialog.id, user_id=user, role=role, content=f"{text} " * 9, request_id="req_1")
+            )
+        config = {"temperature": 0.5, "stop_sequences": [text[:500]]}
+        session.add(Agent(user_id=user, name=text[:100], description=text[:500], config=config, **told))
+        session.add(Agent(user_id=0, name=f"{ids.uuid()}", description=text[:500], config=config, **told))
+        step = {
+            "provider": text[:100],
+            "model": text[:200],
+            "request_params": {"stop": text},
+            "params": {"apiVersion": text},
+        }
+        session.add(Route(name=text[:255], path=f"/{ids.uuid()}", key_ids=[key], steps=[step]))
+        balances.move(session, user, 5_000, Actor(text), text[:255])
+
+
+def _admin(app: Flask) -> int:
+    return next(int(row.id) for row in rows_of(app, User) if row.username == "admin")
 
 
 def _say(here: Gateway, request_id: str, text: str) -> None:
@@ -96,6 +168,15 @@ def _say(here: Gateway, request_id: str, text: str) -> None:
         session.add(row)
 
 
+def _move(here: Gateway, user: int, text: str) -> None:
+    """A movement of money."""
+    entry = {"created_at": datetime.now(UTC), "kind": "correction", "account": "user", "account_id": user}
+    with Session(here.engine) as session, session.begin():
+        session.execute(
+            insert(LedgerEntry), [{**entry, "request_id": text[:40], "actor": text[:150], "reason": text[:255]}]
+        )
+
+
 def _keep(session: Session, here: Gateway, text: str) -> None:
     """Two configuration values, one of them secret."""
     words = {"description": text[:500], "updated_by": text[:150]}
@@ -103,31 +184,91 @@ def _keep(session: Session, here: Gateway, text: str) -> None:
     session.merge(SystemConfig(key="mail.password", sealed=here.sealer.seal(CANARY), is_secret=True, **words))
 
 
-def paths(app: Flask, ids: dict[str, int]) -> list[str]:
+def _like(app: Flask, user: int, text: str) -> list[str]:
+    """A view of the admin's own, and one that somebody shares; returns the paths of their pages."""
+    shown = {"filters": {"search": text[:100]}, "columns": ["username", text]}
+    rows = [
+        SavedView(user_id=whose, view="users", name=f"{user}{text}"[:300], settings=shown, is_shared=whose == user)
+        for whose in (_admin(app), user)
+    ]
+    with Session(app.extensions["gateway"].engine) as session, session.begin():
+        session.add_all(rows)
+        session.flush()
+        number = rows[0].id
+    pages = [f"/admin/views/{page}/?id={number}" for page in ("edit", "delete")]
+    return ["/admin/views/", "/admin/views/new/?list=users&search=x", *pages]
+
+
+def _admin(app: Flask) -> int:
+    return next(row.id for row in rows_of(app, User) if row.username == "admin")
+
+
+def newest(app: Flask, table: Any) -> str:
+    """The id of the row made last."""
+    here: Gateway = app.extensions["gateway"]
+    with Session(here.engine) as session:
+        return str(session.scalars(select(table.id).order_by(table.created_at.desc()).limit(1)).one())
+
+
+def paths(app: Flask, numbers: dict[str, int], text: str) -> list[str]:
     """The address of every page that shows something."""
-    user, key, void = ids["user"], ids["key"], ids["void"]
+    user, key, void = numbers["user"], numbers["key"], numbers["void"]
     provider, model = rows_of(app, Provider)[-1].id, rows_of(app, Model)[-1].id
     call = rows_of(app, UsageRecord)[-1].id
     entry = rows_of(app, AuditEntry)[-1].id
     return [
         "/admin/",
-        *(f"/admin/{view}/" for view in (*VIEWS, "usage", "ledger", "audit")),
+        *(f"/admin/{view}/" for view in LISTS),
+        *(f"/admin/{view}/" for view in (*VIEWS, "usage", "blocked", "ledger", "audit")),
         *(f"/admin/{view}/new/" for view in VIEWS),
         *(f"/admin/users/{page}/?id={user}" for page in ("details", "edit", "delete", "password", "second-factor")),
-        *(f"/admin/teams/{page}/?id={ids['team']}" for page in ("details", "edit", "delete")),
+        *(f"/admin/teams/{page}/?id={numbers['team']}" for page in ("details", "edit", "delete")),
         *(f"/admin/keys/{page}/?id={key}" for page in ("details", "edit", "revoke", "rotate", "end", "lift", "delete")),
         *(f"/admin/keys/{page}/?id={void}" for page in ("details", "revoke", "lift")),
-        *(f"/admin/{page}s/{way}/?id={ids[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
+        *(f"/admin/{page}s/{way}/?id={numbers[page]}" for page in ("budget", "limit") for way in ("edit", "delete")),
         *(f"/admin/providers/{page}/?id={provider}" for page in ("details", "edit", "delete")),
         *(f"/admin/models/{page}/?id={model}" for page in ("details", "edit", "delete")),
         f"/admin/invites/delete/?id={rows_of(app, Invitation)[-1].id}",
         *(f"/admin/configs/{page}/?id=mail.host" for page in ("details", "edit", "delete")),
         *(f"/admin/usage/{page}/?id={call}" for page in ("details", "content", "forget")),
+        f"/admin/usage/newer/?after={call - 2}",
+        *_of_refusals(rows_of(app, Refusal)[-1], user, void, numbers["limit"]),
         f"/admin/users/erase/?id={user}",
         *(f"/admin/audit/details/?id={number}" for number in (entry, entry - 1)),
+        "/playground/",
+        f"/playground/?call={rows_of(app, UsageRecord)[-1].request_id}",
+        "/portal/",
+        "/admin/search/",
+        f"/admin/search/?q={quote(text[:20])}",
+        "/admin/search/?q=admin",
+        "/admin/steps/",
+        f"/admin/models/offers/?provider={provider}",
+        f"/admin/balances/edit/?id={user}",
+        "/admin/transactions/",
+        "/admin/dialogs/",
+        "/admin/messages/",
+        *(f"/admin/dialogs/{page}/?id={newest(app, Dialog)}" for page in ("details", "edit", "delete")),
+        *(f"/admin/messages/{page}/?id={newest(app, Message)}" for page in ("details", "delete")),
+        *(f"/admin/agents/{page}/?id={newest(app, Agent)}" for page in ("details", "edit", "delete")),
+        *(f"/admin/routes/{page}/?id={rows_of(app, Route)[-1].id}" for page in ("details", "edit", "delete")),
         "/admin/password",
         "/admin/account",
         "/admin/second-factor",
         "/admin/login",
         "/admin/nothing",
+    ]
+
+
+def _of_refusals(row: Refusal, user: int, key: int, limit: int) -> list[str]:
+    """Those about refused calls, and those that mend them."""
+    text = quote(row.model or "")
+    return [
+        f"/admin/blocked/details/?id={row.id}",
+        f"/admin/blocked/why/?request={row.request_id}",
+        f"/admin/blocked/why/?request={text}",
+        f"/admin/blocked/now/?key={key}&model={text}",
+        f"/admin/blocked/now/?key={text}&model={text}",
+        f"/admin/blocked/allow/?scope=user&owner={user}&model={text}x",
+        f"/admin/blocked/reset/?counter={limit}&back={text}",
+        f"/admin/blocked/top-up/?user={user}",
     ]

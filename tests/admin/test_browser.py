@@ -11,33 +11,10 @@ from sqlalchemy.orm import Session
 
 from models import ApiKey, Limit, Model, Provider, User
 from tests.admin.conftest import PASSWORD, Browser, add_key, add_model, add_provider, add_user, key_row, row_of, rows_of
-from tests.admin.pages import furnish
+from tests.admin.pages import LISTS, furnish
+from tests.admin.payloads import PAYLOADS
 from tests.fakes.upstream import Upstream
 
-PAYLOADS = [
-    "<script>window.__xss=1</script>",
-    "<img src=x onerror=window.__xss=1>",
-    "<svg/onload=window.__xss=1>",
-    "'><script>window.__xss=1</script>",
-    '"><img src=x onerror=window.__xss=1>',
-    '" autofocus onfocus=window.__xss=1 x="',
-    "' onmouseover=window.__xss=1 x='",
-    "</title><script>window.__xss=1</script>",
-    "</textarea><script>window.__xss=1</script>",
-    "</code></pre><script>window.__xss=1</script>",
-    "</option></select><script>window.__xss=1</script>",
-    "javascript:window.__xss=1",
-    "{{ config }}{{ 7*7 }}{% for x in y %}",
-    "${window.__xss=1}`",
-    "&lt;script&gt;window.__xss=1&lt;/script&gt;",
-    "<iframe srcdoc='<script>parent.__xss=1</script>'>",
-    "<a href=javascript:window.__xss=1>x</a>",
-    "<style>@import url(//evil.test)</style>",
-    "<base href=//evil.test/>",
-    "<meta http-equiv=refresh content=0;url=//evil.test>",
-    "\\u003cscript\\u003ewindow.__xss=1",
-    "%(name)s %s %d 100%",
-]
 WATCH = """
 window.__reports = [];
 document.addEventListener(
@@ -69,14 +46,22 @@ def check(page: Any, path: str) -> None:
     assert page.evaluate("window.__reports") == [], path
 
 
-@pytest.mark.timeout(300)
+BATCH = 14  # payloads in one text: a long column has them all, a short one the first
+
+
+@pytest.mark.timeout(600)
 def test_planted_scripts_do_not_run_and_the_policy_is_kept(page: Any, panel_app: Flask) -> None:
-    for start in (0, len(PAYLOADS) // 2):
-        planted = [furnish(panel_app, text) for text in PAYLOADS[start : start + len(PAYLOADS) // 2]]
-        for path in planted[0]:
+    """Pages about one thing get them by the batch, lists have all of them one by one."""
+    for start in range(0, len(PAYLOADS), BATCH):
+        for path in furnish(panel_app, " ".join(PAYLOADS[start : start + BATCH])):
             check(page, path)
     for text in PAYLOADS:
+        furnish(panel_app, text)
+    for view in LISTS:
+        check(page, f"/admin/{view}/?page_size=100")
+    for text in PAYLOADS:
         check(page, f"/admin/users/?search={quote(text)}&next={quote(text)}&before={quote(text)}")
+        check(page, f"/admin/search/?q={quote(text)}")
 
 
 class Markup(HTMLParser):
@@ -88,26 +73,28 @@ class Markup(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        is_ours = tag != "script" or (given.get("src") or "").startswith("/static/tollhouse.js?")
+        is_ours = tag != "script" or (given.get("src") or "").startswith("/static/")
         links = [given.get(name) or "" for name in ("href", "src", "action", "formaction")]
         if (
             tag in ("iframe", "base", "object", "embed", "style", "img")
             or not is_ours
             or any(name.startswith("on") or name in ("style", "srcdoc", "http-equiv") for name in given)
-            or any(link and not link.startswith(("/", "#")) for link in links)
+            or any(link and not link.startswith(("/", "#", "?")) for link in links)
         ):
             self.found.append(f"{tag} {attrs}")
 
 
+@pytest.mark.timeout(300)
 def test_payloads_become_text(panel_app: Flask) -> None:
     browser = Browser(panel_app, "admin")
-    for text in PAYLOADS[:12]:
+    for text in PAYLOADS[:12]:  # one by one too, where a browser would mend what a parser sees
         for path in furnish(panel_app, text):
             markup = Markup()
             markup.feed(browser.get(path).text)
             assert markup.found == [], path
 
 
+@pytest.mark.timeout(300)
 def test_every_page_fits_a_phone_and_has_one_heading(page: Any, panel_app: Flask) -> None:
     pages = furnish(panel_app, "a-rather-long-name-without-any-place-to-break-it-" * 3)
     for width, height in ((1440, 900), (390, 844)):
@@ -195,7 +182,7 @@ def test_a_model_with_two_deployments_is_made_by_keyboard_and_mouse(page: Any, p
     page.get_by_label("Provider", exact=True).nth(1).select_option(label="second")
     page.get_by_label("Free").check()
     assert not page.get_by_label("Output", exact=True).is_visible()
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_url("**/admin/models/details/**")
     model = next(row for row in rows_of(panel_app, Model) if row.name == "fast")
     assert model.managed_by == "admin"
@@ -210,7 +197,7 @@ def test_an_edited_model_shows_no_spare_row(page: Any, panel_app: Flask) -> None
     assert page.locator("[data-row]").count() == 2
     page.get_by_role("button", name="Remove this deployment").nth(1).click()
     page.get_by_label("Input", exact=True).fill("0.2")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_url("**/admin/models/details/**")
 
 
@@ -233,7 +220,7 @@ def test_the_keyboard_reaches_the_content_and_the_search(page: Any) -> None:
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.name") == "search"
+    assert page.evaluate("document.activeElement.name") == "q"
 
 
 def test_the_menu_opens_on_a_phone(page: Any) -> None:
@@ -251,7 +238,7 @@ def test_a_provider_of_the_file_offers_no_change(page: Any, panel_app: Flask) ->
         assert session.query(Provider).count() == 2
     page.goto("/admin/providers/")
     assert page.get_by_role("link", name="Edit mine").count() == 0
-    assert page.get_by_text("Configuration file").is_visible()
+    assert page.get_by_text("Configuration file", exact=True).is_visible()
 
 
 def test_a_key_is_rotated_in_a_dialog_and_its_former_secret_ended(page: Any, panel_app: Flask) -> None:
@@ -283,7 +270,7 @@ def test_a_form_shows_only_the_fields_that_apply(page: Any, panel_app: Flask) ->
     page.get_by_label("Client address").check()
     assert not page.get_by_label("Name").is_visible()
     page.get_by_label("At most").fill("4")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_url("**/admin/limits/")
     (limit,) = rows_of(panel_app, Limit)
     assert (limit.scope, limit.unit, limit.limit_amount) == ("address", "concurrent", 4)
@@ -292,7 +279,7 @@ def test_a_form_shows_only_the_fields_that_apply(page: Any, panel_app: Flask) ->
     assert not page.get_by_label("Reason").is_visible()
     page.get_by_label("Active: may sign in").uncheck()
     page.get_by_label("Reason").fill("on leave")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("on leave").wait_for()
 
 
@@ -314,7 +301,7 @@ def test_a_provider_is_added_by_its_vendor_and_tested(page: Any, panel_app: Flas
     assert page.get_by_label("Base URL").get_attribute("placeholder") == "https://api.giga.chat/v1"
     page.get_by_label("Kind").select_option(label="OpenAI, or anything compatible")
     page.locator("#name").fill("mine")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_role("button", name="Test connection").click()
     page.get_by_text("It works and lists 2 models").wait_for()
     row = next(row for row in rows_of(panel_app, Provider) if row.name == "mine")
@@ -344,15 +331,15 @@ def test_a_team_is_made_with_a_budget(page: Any, panel_app: Flask) -> None:
     page.get_by_role("link", name="Add team").first.click()
     page.get_by_label("Name").fill("research")
     page.get_by_label("Members").fill("ana\nnobody")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("There is no user of these names: nobody.").wait_for()
     assert page.get_by_label("Members").input_value().split() == ["ana", "nobody"]
     page.get_by_label("Members").fill("ana")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_role("link", name="Budget", exact=True).click()
     assert page.get_by_label("Team").is_checked()
     assert page.get_by_label("Name").input_value() == "research"
     page.get_by_label("Limit").fill("20")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_url("**/admin/budgets/")
     assert page.get_by_role("link", name="research").is_visible()

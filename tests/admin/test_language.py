@@ -8,11 +8,14 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from flask import Flask
 
+from routes import wording
 from routes.wording import PLACE
+from services.errors import FieldsInvalid
 from services.providers import settingchecks
 from services.providers.kinds import KINDS
 from tests.admin.conftest import Browser, add_user
 from tests.conftest import PASSWORD
+from tests.helpers import AUTH
 from tests.texts import ENGLISH, ROOT, of_everything, refusals
 
 FOLDER = ROOT / "translations/pt_BR/LC_MESSAGES"
@@ -151,6 +154,15 @@ def test_keys_and_tokens_are_refused_in_portuguese(panel_app: Flask) -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
     answer = client.get("/user/usage", headers={**headers, "authorization": f"Bearer {token}"})
     assert "Não foi possível validar as credenciais" in answer.get_data(as_text=True)
+
+
+def test_what_is_wrong_with_a_body_is_said_in_portuguese(panel_app: Flask) -> None:
+    client, headers = panel_app.test_client(), AUTH | {"Accept-Language": "pt-BR"}
+    panel_app.config["MAX_CONTENT_LENGTH"] = 12_000
+    large = client.post("/v1/chat/completions", headers=headers, json={"model": "x" * 13_000})
+    assert (large.json or {})["error"]["message"].endswith("pode ter 12.000 bytes.")
+    with panel_app.test_request_context(headers=headers):
+        assert wording.say(str(FieldsInvalid({"unit": "", "limit": ""}))) == "os campos [unit, limit] são inválidos"
 
 
 def test_the_panel_speaks_portuguese(panel_app: Flask) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from models import AuditEntry, LedgerEntry, UsageRecord
-from routes.admin.logs import harmless
+from routes.admin.exports import harmless
 from services import reports
 from tests.admin.conftest import Browser, add_calls, add_key, add_team, add_user, row_of, rows_of
 
@@ -200,7 +200,7 @@ def exported(browser: Browser, query: str = "") -> list[dict[str, str]]:
     answer = browser.get(f"/admin/usage/export.csv?{query}")
     assert answer.status_code == 200
     assert answer.mimetype == "text/csv"
-    assert "usage.csv" in answer.headers["content-disposition"]
+    assert re.search(r'"usage-\d{4}-\d\d-\d\d\.csv"', answer.headers["content-disposition"])
     return list(csv.DictReader(io.StringIO(answer.text)))
 
 

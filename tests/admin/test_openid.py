@@ -62,7 +62,7 @@ def test_somebody_new_signs_in_and_is_a_user(make_app: MakeApp, database: str, p
     made = user_of(app, "ana")
     assert made is not None
     assert (made.role, made.password_hash, made.is_active) == ("user", None, True)
-    assert browser.get("/admin/").status_code == 403  # signed in, and no admin
+    assert browser.get("/admin/").location == "/portal/"  # signed in, and no admin
     with Session(browser.gateway.engine) as session:
         identity = session.scalars(select(Identity)).one()
         assert (identity.issuer, identity.subject, identity.user_id) == (provider.url, "1234", made.id)
@@ -100,6 +100,7 @@ def rows_of_identities(app: Flask) -> list[Any]:
         ({"preferred_username": None}, "ana@example.test"),
         ({"preferred_username": None, "email": None}, "1234"),
         ({"preferred_username": "me"}, "me-2"),
+        ({"preferred_username": "Erased-2"}, "user-Erased-2"),
         ({"preferred_username": "<script>"}, "script"),
         ({"preferred_username": "''"}, "user"),
         ({"preferred_username": "zoë\u202e\x00"}, "zoë"),

@@ -19,7 +19,21 @@ CODE = re.compile(
     r"invitation inv-\w+…|[a-z0-9]+(?:[_.-][a-z0-9.]+)+|[A-Z][A-Z_]+|(POST )?/[\w/.-]+|https?:.*"
 )  # as programs write them
 SAME = frozenset(  # the same word in both languages, a name, or a code that the log and the API have as well
-    {"404", "admin", "Auditor", "beatriz", "chat", "drained", "echo", "English", "first key", "JSON.", "Menu", "olivia"}
+    {
+        "0 tokens",
+        "404",
+        "admin",
+        "Auditor",
+        "beatriz",
+        "chat",
+        "drained",
+        "echo",
+        "English",
+        "first key",
+        "JSON.",
+        "Menu",
+        "olivia",
+    }
     | {
         "Português",
         "recovered",
@@ -34,7 +48,8 @@ SAME = frozenset(  # the same word in both languages, a name, or a code that the
         "Total",
     }
     | {"user admin"}
-    | {"role, team, expires_at"}
+    | {"curl", "default", "Node", "Python"}
+    | {"role, team, expires_at", "tests"}
 )
 
 
@@ -68,7 +83,8 @@ def is_same(text: str) -> bool:
     products = {kind.name for kind in KINDS.values()} | {
         one.label for one in VENDORS.values() if "dialect" not in one.label
     }
-    return text in SAME | (products - {"Custom"}) or PLANTED in text or CODE.fullmatch(text) is not None
+    is_key = text.startswith("sk-th-")  # the hint of a key, with its owner's name
+    return text in SAME | (products - {"Custom"}) or PLANTED in text or is_key or CODE.fullmatch(text) is not None
 
 
 def words_of(page: str) -> set[str]:

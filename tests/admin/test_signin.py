@@ -155,7 +155,9 @@ def test_others_than_admins_are_told_so_and_can_sign_out(panel_app: Flask) -> No
     add_user(panel_app, "ana")
     browser = Browser(panel_app)
     assert browser.sign_in("ana", PASSWORD).location == "/admin/"
-    answer = browser.get("/admin/")
+    assert browser.get("/admin/").location == "/portal/"
+    assert browser.get("/portal/").status_code == 200
+    answer = browser.get("/admin/users/")
     assert answer.status_code == 403
     assert "for admins" in answer.text
     assert 'action="/admin/logout"' in answer.text
@@ -168,7 +170,7 @@ def test_a_disabled_or_demoted_admin_is_out_at_once(panel_app: Flask) -> None:
     assert browser.get("/admin/").status_code == 200
     with Session(browser.gateway.engine) as session, session.begin():
         session.scalars(select(User).where(User.username == "second")).one().role = "user"
-    assert browser.get("/admin/").status_code == 403
+    assert browser.get("/admin/users/").status_code == 403
     with Session(browser.gateway.engine) as session, session.begin():
         session.scalars(select(User).where(User.username == "second")).one().is_active = False
     assert browser.get("/admin/").status_code == 302

@@ -26,7 +26,10 @@ POLICIES: Final = {
     "panel-open": "y yyyyyy yyyyyy",
     "panel-strangers": "y hhhhhh yyyyyy",
     "panel-own": "s yyyyyy ssssss",
+    "panel-mine": "s ynnnnn ssssss",  # things of `user`
+    "panel-team": "s ffyyff ssssss",
     "panel-looks": "s ffffyy ssssss",
+    "panel-home": "s hhhhyy ssssss",
     "panel-forms": "s fffffy ssssss",
     "panel-nowhere": "s gggggg ssssss",
 }

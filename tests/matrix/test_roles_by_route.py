@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from flask import Flask
@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from tests.matrix.policies import MAY, POLICIES, STATUS, expected
 from tests.matrix.world import FAR, MISSING, World
+from utils.extensions import PAGES
 
 TABLE = Path(__file__).with_name("routes.txt")
 PLACE = re.compile(r"<(?:(\w+):)?(\w+)>")
@@ -36,7 +37,7 @@ class Row:
 
     @property
     def is_panel(self) -> bool:
-        return self.rule.startswith("/admin")
+        return self.rule.startswith(PAGES)
 
 
 def read(text: str) -> Iterator[Row]:
@@ -83,7 +84,7 @@ class Things:
         row, world = self._row, self._world
         options: dict[str, Any] = {"query_string": row.query}
         if row.is_panel:
-            options = {"query_string": {"id": self.id} if self.id else {}}
+            options = {"query_string": dict(parse_qsl(row.query)) | ({"id": self.id} if self.id else {})}
             if row.method != "GET":
                 options["data"] = {"id": self.id}
             return world.browse(caller, row.method, self.path(is_missing=is_missing), **options)

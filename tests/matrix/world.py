@@ -17,10 +17,13 @@ from models import (
     Message,
     Model,
     Provider,
+    RaiseRequest,
+    Refusal,
     Route,
     StoredBody,
     SystemConfig,
     Team,
+    TopUpCode,
     UsageRecord,
     User,
 )
@@ -43,6 +46,10 @@ PEOPLE = {
 ANONYMOUS = "anonymous"
 KEYS = tuple(f"{name} key" for name in PEOPLE)
 CALLERS = (ANONYMOUS, *PEOPLE, *KEYS)
+ASKED = {"kind": "budget", "scope": "user", "scope_id": 1, "unit": "usd", "period": "month", "reason": "r"} | {
+    "seen_amount": 1,
+    "wanted_amount": 2,
+}
 MISSING = "00000000-0000-4000-8000-000000000000"
 FAR = 987_654_321  # a number of nothing
 
@@ -67,9 +74,8 @@ class World:
                 if name == "user":
                     self.key = key.id
                     session.add(Route(name="r", path="/the/route", key_ids=[key.id], steps=[]))
-        for name, (role, _team) in PEOPLE.items():
-            person = Person(self.numbers[name], name.replace("_", "-") + "-1", role, False, None)
-            self.headers[name] = bearer(self.here.accounts.token(person))
+        for name in PEOPLE:
+            self._sign_in(name)
         self.here.catalog.refresh()
         self.places: dict[str, Callable[[], object]] = {
             "agent_id": lambda: self._row(Agent(user_id=self.numbers["user"], name=self.word(), config={})),
@@ -98,17 +104,25 @@ class World:
             "docs_asset": lambda: "swagger.css",
         }
         self.ids: dict[str, Callable[[], object]] = {
+            "agents": self.places["agent_id"],
             "audit": lambda: 1,
+            "balances": self._balance,
+            "blocked": self._refusal,
             "budgets": lambda: self._row(Budget(scope="user", scope_id=self._user(), unit="usd", limit_amount=5)),
             "configs": self._config,
+            "dialogs": self.places["dialog_id"],
             "invites": self.places["invitation"],
             "keys": self.places["key_id"],
             "limits": lambda: self._row(
                 Limit(scope="user", scope_id=self._user(), unit="requests", period="minute", limit_amount=5)
             ),
+            "messages": self._message,
             "models": lambda: self._row(Model(name=self.word(), fallbacks=[])),
             "providers": lambda: self._provider("id"),
+            "routes": lambda: self._row(Route(name="r", path=f"/{self.word()}")),
+            "raises": lambda: self._row(RaiseRequest(user_id=self._user(), **ASKED)),
             "teams": lambda: self._row(Team(name=self.word())),
+            "topups": self._code,
             "usage": self._usage,
             "users": self.places["user_id"],
         }
@@ -128,11 +142,23 @@ class World:
             cookie["_user_id"], cookie["_fresh"] = self._sessions[caller], True
         if path == "/admin/logout":
             del self._sessions[caller]
-        return client.open(path, method=method, **options)
+        answer = client.open(path, method=method, **options)
+        if path == "/portal/profile/tokens/end/":
+            self._sign_in(caller)
+        return answer
+
+    def _sign_in(self, name: str) -> None:
+        """A token for one of PEOPLE."""
+        person = Person(self.numbers[name], name.replace("_", "-") + "-1", PEOPLE[name][0], False, None)
+        self.headers[name] = bearer(self.here.accounts.token(person))
 
     def word(self) -> str:
         """A name that nothing has yet."""
         return f"thing-{self._tick()}"
+
+    def _refusal(self) -> object:
+        row = Refusal(request_id=self.word(), created_at=clock.now(), kind="other", status=403, message="no")
+        return self._row(row)
 
     def _tick(self) -> int:
         self._serial += 1
@@ -173,11 +199,27 @@ class World:
     def _config(self) -> object:
         return self._row(SystemConfig(key=self.word(), value="v"), "key")
 
+    def _code(self) -> object:
+        ends = clock.now() + timedelta(days=1)
+        row = TopUpCode(digest=self.word(), hint="top-…", unit="tokens", amount=5, created_by="t", expires_at=ends)
+        return self._row(row, "digest")
+
     def _dialog(self) -> object:
         with self._session() as session:
             number = self._add(session, Dialog(user_id=self.numbers["user"], title="t", model_name="echo"))
             session.add(Message(dialog_id=number, user_id=self.numbers["user"], role="user", content="secret words"))
             return number
+
+    def _message(self) -> object:
+        row = Message(dialog_id=self._dialog(), user_id=self.numbers["user"], role="user", content="secret words")
+        return self._row(row)
+
+    def _balance(self) -> object:
+        user = self._user()
+        return self._row(
+            Budget(scope="user", scope_id=user, unit="tokens", period="total", is_prepaid=True, limit_amount=5),
+            "scope_id",
+        )
 
     def _response(self) -> object:
         made = self.send("user", "POST", "/v1/responses", json={"model": "echo", "input": "secret words"})

@@ -2,9 +2,11 @@
 
 import pytest
 
+from services import invitations
+from services.audit import Actor
 from tests.callers import bearer
 from tests.conftest import PASSWORD
-from tests.people import ask, said, token
+from tests.people import ask, number_of, said, token
 from tests.routes.test_invitations import GOOD, PATH, refused, register
 
 CHIEF = {"username": "chief", "password": "correct horse battery"}
@@ -89,3 +91,11 @@ def test_a_new_user_cannot_be_two_things(lite, is_admin):
     role = "user" if is_admin else "admin"
     body = CHIEF | {"is_admin": is_admin, "role": role, "password": PASSWORD}
     assert ask(lite, "POST", "/users/create", token(lite), json=body).status_code == 400
+
+
+def test_a_user_who_is_called_like_the_operator_takes_nothing_away_and_gets_nothing(lite):
+    admin, here = token(lite), lite.extensions["gateway"].engine
+    ask(lite, "POST", "/users/create", admin, json=CHIEF | {"username": "operator"})
+    assert register(lite, invitations.make(here, Actor("operator")).code).status_code == 201
+    theirs = invitations.make(here, Actor("operator", number_of(lite, "operator")))
+    assert refused(register(lite, theirs.code, username="second")) == (403, "invitation_invalid")

@@ -19,7 +19,10 @@ from utils import clock
 MARKER = "Xylomarker"
 BOTH = {"should_log_request": True, "should_log_response": True}
 EXPORT = "/api/v1/users/me/export"
-GONE = ("dialogs", "messages", "agents", "stored_responses", "stored_bodies", "api_keys", "web_sessions", "identities")
+GONE = (
+    *("dialogs", "messages", "agents", "stored_responses", "stored_bodies", "refusals"),
+    *("api_keys", "web_sessions", "identities"),
+)
 
 
 def here(app):
@@ -42,6 +45,7 @@ def person(app, upstream):
         session.add(Invitation(digest="d", hint="inv-…", created_by=name, expires_at=clock.now()))
     gateway.accounts.begin_session(number, "10.1.2.3", MARKER)
     gateway.bodies.flush()
+    gateway.refusals.flush()
     return name, number, key
 
 
@@ -51,6 +55,7 @@ def live(app, headers):
     assert ask(app, "POST", "/v1/chat/completions", named, json=chat(MARKER, user=MARKER)).status_code == 200
     assert ask(app, "POST", "/v1/chat/completions", named, json=chat('{{"status": 500}} ' + MARKER)).status_code == 502
     assert ask(app, "POST", "/v1/responses", headers, json={"model": "fast", "input": MARKER}).status_code == 200
+    assert ask(app, "POST", "/v1/chat/completions", headers, json=chat("hi", model=MARKER)).status_code == 400
     made = ask(
         app, "POST", "/api/v1/dialogs", headers, json={"model_name": "fast", "title": MARKER, "system_prompt": MARKER}
     ).json
@@ -98,7 +103,9 @@ def test_an_export_has_everything_and_no_secret(app, person):
     assert found[-1] == {"section": "end", "row": counts}
     assert counts["usage"] == len(rows(here(app).engine)) == 4
     assert {section for section, count in counts.items() if not count} == {
+        "requests",
         "team",
+        "top_up_codes",
         "limits",
         "budgets",
         "ledger_of_budgets",
@@ -169,6 +176,7 @@ def test_an_erased_account_leaves_no_text_and_the_books_agree(app, person):
         "items": 1,
         "answers": 1,
         "texts": 4,
+        "refusals": 1,
         "usage_notes": 2,
     }
     assert marked(app) == ["audit_log.actor", "audit_log.resource_id"]  # nobody can change it: docs/privacy.md

@@ -398,7 +398,8 @@ def test_content_that_ollama_cannot_take_is_refused(ollama, path, body, param):
     ("path", "body"),
     [
         ("/", {"status": "healthy", "message": "Tollhouse is running"}),
-        ("/health", {"status": "healthy"}),
+        ("/health/live", {"status": "ok"}),
+        ("/health/ready", {"status": "ready"}),
         ("/v1/", {"message": "Welcome to Tollhouse - Version 1"}),
         ("/v1/health", {"status": "ok"}),
     ],

@@ -147,8 +147,8 @@ def test_pages_are_written_and_checked(lite, tmp_path, monkeypatch):
     run = lite.test_cli_runner().invoke
     stale = run(args=["config", "docs", "--check"])
     assert stale.exit_code == settings.EXIT_BAD_CONFIG
-    assert "run `make docs`: configuration.md, errors.md" in stale.output
-    assert run(args=["config", "docs"]).output == "written: configuration.md, errors.md\n"
+    assert "run `make docs`: docs/configuration.md, docs/errors.md, .env.example" in stale.output
+    assert run(args=["config", "docs"]).output == "written: docs/configuration.md, docs/errors.md, .env.example\n"
     assert run(args=["config", "docs", "--check"]).output == "docs are up to date\n"
     assert (tmp_path / "docs/configuration.md").read_text(encoding="utf-8") == docs.configuration()
 

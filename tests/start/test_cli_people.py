@@ -72,7 +72,7 @@ def test_an_invitation_from_a_shell_opens_the_door(app, command, session):
     assert (status, code.startswith("inv-")) == (0, True)
     body = {"username": "ana", "password": "a good password", "invitation": code}
     assert app.test_client().post("/register", json=body).status_code == 201
-    assert session.query(Invitation).one().created_by == "operator"
+    assert session.query(Invitation).one().created_by == "the operator"
 
 
 def test_nobody_is_invited_where_registration_is_closed(make_app, sqlite_database):

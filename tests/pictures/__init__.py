@@ -1,0 +1,1 @@
+"""Pictures of every page of the panel, of a gateway that somebody might have: `make pictures`."""
