@@ -33,6 +33,9 @@ docs: .venv/.installed      ## Write the pages of docs/ that come from the code
 clients: .venv/.installed-dev      ## Real clients of nine kinds in front of every wire (needs Node; installs them in ~/.cache)
 	$(BIN)/python -m tests.clients.run
 
+pictures: .venv/.installed-dev      ## Pictures of every page in every size and colour, in TO=folder (needs Chromium)
+	$(BIN)/python -m tests.pictures --to $(or $(TO),instance/pictures)
+
 bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays against a fake upstream (needs a C compiler)
 	$(BIN)/python bench/bench.py --database sqlite,postgres
 
@@ -45,10 +48,15 @@ fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, hostile bodie
 contract: .venv/.installed-dev      ## Check against vendors' documents, and run openai's own tests (npm, network)
 	$(BIN)/python -m tests.contract $(CONTRACT)
 
+deploy-check: .venv/.installed-dev      ## Lint Dockerfile, compose, Kubernetes, scripts and dashboard (tools in ~/.cache, network)
+	$(BIN)/python -m tests.deploy.checks
+
 lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements.txt requirements.in
 	$(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=requirements-dev.txt requirements-dev.in
-	sed -i '/^-/d' requirements.txt requirements-dev.txt  # options of the machine that locked, such as its package index
+	for part in bench deploy; do \
+	  $(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=$$part/requirements.txt $$part/requirements.in || exit 1; done
+	sed -i '/^-/d' requirements.txt requirements-dev.txt bench/requirements.txt deploy/requirements.txt  # options of the machine that locked, such as its package index
 
 # What must be covered line by line: money, keys, and what goes over the wire.
 EXACT := services/accounting.py,services/leases.py,services/shares.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*
@@ -64,4 +72,4 @@ LOCK := --generate-hashes --strip-extras --no-header
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/.installed
 
-.PHONY: help install run test check fix docs bench soak fuzz contract clients lock golden-update
+.PHONY: help install run test check fix docs pictures bench soak fuzz contract clients deploy-check lock golden-update
