@@ -3,14 +3,42 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, FromClause, Select, func, literal_column, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    FromClause,
+    Select,
+    TextClause,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 
-from services.rollups import DAY, DAY_S, DELAYS, HOUR, HOUR_S, MODELS, OWNERS, Shape, added_up, rows, snapshot, state
+from services.rollups import (
+    DAY,
+    DAY_S,
+    DELAYS,
+    HOUR,
+    HOUR_S,
+    MODELS,
+    OWNERS,
+    Shape,
+    added_up,
+    as_text,
+    rows,
+    snapshot,
+    state,
+)
 
 MOST_ROWS: Final = 30_000  # that a page adds up itself
 NOW, BEFORE = 1, 0
+KEYS: Final = {MODELS: ("model", "provider"), OWNERS: ("user_id", "key_id"), DELAYS: ("metric", "bucket")}  # read
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +123,9 @@ def activity(engine: Engine, period: Period) -> Activity:
     with snapshot(engine) as connection:
         folded, newest = state(connection)
         after = None if newest - folded > MOST_ROWS else folded
-        models = _read(connection, MODELS, after, ("model", "provider"), now, before)
-        owners = _read(connection, OWNERS, after, ("user_id", "key_id"), now, [])
-        delays = _read(connection, DELAYS, after, ("metric", "bucket"), now, before)
+        models = _read(connection, MODELS, after, now, before)
+        owners = _read(connection, OWNERS, after, now, [])
+        delays = _read(connection, DELAYS, after, now, before)
     by_model = [(which, start, model, provider, Sums(*sums)) for which, start, model, provider, *sums in models]
     recent = [row[1:] for row in by_model if row[0] == NOW]
     by_delay: dict[tuple[int, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
@@ -127,37 +155,47 @@ def parts(start_s: int, end_s: int) -> Iterable[Part]:
 
 
 def _read(
-    connection: Connection,
-    shape: Shape,
-    after: int | None,
-    keys: tuple[str, ...],
-    now: Sequence[Part],
-    before: Sequence[Part],
+    connection: Connection, shape: Shape, after: int | None, now: Sequence[Part], before: Sequence[Part]
 ) -> list[tuple[Any, ...]]:
     """Which (NOW or BEFORE), start of the span (of NOW, by model), keys and sums; a key may come more than once."""
-    branches = []
-    for which, wanted in ((NOW, now), (BEFORE, before)):
-        for part in wanted:
-            branches.append(_summed(shape.table, shape, which, part, keys))
-            if after is not None:
-                latest = (query.subquery() for query in added_up(shape, rows(after), part.hours))
-                branches += [_summed(source, shape, which, part, keys) for source in latest]
-    found = connection.execute(union_all(*branches))
+    wanted = [*((NOW, part) for part in now), *((BEFORE, part) for part in before)]
+    lengths = tuple((which, part.hours) for which, part in wanted)
+    values = {f"start_{place}": part.start_s for place, (_which, part) in enumerate(wanted)}
+    values |= {f"end_{place}": part.end_s for place, (_which, part) in enumerate(wanted)}
+    statement = _statement(connection.dialect.name, shape, lengths, with_rows=after is not None)
+    found = connection.execute(statement, values if after is None else values | {"after": after})
     return [tuple(value if isinstance(value, str) else int(value) for value in row) for row in found]
 
 
-def _summed(source: FromClause, shape: Shape, which: int, part: Part, keys: tuple[str, ...]) -> Select[Any]:
+@cache
+def _statement(database: str, shape: Shape, lengths: tuple[tuple[int, int], ...], *, with_rows: bool) -> TextClause:
+    """The sums of these parts, each NOW or BEFORE and of spans of so many hours.
+
+    As text, since building it takes longer than running it.
+    """
+    branches = []
+    for place, (which, hours) in enumerate(lengths):
+        sources: list[FromClause] = [shape.table]
+        if with_rows:
+            newer = rows(bindparam("after", type_=BigInteger))
+            sources += (query.subquery() for query in added_up(shape, newer, hours))
+        branches += [_summed(source, shape, which, hours, place) for source in sources]
+    return as_text(database, union_all(*branches))
+
+
+def _summed(source: FromClause, shape: Shape, which: int, hours: int, place: int) -> Select[Any]:
     own = [source.c.span_start] if which == NOW and shape is MODELS else []
-    by = [*own, *(source.c[name] for name in keys)]
-    start = own[0] if own else literal_column("0")
+    by = [*own, *(source.c[name] for name in KEYS[shape])]
+    start, end = (bindparam(f"{name}_{place}", type_=BigInteger) for name in ("start", "end"))
     return (
         select(
             literal_column(str(which)),
-            start,
-            *(source.c[name] for name in keys),
+            own[0] if own else literal_column("0"),
+            *(source.c[name] for name in KEYS[shape]),
             *(func.sum(source.c[name]) for name in shape.sums),
         )
-        .where(source.c.span_hours == part.hours, source.c.span_start >= part.start_s, source.c.span_start < part.end_s)
+        .where(source.c.span_hours == literal_column(str(hours)))
+        .where(source.c.span_start >= start, source.c.span_start < end)
         .group_by(*by)
     )
 

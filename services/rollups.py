@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    ClauseElement,
     ColumnElement,
     Connection,
     Engine,
@@ -145,12 +146,29 @@ def added_up(shape: Shape, found: Subquery, hours: int) -> list[Select[Any]]:
 
 
 @cache
-def inserts(database: str, source: Callable[[], Subquery], hours: int) -> tuple[TextClause, ...]:
+def inserts(
+    database: str, source: Callable[[], Subquery], hours: int, *, only_kept: bool = False
+) -> tuple[TextClause, ...]:
     """The statements that add what a source gives to all tables of sums; its values are named, to be given each time.
 
-    As text, since building them takes far longer than running them.
+    With `only_kept`, hours that would be forgotten at once are not made: the many of a gateway that adds up for the
+    first time would leave a table of ten times its size behind. As text, since building them takes far longer than
+    running them.
     """
-    return tuple(adding(database, shape, query) for shape in SHAPES for query in added_up(shape, source(), hours))
+    found = []
+    for shape in SHAPES:
+        given = source()
+        queries = added_up(shape, given, hours)
+        if only_kept and hours == HOUR and shape.table in KEPT_HOURS_S:
+            is_kept = given.c.created_at >= bindparam(_since(shape.table), type_=BigInteger)
+            queries = [query.where(is_kept) for query in queries]
+        found += [adding(database, shape, query) for query in queries]
+    return tuple(found)
+
+
+def _since(table: Table) -> str:
+    """The name of a value: from when on its hours are kept, in milliseconds."""
+    return f"since_{table.name}"
 
 
 def adding(database: str, shape: Shape, query: Select[Any]) -> TextClause:
@@ -159,7 +177,13 @@ def adding(database: str, shape: Shape, query: Select[Any]) -> TextClause:
     insert = kind.insert(shape.table).from_select(list(query.selected_columns.keys()), query)
     more = {name: shape.table.c[name] + insert.excluded[name] for name in shape.sums}
     added = insert.on_conflict_do_update(index_elements=list(shape.table.primary_key), set_=more)
-    return text(str(added.compile(dialect=kind.dialect(paramstyle="named"))))
+    return as_text(database, added)
+
+
+def as_text(database: str, statement: ClauseElement) -> TextClause:
+    """A statement as text with the names of its values, so that nothing is built when it runs."""
+    kind = sqlite if database == "sqlite" else postgresql
+    return text(str(statement.compile(dialect=kind.dialect(paramstyle="named"))))
 
 
 def new_rows() -> Subquery:
@@ -208,8 +232,13 @@ class Rollups:
                 if step is None:
                     return None
                 after, upto, count = step
-                for statement in (one for hours in SPANS for one in inserts(connection.dialect.name, new_rows, hours)):
-                    connection.execute(statement, {"after": after, "upto": upto})
+                values = {"after": after, "upto": upto}
+                values |= {
+                    _since(table): (int(clock.now_s()) - kept_s) * 1000 for table, kept_s in KEPT_HOURS_S.items()
+                }
+                kind = connection.dialect.name
+                for statement in (one for hours in SPANS for one in inserts(kind, new_rows, hours, only_kept=True)):
+                    connection.execute(statement, values)
                 connection.execute(delete(UsageChange))
                 connection.execute(update(RollupState).values(folded_id=upto))
                 return count

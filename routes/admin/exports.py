@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CHUNK: Final = 500  # rows
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run the cell
+NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 TYPES: Final = {"csv": "text/csv", "jsonl": "application/x-ndjson"}
 
 Records = list[list[Any]]
@@ -142,8 +144,8 @@ class Exported(Listed):
 
 
 def harmless(cell: str) -> str:
-    """The cell, with an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+    """The cell, with an apostrophe before what a spreadsheet would take for a formula; numbers stay numbers."""
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) and not NUMBER.fullmatch(cell) else cell
 
 
 def _attribute(model: type[Any], column: Any) -> Any:

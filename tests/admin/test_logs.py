@@ -226,6 +226,16 @@ def test_cells_that_a_spreadsheet_would_run_are_made_harmless(panel_admin: Brows
     assert row["error"].startswith("'")
 
 
+@pytest.mark.parametrize("cell", ["-5", "-0.000027", "12"])
+def test_numbers_below_zero_are_no_formulas(cell: str) -> None:
+    assert harmless(cell) == cell
+
+
+@pytest.mark.parametrize("cell", ["-5+1", "--5", "+5", "-.5", "-5\n", "-1|x"])
+def test_what_only_begins_like_a_number_is_made_harmless(cell: str) -> None:
+    assert harmless(cell) == f"'{cell}"
+
+
 def test_the_ledger_by_account_and_call(panel_anywhere_admin: Browser) -> None:
     app = panel_anywhere_admin.app
     user = add_user(app, "ana")

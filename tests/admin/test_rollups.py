@@ -336,6 +336,16 @@ def test_hours_that_no_page_needs_are_removed_and_their_days_kept(panel_anywhere
     assert_exact(panel_anywhere, lately(30))
 
 
+def test_hours_that_would_be_removed_at_once_are_never_written(
+    panel_anywhere: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_calls(panel_anywhere, 3, created_at=datetime.now(UTC) - timedelta(days=9), key_id=1)
+    monkeypatch.setattr(Rollups, "_forget_hours", lambda _self: None)
+    Rollups(engine_of(panel_anywhere)).fold()
+    with Session(engine_of(panel_anywhere)) as session:
+        assert session.execute(select(OwnerSpan.span_hours, OwnerSpan.calls)).all() == [(DAY, 3)]
+
+
 def test_a_page_adds_up_only_so_many_rows_itself(panel_anywhere: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(panel_anywhere, 30)
     monkeypatch.setattr(activity, "MOST_ROWS", 20)
