@@ -62,18 +62,25 @@ PAGES: Final = (
     Page("call", "/admin/usage/details/?id={call}"),
     Page("ledger", "/admin/ledger/"),
     Page("blocked", "/admin/blocked/"),
+    Page("why-blocked", "/admin/blocked/details/?id=4"),
     Page("blocked-now", "/admin/blocked/now/"),
     Page("balances", "/admin/balances/"),
     Page("transactions", "/admin/transactions/"),
     Page("dialogs", "/admin/dialogs/"),
     Page("agents", "/admin/agents/"),
     Page("routes", "/admin/routes/"),
+    Page("dialog", "/admin/dialogs/details/?id={dialog}"),
     Page("requests", "/admin/raises/"),
+    Page("request", "/admin/raises/decide/?id=1"),
     Page("top-up-codes", "/admin/topups/"),
     Page("offers", "/admin/models/offers/?provider={provider}"),
     Page("first-steps", "/admin/steps/"),
     Page("playground", "/playground/"),
     Page("portal", "/portal/", ("user",)),
+    Page("portal-calls", "/portal/calls/", ("user",)),
+    Page("portal-dialogs", "/portal/dialogs/", ("user",)),
+    Page("portal-dialog", "/portal/dialogs/details/?id={dialog}", ("user",)),
+    Page("portal-team", "/portal/team/", ("user",)),
     Page("portal-keys", "/portal/keys/", ("user",)),
     Page("portal-requests", "/portal/requests/", ("user",)),
     Page("portal-top-up", "/portal/top-up/", ("user",)),
@@ -89,7 +96,7 @@ PAGES: Final = (
 )
 
 
-def addresses(made: Demo) -> dict[str, int]:
+def addresses(made: Demo) -> dict[str, int | str]:
     """What stands for the places in the addresses of PAGES."""
     ana = made.users["ana.lima"]
     return {
@@ -99,6 +106,7 @@ def addresses(made: Demo) -> dict[str, int]:
         "provider": made.providers["openai"],
         "model": made.models["gpt-5-mini"],
         "call": made.call,
+        "dialog": made.dialog,
     }
 
 

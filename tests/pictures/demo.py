@@ -20,6 +20,7 @@ from models import ApiKey, Deployment, LedgerEntry, Model, Price, Provider, Syst
 from services import Gateway, invitations
 from services.audit import Actor
 from tests.admin.conftest import add_budget, add_key, add_limit, add_team, add_user, spend
+from tests.pictures import doings
 
 DAYS: Final = 30
 CALLS_A_DAY: Final = 260
@@ -63,6 +64,7 @@ class Demo:
     providers: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
     call: int = 0
+    dialog: str = ""
 
 
 def fill(app: Flask) -> Demo:
@@ -75,6 +77,7 @@ def fill(app: Flask) -> Demo:
     _calls(here, made, chance)
     _ceilings(app, made, chance)
     _words(here, made)
+    made.dialog = doings.do(app, made.users, made.keys, _teams_of(made))
     return made
 
 
@@ -144,10 +147,15 @@ def _moments(chance: random.Random) -> Iterator[datetime]:
                 yield moment
 
 
+def _teams_of(made: Demo) -> dict[int, int]:
+    """The team of each person who has one, by numbers."""
+    return {made.users[name]: made.teams[team] for team, names in TEAMS.items() for name in names}
+
+
 def _calls(here: Gateway, made: Demo, chance: random.Random) -> None:
     owners = [(number, keys) for number, keys in made.keys.items()]
     eager = [chance.expovariate(1) + 0.1 for _owner in owners]
-    team_of = {made.users[name]: made.teams[team] for team, names in TEAMS.items() for name in names}
+    team_of = _teams_of(made)
     rows = []
     for place, moment in enumerate(sorted(_moments(chance))):
         user, keys = chance.choices(owners, eager)[0]

@@ -1,0 +1,126 @@
+"""What people of the demonstration gateway do beside calls: dialogs, agents, requests, codes; and what was refused."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from flask import Flask
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import ApiKey, Budget, Dialog, Limit, Message
+from services import Gateway, agents, balances, topups
+from services.audit import Actor
+from tests.admin.conftest import add_refusals
+from tests.admin.portal import add_request
+from utils import jsonx
+
+ADMIN: Final = Actor("admin", 1, "192.0.2.17", "Firefox")
+NANO: Final = 10**9
+TALKS: Final = (  # who, title, model, and what was said in turns
+    ("ana.lima", "Survey of retrieval benchmarks", "claude-sonnet-4-5", (
+        "Which benchmarks measure retrieval over long documents?",
+        "Three are used most:\n\n1. **LongBench** for question answering over long inputs\n2. **LoCoV1** for retrieval "
+        "of whole documents\n3. **BEIR** for short passages, as a baseline",
+        "Which of them has Portuguese?",
+        "None of the three by itself. `mMARCO` has a Portuguese translation of MS MARCO.",
+    )),
+    ("ana.lima", "Abstract for the workshop", "gpt-5.1", (
+        "Shorten this abstract to 120 words.",
+        "We measure how well small models retrieve from long reports and find that …",
+    )),
+    ("elisa", "Answer to ticket 4182", "gpt-5-mini", (
+        "A customer asks why the invoice shows two amounts.",
+        "The first is the amount before tax, the second what is due. A polite answer could be: …",
+    )),
+    ("igor", "Migration plan", "claude-haiku-4-5", (
+        "List the risks of moving the queue first.",
+        "Lost messages, doubled messages, and consumers that expect the old order.",
+    )),
+)  # fmt: skip
+REQUESTS: Final = (  # who, for how many USD a month, why, and what became of it
+    ("ana.lima", 80, "The evaluation in December takes about twice the calls.", {}),
+    ("elisa", 60, "Two new people answer tickets from Monday on.", {}),
+    ("igor", 120, "Load test of the new queue", {
+        "state": "approved", "decided_amount": 100 * NANO, "decided_by": "admin", "answer": "For this month.",
+    }),
+    ("ana.lima", 500, "Fine-tuning", {
+        "state": "declined", "decided_by": "admin", "answer": "Please use the batch account for this.",
+    }),
+)  # fmt: skip
+
+
+def do(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_of: dict[int, int]) -> str:
+    """Fill in what people did, after everything else is there; returns the id of a dialog."""
+    here: Gateway = app.extensions["gateway"]
+    dialogs = _talk(here, users)
+    for name, wanted, reason, more in REQUESTS:
+        days = {"decided_at": datetime.now(UTC) - timedelta(days=2)} if more else {}
+        add_request(app, users[name], reason, wanted_amount=wanted * NANO, **more, **days)
+    topups.make(here.engine, ADMIN, unit="tokens", amount=500_000, count=3, days=60, note="Workshop in December")
+    topups.make(here.engine, ADMIN, unit="usd", amount=10 * NANO, count=2, days=30, note="Trial for new teams")
+    for name, tokens in (("ana.lima", 1_500_000), ("elisa", 400_000), ("kaua", 90_000)):
+        balances.set_limit(here.engine, users[name], 2_000_000, ADMIN)
+        balances.add(here.engine, users[name], tokens, ADMIN, "Start of the pilot")
+    agents.create(here.engine, users["ana.lima"], {"name": "Reviewer", "system_prompt": "You review texts of science."})
+    agents.create(here.engine, users["elisa"], {"name": "Support", "system_prompt": "You answer tickets politely."})
+    _route(here, keys[users["elisa"]])
+    _refuse(app, users, keys, team_of)
+    return dialogs[0]
+
+
+def _talk(here: Gateway, users: dict[str, int]) -> list[str]:
+    now, made = datetime.now(UTC), []
+    with Session(here.engine) as session, session.begin():
+        for place, (name, title, model, said) in enumerate(TALKS):
+            moment = now - timedelta(hours=3 + 19 * place)
+            row = Dialog(user_id=users[name], title=title, model_name=model, message_count=len(said))
+            row.created_at = row.updated_at = moment
+            session.add(row)
+            session.flush()
+            for turn, text in enumerate(said):
+                message = Message(dialog_id=row.id, user_id=users[name], content=text, completion_tokens=len(text) // 4)
+                message.role = ("user", "assistant")[turn % 2]
+                message.created_at = moment + timedelta(seconds=40 * turn)
+                session.add(message)
+            made.append(row.id)
+    return made
+
+
+def _route(here: Gateway, keys: list[int]) -> None:
+    with Session(here.engine) as session:
+        uuids = list(session.scalars(select(ApiKey.uuid).where(ApiKey.id.in_(keys))))
+    steps = [
+        {"provider": "openai", "model": "gpt-5-mini", "retries": 2, "timeout": "20s"},
+        {"provider": "azure-eu", "model": "gpt-5-mini", "timeout": "40s"},
+    ]
+    here.call_routes.create(ADMIN, {"name": "Support chat", "path": "/support/chat", "keyIds": uuids, "steps": steps})
+
+
+def _refuse(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_of: dict[int, int]) -> None:
+    """Calls that were refused, each by a rule that is there; the newest by a budget."""
+    engine = app.extensions["gateway"].engine
+    with Session(engine) as session:
+        full = session.scalars(select(Budget).where(Budget.scope == "user").order_by(Budget.limit_amount)).first()
+        limit = session.scalars(select(Limit).where(Limit.scope == "team")).first()
+    assert full is not None
+    assert limit is not None
+    start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    amounts = {"limit": full.limit_amount, "spent": full.limit_amount, "held": 0, "needed": 41_250_000}
+    resets = (start + timedelta(days=32)).replace(day=1).isoformat()
+    told = {"scope": "user", "unit": "usd", "period": "month", **amounts, "resets_at": resets}
+    counted = {"scope": "team", "unit": "requests", "limit": 600, "used": 600, "window_seconds": 60, "retry_after": 14}
+    ana = users["ana.lima"]
+    who = {"user_id": ana, "key_id": keys[ana][0], "team_id": team_of[ana]}
+    its: list[tuple[int, dict[str, Any]]] = [
+        (900, {"kind": "model", "rule": None, "status": 400, "code": "model_not_found", "model": "gpt-6",
+               "message": "Model 'gpt-6' is not available.", "details": None}),
+        (310, {"kind": "limit", "rule": f"limit {limit.id}/requests", "details": jsonx.dumps(counted).decode(),
+               "model": "gpt-5-mini", "times": 37}),
+        (45, {"kind": "expired", "rule": None, "status": 401, "code": "key_expired", "model": "gpt-5-mini",
+              "message": "The API key has expired.", "details": None}),
+        (4, {"kind": "budget", "rule": f"budget {full.id}", "status": 429, "code": "insufficient_quota",
+             "message": "The budget is spent.", "details": jsonx.dumps(told).decode(), "model": "claude-sonnet-4-5",
+             "user_id": full.scope_id, "key_id": keys[full.scope_id][0], "team_id": team_of.get(full.scope_id)}),
+    ]  # fmt: skip
+    for minutes, columns in its:
+        add_refusals(app, 1, **who | columns, created_at=datetime.now(UTC) - timedelta(minutes=minutes))
