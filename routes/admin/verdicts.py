@@ -5,6 +5,7 @@ A refusal comes from the table, or from a rehearsal of what would happen now; bo
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from flask import url_for
@@ -75,7 +76,7 @@ class Verdict:
     layer: str | None = None
     unit: str = ""
     numbers: list[tuple[str, Any]] = field(default_factory=list)
-    resets_at: str | None = None
+    resets_at: datetime | None = None
     retry_after: int | None = None
     budget: budgets.State | None = None  # as it stands now
     limit: limits.State | None = None
@@ -105,7 +106,7 @@ def _budget(asked: Asked, back: str) -> Verdict:
     found = Verdict(title, text, told.get("scope"), "usd" if told.get("unit") == "usd" else "tokens")
     labels = ("limit", gettext("Limit")), ("spent", gettext("Spent")), ("held", gettext("Held by calls under way"))
     found.numbers = [(label, told.get(name)) for name, label in (*labels, ("needed", gettext("Needed by this call")))]
-    found.resets_at = told.get("resets_at")
+    found.resets_at = datetime.fromisoformat(told["resets_at"]) if told.get("resets_at") else None
     if row is None:
         found.text += " " + gettext("That budget was deleted since.")
         return found

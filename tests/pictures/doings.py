@@ -100,13 +100,14 @@ def _refuse(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_
     """Calls that were refused, each by a rule that is there; the newest by a budget."""
     engine = app.extensions["gateway"].engine
     with Session(engine) as session:
-        full = session.scalars(select(Budget).where(Budget.scope == "user").order_by(Budget.limit_amount)).first()
+        of_people = select(Budget).where(Budget.scope == "user", Budget.unit == "usd")
+        full = session.scalars(of_people.order_by(Budget.id).offset(3)).first()  # as demo.py has spent it
         limit = session.scalars(select(Limit).where(Limit.scope == "team")).first()
     assert full is not None
     assert limit is not None
     start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     amounts = {"limit": full.limit_amount, "spent": full.limit_amount, "held": 0, "needed": 41_250_000}
-    resets = (start + timedelta(days=32)).replace(day=1).isoformat()
+    resets = (start + timedelta(days=32)).replace(day=1).strftime("%Y-%m-%dT%H:%M:%SZ")
     told = {"scope": "user", "unit": "usd", "period": "month", **amounts, "resets_at": resets}
     counted = {"scope": "team", "unit": "requests", "limit": 600, "used": 600, "window_seconds": 60, "retry_after": 14}
     ana = users["ana.lima"]
