@@ -3,24 +3,25 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Engine, exists, or_, select
+from sqlalchemy import Engine, exists, or_, select, true
 
-from models import ApiKey, Deployment, Model, Provider, UsageRecord
+from models import ApiKey, AuditEntry, Deployment, Model, Provider, UsageRecord
 from services.bootstrap import FIRST_KEY
 
 BUILT_IN: Final = "echo"  # the kind of provider that every gateway has
 OF_A_SETTING: Final = "environment"  # the kind of keys that nobody made
+CHANGED: Final = "password_change"  # as the audit log calls it
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is there. `password`: nobody who sees this still has one that somebody else chose."""
+    """What is there. `password`: the first admin's is not the one that the start printed."""
 
     provider: bool
     model: bool
     key: bool
     call: bool
-    password: bool = True
+    password: bool
 
     @property
     def done(self) -> int:
@@ -36,8 +37,8 @@ class Progress:
 STEPS: Final = 5
 
 
-def progress(engine: Engine) -> Progress:
-    """What is there, in one statement.
+def progress(engine: Engine, printed_for: str | None = None) -> Progress:
+    """What is there, in one statement. `printed_for`: the admin whose password the first start made and printed.
 
     A model counts where a provider that is not built in serves it; the key that the first start made once it was used,
     for whoever sees the panel may never have seen its secret.
@@ -48,6 +49,8 @@ def progress(engine: Engine) -> Progress:
     )
     known = or_(ApiKey.name != FIRST_KEY, ApiKey.last_used_at.is_not(None))
     key = exists(select(ApiKey.id).where(ApiKey.kind != OF_A_SETTING, ApiKey.revoked_at.is_(None), known))
-    query = select(exists(select(Provider.id).where(*own)), served, key, exists(select(UsageRecord.id)))
+    changed = select(AuditEntry.id).where(AuditEntry.action == CHANGED, AuditEntry.resource_id == printed_for)
+    password = exists(changed) if printed_for is not None else true()
+    query = select(exists(select(Provider.id).where(*own)), served, key, exists(select(UsageRecord.id)), password)
     with engine.connect() as connection:
         return Progress(*(bool(found) for found in connection.execute(query).one()))

@@ -29,6 +29,7 @@ KINDS: Final = ("budget", "limit", "balance")
 RESOURCE: Final = "raise_request"
 SHOWN: Final = 100
 MISSING: Final = "There is no such request."
+NO_BALANCE: Final = "You have no token balance, so nothing of that kind limits you."
 NO_TARGET: Final = "There is no such budget or limit of yours."
 GONE: Final = "The budget or limit is gone meanwhile, so nothing stands in the way; decline the request."
 TOO_MANY: Final = "You have as many open requests as one may have; wait for an answer, or withdraw one."
@@ -245,8 +246,10 @@ def _row(session: Session, caller: Caller, target: Target) -> RaiseRequest:
     """
     if target.kind == "balance":
         left = balances.left(session, caller.user_id)
+        if left is None:  # tokens on top of what is unlimited would limit it
+            raise NotFound(NO_BALANCE, param="target")
         return RaiseRequest(
-            kind="balance", scope="user", scope_id=caller.user_id, unit="tokens", period="total", seen_amount=left or 0
+            kind="balance", scope="user", scope_id=caller.user_id, unit="tokens", period="total", seen_amount=left
         )
     tables: dict[str, Any] = {"budget": Budget, "limit": Limit}
     kind = tables.get(target.kind)

@@ -11,8 +11,8 @@ from wtforms import IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from models import Budget
-from routes.admin import bulk, owned
-from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options, tokens_problem, usd_problem
+from routes.admin import amounts, bulk, owned
+from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options
 from routes.admin.guard import actor, expose, go_back
 from routes.admin.owned import SCOPE_NAMES, OwnedForm, OwnedTable
 from routes.admin.tables import Choice
@@ -46,13 +46,12 @@ class BalanceForm(PanelForm):
 
     def validate_limit(self, field: Any) -> None:
         """An amount in the budget's unit."""
-        is_usd = self.unit_now() == "usd"
-        if problem := usd_problem(field.data) if is_usd else tokens_problem(field.data):
+        if problem := amounts.problem(self.unit_now(), field.data):
             raise ValidationError(problem)
 
     def amount(self) -> int:
         """The limit in the budget's unit."""
-        return budgets.parse_limit(self.unit_now(), self.limit.data)
+        return budgets.parse_limit(self.unit_now(), amounts.plain(self.unit_now(), self.limit.data))
 
 
 class LimitForm(BalanceForm):

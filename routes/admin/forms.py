@@ -5,7 +5,6 @@ A form names every field it takes, so a column that is not in it cannot be set f
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from flask_babel import ngettext
@@ -15,6 +14,7 @@ from wtforms.validators import EqualTo, InputRequired, Length, Optional, Validat
 from wtforms.widgets import TextInput
 
 from routes import wording
+from routes.admin.amounts import plain, usd_problem
 from routes.admin.texts import gettext, lazy_gettext
 from services.errors import GatewayError
 from services.passwords import MAX_CHARS, MIN_CHARS
@@ -95,32 +95,6 @@ class SecretField(PasswordField):  # type: ignore[misc, unused-ignore]  # the pa
             raise ValidationError(gettext("Only characters that can be seen, please."))
 
 
-def usd_problem(text: str) -> str | None:
-    """What is wrong with an amount in USD as people write it; None = nothing."""
-    try:
-        amount = Decimal(text)
-    except ArithmeticError:
-        return gettext("This is not an amount in USD, such as 2.50.")
-    if amount.is_nan():
-        return gettext("This is not an amount in USD, such as 2.50.")
-    if amount < 0:
-        return gettext("This cannot be negative.")
-    if not amount.is_finite() or amount > money.usd(money.MAX_NANOUSD):
-        return gettext("This is more than can be counted.")
-    if amount != money.usd(money.nanousd(amount)):
-        return gettext("Nine decimals are the finest that counts.")
-    return None
-
-
-def tokens_problem(text: str) -> str | None:
-    """The same of a number of tokens."""
-    if text.startswith("-") and text[1:].isascii() and text[1:].isdigit():
-        return gettext("This cannot be negative.")
-    if not (text.isascii() and text.isdigit()):
-        return gettext("This is not a number of tokens.")
-    return gettext("This is more than can be counted.") if int(text) > money.MAX_NANOUSD else None
-
-
 class UsdField(Field):  # type: ignore[misc, unused-ignore]  # the package ships no types
     """An amount of money: USD for people, nano-USD in `data`, None when left empty."""
 
@@ -133,7 +107,7 @@ class UsdField(Field):  # type: ignore[misc, unused-ignore]  # the package ships
 
     def process_formdata(self, valuelist: list[str]) -> None:
         """See WTForms."""
-        text = valuelist[0].strip().removeprefix("$") if valuelist else ""
+        text = plain("usd", valuelist[0]) if valuelist else ""
         self.data = None
         if problem := usd_problem(text) if text else None:
             raise ValueError(problem)

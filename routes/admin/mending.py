@@ -10,6 +10,7 @@ from flask import abort, flash, request
 from wtforms.validators import InputRequired, Length, ValidationError
 
 from models import ApiKey, Limit, Team, User
+from routes.admin import amounts
 from routes.admin.forms import PanelForm, TextField
 from routes.admin.guard import actor, came_from, expose, go_back
 from routes.admin.tables import MAX_ID, Log
@@ -36,13 +37,13 @@ class TopUp(PanelForm):
 
     def validate_tokens(self, field: Any) -> None:
         """A whole number."""
-        text = (field.data or "").replace(",", "")
+        text = amounts.plain("tokens", field.data or "")
         if not (text.isascii() and text.isdigit() and 0 < int(text) <= balances.MAX_AMOUNT):
             raise ValidationError(gettext("This is not a whole number."))
 
     def number(self) -> int:
         """The amount."""
-        return int((self.tokens.data or "").replace(",", ""))
+        return int(amounts.plain("tokens", self.tokens.data or ""))
 
 
 class Mending(Log):

@@ -13,7 +13,7 @@ from sqlalchemy import and_, select
 
 from models import Deployment, Model, Provider
 from routes import wording
-from routes.admin.forms import usd_problem
+from routes.admin.amounts import usd_problem
 from routes.admin.guard import actor, expose, go
 from routes.admin.tables import MAX_ID, Table
 from routes.admin.texts import gettext

@@ -157,8 +157,10 @@ class Providers(Table):
 
     @expose("/refresh/", methods=("POST",))
     def refresh_view(self) -> Any:
-        """Ask the provider which models it has, now."""
+        """Ask the provider which models it has, now; of one that does not offer them all, they are chosen."""
         row = self.row()
+        if not row.discover:
+            return go("models.offers_view", provider=row.id)
         self._ask(row)
         audit.note(db.session(), actor(), "provider_refresh", "provider", row.id, {"problem": row.discovery_error})
         db.session.commit()

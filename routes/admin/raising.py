@@ -9,8 +9,8 @@ from wtforms import RadioField, TextAreaField
 from wtforms.validators import Length, ValidationError
 
 from models import Budget, Limit, RaiseRequest, User
-from routes.admin import owned
-from routes.admin.forms import PanelForm, TextField, options, tokens_problem, usd_problem
+from routes.admin import amounts, owned
+from routes.admin.forms import PanelForm, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.portal import base
 from routes.admin.show_amounts import typed
@@ -42,13 +42,12 @@ class Decision(PanelForm):
         """An amount in the unit of what is asked for."""
         if self.decision.data != "approve":
             return
-        text = (field.data or "").removeprefix("$").replace(",", "")
-        if problem := usd_problem(text) if self.unit_of_row == "usd" else tokens_problem(text):
+        if problem := amounts.problem(self.unit_of_row, field.data or ""):
             raise ValidationError(problem)
 
     def given(self) -> int:
         """The amount in nano-USD or whole numbers."""
-        return budgets.parse_limit(self.unit_of_row, (self.amount.data or "").removeprefix("$").replace(",", ""))
+        return budgets.parse_limit(self.unit_of_row, amounts.plain(self.unit_of_row, self.amount.data or ""))
 
 
 class Raisings(Table):

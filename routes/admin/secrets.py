@@ -171,8 +171,12 @@ def first_model(row: ApiKey | None) -> str | None:
     models = {name: model for name, model in gateway().catalog.snapshot().models.items() if model.deployments}
     layers: list[Any] = [] if row is None else [row, row.user, row.user.team]
     lists = [layer.allowed_models for layer in layers if layer is not None and layer.allowed_models is not None]
-    usable = [name for name in models if all(name in names for names in lists)]
-    return min(usable, key=lambda name: _rank(models[name]), default=None)
+    return example({name: model for name, model in models.items() if all(name in names for names in lists)})
+
+
+def example(models: Mapping[str, PublicModel]) -> str | None:
+    """That one of models which can be called that examples name."""
+    return min(models, key=lambda name: _rank(models[name]), default=None)
 
 
 def _rank(model: PublicModel) -> tuple[bool, bool, bool, bool]:

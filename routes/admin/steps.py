@@ -19,6 +19,7 @@ HIDDEN: Final = "hidden"
 YEAR_S: Final = 365 * 86_400
 UNDER_WAY: Final = "steps"  # in the browser's session: pages offer the way back
 WAYS: Final = {  # where each step is done
+    "password": "signin.password",
     "provider": "providers.create_view",
     "model": "models.offers_view",
     "model_by_hand": "models.create_view",
@@ -39,7 +40,7 @@ class FirstSteps(SecureView):
     @expose("/state")
     def state_view(self) -> Any:
         """How many steps are done, for the page to notice when that changes."""
-        return jsonify(done=firststeps.progress(gateway().engine).done)
+        return jsonify(done=_progress().done)
 
     @expose("/go")
     def go_view(self) -> Any:
@@ -71,7 +72,7 @@ def found(*, always: bool = False) -> dict[str, Any] | None:
     """What the steps' part of a page shows; None where they are hidden, done, or not for the person."""
     if not always and (request.cookies.get(COOKIE) == HIDDEN or not may_change()):
         return None
-    here = firststeps.progress(gateway().engine)
+    here = _progress()
     if here.is_complete:
         session.pop(UNDER_WAY, None)
         if not always:
@@ -84,6 +85,12 @@ def found(*, always: bool = False) -> dict[str, Any] | None:
         "base_url": base_url(),
         "is_hidden": request.cookies.get(COOKIE) == HIDDEN,
     }
+
+
+def _progress() -> firststeps.Progress:
+    config = gateway().config
+    printed_for = None if config.default_admin_password else config.default_admin_username
+    return firststeps.progress(gateway().engine, printed_for)
 
 
 def way_back() -> str | None:

@@ -11,7 +11,8 @@ from wtforms import IntegerField, SelectField
 from wtforms.validators import InputRequired, Length, NumberRange, ValidationError
 
 from models import TopUpCode, User
-from routes.admin.forms import UNIT_NAMES, PanelForm, TextField, options, tokens_problem, usd_problem
+from routes.admin import amounts
+from routes.admin.forms import UNIT_NAMES, PanelForm, TextField, options
 from routes.admin.guard import actor
 from routes.admin.show_amounts import text_of
 from routes.admin.tables import Choice, Table
@@ -46,8 +47,7 @@ class CodesForm(PanelForm):
 
     def validate_amount(self, field: Any) -> None:
         """An amount in the unit."""
-        text = field.data.removeprefix("$").replace(",", "")
-        if problem := usd_problem(text) if self.unit.data == "usd" else tokens_problem(text):
+        if problem := amounts.problem(self.unit.data, field.data):
             raise ValidationError(problem)
 
 
@@ -111,7 +111,7 @@ class TopUpCodes(Table):
 
     def create(self, form: Any) -> Any:
         """Make them; they are on this answer and nowhere else."""
-        amount = budgets.parse_limit(form.unit.data, form.amount.data.removeprefix("$").replace(",", ""))
+        amount = budgets.parse_limit(form.unit.data, amounts.plain(form.unit.data, form.amount.data))
         said = {"count": form.count.data, "days": form.days.data, "note": form.note.data or ""}
         codes = topups.make(gateway().engine, actor(), unit=form.unit.data, amount=amount, **said)
         gives = text_of(form.unit.data, amount)

@@ -21,6 +21,7 @@ from tests.admin.conftest import (
     rows_of,
     statements,
 )
+from tests.conftest import PASSWORD
 
 SECTION = 'id="steps"'
 
@@ -48,6 +49,17 @@ def test_progress_is_what_is_there(panel_anywhere_admin: Browser) -> None:
     with statements(app) as seen:
         firststeps.progress(app.extensions["gateway"].engine)
     assert len(seen) == 1
+
+
+def test_a_password_that_was_printed_is_to_be_changed(panel_admin: Browser) -> None:
+    app = panel_admin.app
+    engine = app.extensions["gateway"].engine
+    assert firststeps.progress(engine).password, "whoever started it chose the password"
+    assert not firststeps.progress(engine, "admin").password
+    old, new = PASSWORD, "a better one than before"
+    panel_admin.post("/admin/password", {"current": old, "new": new, "again": new})
+    assert firststeps.progress(engine, "admin").password
+    assert not firststeps.progress(engine, "somebody else").password
 
 
 def test_the_steps_can_be_hidden_and_found_again(panel_admin: Browser) -> None:

@@ -6,10 +6,10 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from models import AuditEntry, Budget, RaiseRequest, User
+from models import AuditEntry, Budget, RaiseRequest, TopUpCode, User
 from services import keys, raises
 from services.audit import Actor
-from services.errors import GatewayError
+from services.errors import GatewayError, NotFound
 from services.raises import Target
 from services.types import Caller
 from tests.admin.conftest import Browser, add_budget, add_key, add_team, add_user, row_of, rows_of
@@ -103,3 +103,32 @@ def test_what_cannot_be_asked_for_is_refused(panel_anywhere: Flask, ana: int) ->
     for number in (foreign, team, key, 98765, 2**70):
         with pytest.raises(GatewayError, match="no such budget"):
             ask(app, caller, Target("budget", number), 9**15)
+
+
+def test_nobody_asks_for_a_balance_that_would_begin_to_limit_them(panel_anywhere: Flask) -> None:
+    add_user(panel_anywhere, "bia")
+    browser = Browser(panel_anywhere, "bia")
+    assert 'value="balance-0"' not in browser.get("/portal/requests/new/").text
+    refused = browser.post("/portal/requests/new/", ASK | {"target": "balance-0", "amount": "1000"})
+    assert refused.status_code == 422
+    with pytest.raises(NotFound):
+        ask(panel_anywhere, caller_of(panel_anywhere, "bia"), Target("balance"), 1000)
+    assert rows_of(panel_anywhere, RaiseRequest) == []
+
+
+def test_a_comma_is_read_as_the_language_writes_it_or_refused(panel_anywhere: Flask) -> None:
+    user = add_user(panel_anywhere, "bia")
+    budget = add_budget(panel_anywhere, "user", user, 1_000_000_000)
+    browser, admin = Browser(panel_anywhere, "bia"), Browser(panel_anywhere, "admin")
+    asked = ASK | {"target": f"budget-{budget}", "amount": "2,50"}
+    assert browser.post("/portal/requests/new/", asked).status_code == 422
+    portuguese = {"accept-language": "pt-BR"}
+    assert browser.post("/portal/requests/new/", asked, headers=portuguese).status_code == 303
+    (row,) = rows_of(panel_anywhere, RaiseRequest)
+    assert row.wanted_amount == 2_500_000_000
+    decision = {"id": str(row.id), "decision": "approve", "amount": "2,50", "answer": ""}
+    assert admin.post("/admin/raises/decide/", decision).status_code == 422
+    assert row_of(panel_anywhere, Budget, budget).limit_amount == 1_000_000_000
+    codes = NEW_CODES | {"unit": "usd", "amount": "2,50"}
+    assert admin.post("/admin/topups/new/", codes).status_code == 422
+    assert rows_of(panel_anywhere, TopUpCode) == []

@@ -245,7 +245,8 @@ def test_the_result_is_said_in_the_language_of_its_reader(panel_app: Flask) -> N
 
 def test_refreshing_shows_what_the_provider_lists(panel_anywhere_admin: Browser, upstream: Upstream) -> None:
     app = panel_anywhere_admin.app
-    number, known = add_provider(app, base_url=upstream.base_url), {row.name for row in rows_of(app, Model)}
+    number = add_provider(app, base_url=upstream.base_url, discover=True)
+    known = {row.name for row in rows_of(app, Model)}
     answer = panel_anywhere_admin.post("/admin/providers/refresh/", {"id": number}, follow_redirects=True)
     assert "It now serves 2 models; before: 0." in answer.text
     assert {row.name for row in rows_of(app, Model)} - known == set(upstream.models)
@@ -253,8 +254,17 @@ def test_refreshing_shows_what_the_provider_lists(panel_anywhere_admin: Browser,
     assert rows_of(app, AuditEntry)[-1].action == "provider_refresh"
 
 
+def test_of_a_provider_that_does_not_offer_all_models_they_are_chosen(panel_admin: Browser, upstream: Upstream) -> None:
+    number = add_provider(panel_admin.app, base_url=upstream.base_url)
+    known = {row.name for row in rows_of(panel_admin.app, Model)}
+    assert "/admin/providers/refresh/" not in panel_admin.get(f"/admin/providers/details/?id={number}").text
+    answer = panel_admin.post("/admin/providers/refresh/", {"id": number})
+    assert answer.location.endswith(f"/admin/models/offers/?provider={number}")
+    assert {row.name for row in rows_of(panel_admin.app, Model)} == known
+
+
 def test_refreshing_says_what_went_wrong(panel_admin: Browser) -> None:
-    number = add_provider(panel_admin.app)
+    number = add_provider(panel_admin.app, discover=True)
     answer = panel_admin.post("/admin/providers/refresh/", {"id": number}, follow_redirects=True)
     assert "could not be listed" in answer.text
     assert row_of(panel_admin.app, Provider, number).discovery_error

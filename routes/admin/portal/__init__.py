@@ -13,7 +13,7 @@ from routes.admin.charts import nice_top
 from routes.admin.guard import admin, expose
 from routes.admin.portal import base
 from routes.admin.portal.base import PortalView
-from routes.admin.secrets import base_url
+from routes.admin.secrets import base_url, example
 from services import ownkeys, ownuse, raises, reports
 from services.accounts import Person
 from services.activity import Sums
@@ -74,7 +74,7 @@ class Portal(PortalView):
             chart=chart_of(use),
             calls=reports.latest_calls(here.engine, LATEST_CALLS, user_id=user.id),
             asked=[row for row in raises.of_user(db.session(), user.id) if row.state == raises.OPEN],
-            model=next((name for name in models if models[name].owned_by != "tollhouse"), next(iter(models), "MODEL")),
+            model=example(models) or "MODEL",
             models=list(models),
             base_url=base_url(),
             most=SHOWN_PARTS,

@@ -7,7 +7,8 @@ from wtforms import SelectField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
 from models import User
-from routes.admin.forms import PanelForm, TextField, options, tokens_problem, usd_problem
+from routes.admin import amounts
+from routes.admin.forms import PanelForm, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.portal import base
 from routes.admin.portal.base import Ceilings, PortalView
@@ -74,11 +75,11 @@ class Requests(PortalView):
 
     def _ask(self, form: Asking, user: User, units: dict[str, str]) -> Any:
         kind, _dash, number = form.target.data.partition("-")
-        unit, text = units[form.target.data], form.amount.data.removeprefix("$").replace(",", "")
-        if problem := usd_problem(text) if unit == "usd" else tokens_problem(text):
+        unit = units[form.target.data]
+        if problem := amounts.problem(unit, form.amount.data):
             form.amount.errors = [*form.amount.errors, problem]
             return self.render("admin/portal/requests/create.html", form=form, policy=base.policy()), 422
-        wanted, caller = budgets.parse_limit(unit, text), base.caller(user)
+        wanted, caller = budgets.parse_limit(unit, amounts.plain(unit, form.amount.data)), base.caller(user)
         db.session.rollback()
         raises.ask(gateway().engine, actor(), caller, Target(kind, int(number)), wanted, form.reason.data)
         flash(gettext("Your request was sent. You see here what becomes of it."), "success")
@@ -108,7 +109,8 @@ def _targets(found: Ceilings) -> dict[str, str]:
         row = state.limit
         if row.scope != "model":
             choices[f"limit-{row.id}"] = f"{base.what(row)} · {base.whose(row, found.names)} · {amount_text(row)}"
-    return choices | {BALANCE: gettext("Balance: tokens on top of what you have")}
+    has_balance = any(state.budget.is_prepaid for state in found.budgets)
+    return choices | ({BALANCE: gettext("Balance: tokens on top of what you have")} if has_balance else {})
 
 
 def _units(found: Ceilings) -> dict[str, str]:

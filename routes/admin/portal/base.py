@@ -104,10 +104,11 @@ def policy() -> Policy:
 
 
 def models_of(user: User) -> dict[str, PublicModel]:
-    """The models that the person may use, by name."""
+    """The models that the person may use and that somebody serves, by name."""
     lists = [row.allowed_models for row in (user, user.team) if row is not None and row.allowed_models is not None]
     found = gateway().catalog.snapshot().models
-    return {name: model for name, model in sorted(found.items()) if all(name in allowed for allowed in lists)}
+    served = {name: model for name, model in sorted(found.items()) if model.deployments}
+    return {name: model for name, model in served.items() if all(name in allowed for allowed in lists)}
 
 
 def ceilings_of(user: User, keys: Sequence[ApiKey]) -> Ceilings:

@@ -16,7 +16,7 @@ from routes.admin.keyforms import Rotation
 from routes.admin.limits import SPAN_NAMES
 from routes.admin.portal import base
 from routes.admin.portal.base import PortalView
-from routes.admin.secrets import NEW_KEY, base_url, retired_of
+from routes.admin.secrets import NEW_KEY, base_url, example, retired_of
 from routes.admin.texts import gettext, lazy_gettext
 from services import limits, ownkeys, reports
 from services.errors import GatewayError
@@ -127,11 +127,15 @@ class OwnKeys(PortalView):
         if gateway().keys.digest(secret) != row.digest:
             return go(".details_view", id=row.id)
         models = base.models_of(user)
-        model = next(iter(row.allowed_models or ()), None) or next(
-            (name for name in models if models[name].owned_by != "tollhouse"), next(iter(models), "MODEL")
-        )
+        only = row.allowed_models
+        allowed = {name: model for name, model in models.items() if only is None or name in only}
         return self.render(
-            "admin/keys/created.html", row=row, secret=secret, model=model, base_url=base_url(), retired=retired_of(row)
+            "admin/keys/created.html",
+            row=row,
+            secret=secret,
+            model=example(allowed) or "MODEL",
+            base_url=base_url(),
+            retired=retired_of(row),
         )
 
     @expose("/rotate/", methods=("GET", "POST"))

@@ -12,7 +12,8 @@ from wtforms import SelectField
 from wtforms.validators import InputRequired, Length
 
 from models import RaiseRequest, User
-from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options, tokens_problem, usd_problem
+from routes.admin import amounts
+from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES, PanelForm, TextField, options
 from routes.admin.guard import actor, expose, go
 from routes.admin.portal import base
 from routes.admin.portal.base import PortalView
@@ -135,8 +136,8 @@ class TeamPages(PortalView):
         """Set a budget of a member, or take it away."""
         user, caller = self._who()
         row, form = self._member(user), MemberBudget(request.form)
-        text = (form.limit.data or "").removeprefix("$").replace(",", "")
-        problem = (usd_problem if form.unit.data == "usd" else tokens_problem)(text) if text else None
+        text = amounts.plain(form.unit.data, form.limit.data or "")
+        problem = amounts.problem(form.unit.data, text) if text else None
         if not form.validate() or problem:
             flash(problem or gettext("Please look at the marked fields."), "danger")
             return go(".member_view", id=row.id)
@@ -215,7 +216,7 @@ class TeamPages(PortalView):
             )
         row = db.session.get(RaiseRequest, number)
         unit = "usd" if row is not None and row.unit == "usd" else "tokens"
-        text = request.form.get("amount", "").strip().removeprefix("$").replace(",", "")
+        text = amounts.plain(unit, request.form.get("amount", ""))
         said = gettext("The request was approved.")
         return self._change(
             lambda: gateway().raises.approve(caller, actor(), number, budgets.parse_limit(unit, text), answer),
