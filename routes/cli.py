@@ -14,6 +14,7 @@ from flask.cli import AppGroup
 import config as settings
 from routes import (
     cli_audit,
+    cli_doctor,
     cli_ledger,
     cli_outside,
     cli_people,
@@ -52,6 +53,7 @@ def register(app: Flask) -> None:
     for command in (
         config_group,
         cli_audit.group,
+        cli_doctor.doctor,
         cli_ledger.group,
         budgets_group,
         limits_group,

@@ -26,7 +26,7 @@ LAYERS = {
     "models_responses": ("utils",),
     "models_rollups": ("utils",),
     "models_routes": ("utils",),
-    "services": ("services", "models", "models_rollups", "config", "utils"),
+    "services": ("services", "models", "models_rollups", "config", "config_checks", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
     "services.books": (
@@ -96,6 +96,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "dialogfiles",
             "dialogs",
             "discovery",
+            "doctor_books",
             "erasure",
             "firststeps",
             "gauges",
