@@ -138,7 +138,7 @@ def _sqlite(source: Source, copy: Path) -> Iterator[Taken]:
         with copies.moment(Path(str(source.engine.url.database))) as connection:
             yield copies.revision(connection), chunks
     except copies.BrokenCopy as exc:
-        raise BackupRefused(f"The database is damaged: {exc}. Restore an older backup.") from exc
+        raise BackupRefused(f"The database is damaged, or cannot be copied: {exc}.") from exc
     finally:
         for path in copy.parent.glob(f"{copy.name}*"):
             path.unlink()

@@ -8,7 +8,6 @@ connections.
 import hashlib
 import json
 import re
-import sqlite3
 import tempfile
 import zipfile
 import zlib
@@ -120,9 +119,7 @@ def put_back(source: Source, backup: Opened) -> Path | None:
             RESTORES[backup.manifest.database](source, box)
             return _put_spool(source.spool, box, backup.spool)
     except (pgtools.ToolFailed, copies.BrokenCopy) as exc:
-        raise BackupRefused(str(exc)) from exc
-    except sqlite3.Error as exc:
-        raise BackupRefused(f"The database cannot be replaced: {exc}. Is somebody at work with it?") from exc
+        raise BackupRefused(f"The database was not replaced: {exc}") from exc
 
 
 def misfits(source: Source, manifest: Manifest) -> list[str]:

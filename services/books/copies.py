@@ -10,7 +10,7 @@ REVISION = "SELECT version_num FROM alembic_version"
 
 
 class BrokenCopy(Exception):
-    """The file is no database, or one that is damaged."""
+    """The file cannot be copied, or is damaged."""
 
 
 @contextmanager
@@ -26,11 +26,14 @@ def copy(source: sqlite3.Connection, path: Path) -> None:
     """Make the file this database, in one transaction: it has all of it or what it had before.
 
     Raises:
-        sqlite3.Error: the file is in use or cannot be written.
+        BrokenCopy: either file is damaged, in use or cannot be written.
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's own mode lets others read it
     with closing(sqlite3.connect(path, isolation_level=None)) as target:
-        source.backup(target)
+        try:
+            source.backup(target)
+        except sqlite3.DatabaseError as exc:
+            raise BrokenCopy(str(exc)) from exc
 
 
 def revision(connection: sqlite3.Connection) -> str:
