@@ -40,6 +40,8 @@ with create_app().app_context():
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+PATIENCE_S = 240.0  # a process takes long to start where many tests run
+pytestmark = pytest.mark.timeout(600)
 KILLS = (9, 30, 60, 45, 45, 25, 25)  # each goes on where the one before was killed; one that may finish has 243
 
 
@@ -52,7 +54,8 @@ def upgraded(environ, *kills):
     """How each of these upgrades ended."""
     numbers = [str(number) for number in kills]
     command = [sys.executable, "-c", UPGRADES, *numbers]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=110, check=False)
+    options = {"cwd": ROOT, "env": environ, "capture_output": True, "text": True, "timeout": PATIENCE_S}
+    done = subprocess.run(command, check=False, **options)
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
 
@@ -85,7 +88,7 @@ def test_two_upgrades_at_once_take_turns(database, environ):
         for _ in range(2)
     ]
     for one in both:
-        _output, errors = one.communicate(timeout=60)
+        _output, errors = one.communicate(timeout=PATIENCE_S)
         assert one.returncode == 0, errors
     assert schema_of(database) == wanted
 
