@@ -14,6 +14,8 @@ from flask.cli import AppGroup
 import config as settings
 from routes import (
     cli_audit,
+    cli_backup,
+    cli_doctor,
     cli_ledger,
     cli_outside,
     cli_people,
@@ -52,6 +54,9 @@ def register(app: Flask) -> None:
     for command in (
         config_group,
         cli_audit.group,
+        cli_backup.backup,
+        cli_backup.restore,
+        cli_doctor.doctor,
         cli_ledger.group,
         budgets_group,
         limits_group,
@@ -77,8 +82,8 @@ def register(app: Flask) -> None:
 def prepare(url: str) -> None:
     """Make ready to serve: migrate, then see to built-in rows, the first admin and the configuration file."""
     here = gateway()
+    flask_migrate.upgrade()  # under the same lock: migrations/env.py
     with migration_lock(here.engine, here.config.instance_path):
-        flask_migrate.upgrade()
         try:
             report = bootstrap.run(here.engine, here.config, here.accounts, here.keys, here.sealer, here.discovery)
         except (ConfigFileError, GatewayError) as exc:

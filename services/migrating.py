@@ -1,4 +1,8 @@
-"""One migrator at a time, whoever starts first; the others wait and find the work done."""
+"""One migrator at a time, whoever starts first; the others wait and find the work done.
+
+Each migration is one transaction, in SQLite too: killed at any moment, it has happened or not, and the next run goes on
+from there.
+"""
 
 import fcntl
 from collections.abc import Iterator
@@ -6,14 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 LOCK_ID: Final = 7_640_001  # any number nobody else uses in this database
 
 
 @contextmanager
 def migration_lock(engine: Engine, folder: Path) -> Iterator[None]:
-    """Hold the lock of the database: an advisory one on Postgres, a file beside it on SQLite."""
+    """Hold the lock of the database: an advisory one on Postgres, a file in the instance folder on SQLite.
+
+    Whoever dies lets go of it. It cannot be taken twice, not even by one process.
+    """
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": LOCK_ID})
@@ -30,3 +37,29 @@ def migration_lock(engine: Engine, folder: Path) -> Iterator[None]:
     with (folder / "migration.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def whole_migrations(engine: Engine) -> Iterator[Connection]:
+    """A connection whose transactions take in the changes of tables, too.
+
+    Postgres' do. Python's driver of SQLite begins none for such statements, so that each would stand by itself.
+    """
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            yield connection
+            return
+        driver = connection.connection.driver_connection
+        if driver is None:  # it has been closed; the first statement says so
+            yield connection
+            return
+        driver.isolation_level, usual = None, driver.isolation_level
+        event.listen(connection, "begin", _begin)
+        try:
+            yield connection
+        finally:
+            driver.isolation_level = usual
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

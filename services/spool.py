@@ -263,6 +263,29 @@ def read_notes(path: Path) -> Notes:
     return notes
 
 
+def workers(folder: Path) -> tuple[str, dict[str, bool]]:
+    """The folder's own name, empty as long as nobody has used it, and by owner whether it lives. Changes nothing."""
+    try:
+        place = (folder / "id").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return "", {}
+    return place, {path.stem: _is_held(path) for path in sorted(folder.glob("*.lock"))}
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False  # it has just ended
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def _lock(file: int) -> bool:
     """Whether the lock was free and is ours now."""
     try:

@@ -274,6 +274,23 @@ def dial(host: str, port: int, rules: AddressRules, *, is_tls: bool, timeout_s: 
     raise UpstreamUnreachable(f"no connection to `{host}:{port}`: {reason}")
 
 
+def certificate_of(host: str, port: int, name: str, timeout_s: float) -> bytes:
+    """The certificate (DER) that a TLS server shows to who asks for `name`; nothing is sent to it, so any will do.
+
+    Raises:
+        UpstreamUnreachable: nobody answers there, or it does not speak TLS.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # one that has expired is to be seen too
+    sock = dial(host, port, AddressRules(allow_private=True), is_tls=True, timeout_s=timeout_s)
+    try:
+        with context.wrap_socket(sock, server_hostname=name) as line:
+            return line.getpeercert(binary_form=True) or b""
+    except (OSError, ValueError) as exc:
+        sock.close()
+        raise UpstreamUnreachable(f"no TLS connection to `{host}:{port}`: {type(exc).__name__}") from exc
+
+
 def _head(origin: Origin, request: Request) -> bytes:
     """Request line and headers.
 

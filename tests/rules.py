@@ -26,7 +26,7 @@ LAYERS = {
     "models_responses": ("utils",),
     "models_rollups": ("utils",),
     "models_routes": ("utils",),
-    "services": ("services", "models", "models_rollups", "config", "utils"),
+    "services": ("services", "models", "models_rollups", "config", "config_checks", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
     "services.books": (
@@ -39,7 +39,7 @@ LAYERS = {
     ),
     "routes": ("routes", "services", "models", "config", "utils"),
     "app": ("routes", "services", "config", "utils"),
-    "migrations": ("models", "utils"),
+    "migrations": ("models", "services.migrating", "utils"),
 }
 OURS = (
     *("app", "config", "config_checks", "models", "models_books", "models_people", "models_portal", "models_refusals"),
@@ -81,6 +81,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "agents",
             "audit",
             "auditlog",
+            "backups",
             "balances",
             "bodies",
             "bootstrap",
@@ -96,6 +97,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "dialogfiles",
             "dialogs",
             "discovery",
+            "doctor_books",
             "erasure",
             "firststeps",
             "gauges",
@@ -126,6 +128,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "removal",
             "reports",
             "responses",
+            "restoring",
             "retention",
             "rollupproof",
             "rollups",
