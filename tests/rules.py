@@ -13,8 +13,9 @@ MAX_FILE, MAX_FUNCTION = 400, 40  # lines
 WIRE = ("services.types", "services.errors", "utils")
 LAYERS = {
     "utils": ("utils",),
-    "config": ("config_checks", "utils"),
+    "config": ("config_checks", "config_fields", "utils"),
     "config_checks": ("utils",),
+    "config_fields": ("utils",),
     "models": (
         *("models_books", "models_people", "models_portal", "models_refusals", "models_responses"),
         *("models_rollups", "models_routes", "utils"),
@@ -42,7 +43,8 @@ LAYERS = {
     "migrations": ("models", "utils"),
 }
 OURS = (
-    *("app", "config", "config_checks", "models", "models_books", "models_people", "models_portal", "models_refusals"),
+    *("app", "config", "config_checks", "config_fields", "models", "models_books", "models_people", "models_portal"),
+    "models_refusals",
     *("models_responses", "models_rollups", "models_routes", "routes", "services", "utils"),
 )
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
