@@ -34,7 +34,7 @@ from config_fields import (
     Share,
     Statistics,
 )
-from config_fields import marks as marks  # docs are made with it
+from config_fields import marks as marks  # noqa: PLC0414 - said twice, it may be imported from here as well
 from config_fields import setting as _
 from utils import settings
 
