@@ -15,6 +15,7 @@ ENVIRONMENTS: Final = ("development", "test", "staging", "production")
 SECRETS_FILE: Final = "secrets.env"
 MIN_TOKEN: Final = 16
 MIN_PASSWORD: Final = 12
+OTLP: Final = "opentelemetry.proto"  # a package of requirements-otel.txt
 OIDC_CALLBACK: Final = "/admin/openid/callback"
 REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
 
@@ -173,6 +174,6 @@ def _trace_problems(config: "Config") -> list[str]:
 
 def _has_otlp() -> bool:
     try:
-        return find_spec("opentelemetry.proto") is not None
+        return find_spec(OTLP) is not None
     except ModuleNotFoundError:  # not even the package above it
         return False

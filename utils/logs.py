@@ -7,6 +7,7 @@ The names come from our code, never from what is logged.
 import logging
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -49,27 +50,32 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter.format."""
-        message = self._redactor.clean(record.getMessage())
+        is_ours = record.name == ACCESS  # nothing in it comes from outside, and it is written for every request
+        clean = str if is_ours else self._redactor.clean
+        message = clean(record.getMessage())
         trace = self._redactor.clean(self.formatException(record.exc_info)) if record.exc_info else ""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._as_json:
             entry = {"time": moment, "level": record.levelname, "logger": record.name, "message": _encodable(message)}
-            entry |= {name: value for name, value in self._members(record).items() if name not in entry}
+            entry |= {name: value for name, value in self._members(record, clean).items() if name not in entry}
             return jsonx.dumps(entry | ({"trace": _encodable(trace)} if trace else {})).decode()
         shown = f"{moment} {record.levelname:<8} {record.name}: {_printable(message)}"
         return "\n    ".join([shown, *map(_printable, trace.splitlines())])  # no line of a trace begins like an entry
 
-    def _members(self, record: logging.LogRecord) -> dict[str, Any]:
+    def _members(self, record: logging.LogRecord, clean: Callable[[str], str]) -> dict[str, Any]:
         """What the message names; numbers stay numbers."""
         names = _names(record.msg) if isinstance(record.msg, str) else ()
         if not isinstance(record.args, tuple) or len(names) != len(record.args):
             return {}
-        return {name: self._plain(value) for name, value in zip(names, record.args, strict=True) if name}
+        return {name: _plain(value, clean) for name, value in zip(names, record.args, strict=True) if name}
 
-    def _plain(self, value: object) -> object:
-        if value is None or isinstance(value, bool | int | float):
-            return value if not isinstance(value, int) or abs(value) < EXACT else str(value)
-        return _encodable(self._redactor.clean(str(value)))
+
+def _plain(value: object, clean: Callable[[str], str]) -> object:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < EXACT else str(value)
+    return _encodable(clean(str(value)))
 
 
 @lru_cache(maxsize=1024)
@@ -85,7 +91,7 @@ def _printable(text: str) -> str:
 
 def _encodable(text: str) -> str:
     """The text without the halves of characters, which no JSON may have."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def configure(level: str, *, as_json: bool, secrets: tuple[str, ...], with_access: bool = True) -> None:
