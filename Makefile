@@ -53,10 +53,11 @@ deploy-check: .venv/.installed-dev      ## Lint Dockerfile, compose, Kubernetes,
 
 lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements.txt requirements.in
+	$(BIN)/pip-compile -q $(LOCK) --output-file=requirements-otel.txt requirements-otel.in
 	$(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=requirements-dev.txt requirements-dev.in
 	for part in bench deploy; do \
 	  $(BIN)/pip-compile -q $(LOCK) --allow-unsafe --output-file=$$part/requirements.txt $$part/requirements.in || exit 1; done
-	sed -i '/^-/d' requirements.txt requirements-dev.txt bench/requirements.txt deploy/requirements.txt  # options of the machine that locked, such as its package index
+	sed -i '/^-/d' requirements.txt requirements-otel.txt requirements-dev.txt bench/requirements.txt deploy/requirements.txt  # options of the machine that locked, such as its package index
 
 # What must be covered line by line: money, keys, and what goes over the wire.
 EXACT := services/accounting.py,services/leases.py,services/shares.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*

@@ -38,7 +38,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
     """
     config = config or _settings()
     settings.project()
-    logs.configure(config.log_level, as_json=config.is_strict, secrets=config.secrets)
+    logs.configure(config.log_level, as_json=config.logs_json, secrets=config.secrets, with_access=config.access_log)
     app = Flask("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
     url, _source = config.database
     app.config.update(

@@ -12,33 +12,36 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 import config_checks
 from config_checks import SECRETS_FILE, corrected, is_strict, problems_of
+from config_fields import (
+    Balance,
+    Commas,
+    Count,
+    Days,
+    LogLevel,
+    Networks,
+    Patterns,
+    Port,
+    RolesOfGroups,
+    Seconds,
+    Share,
+    Statistics,
+)
+from config_fields import marks as marks  # noqa: PLC0414 - said twice, it may be imported from here as well
+from config_fields import setting as _
 from utils import settings
 
 ROOT: Final = Path(__file__).resolve().parent
 EXIT_BAD_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 MIN_PASSWORD: Final = config_checks.MIN_PASSWORD
 IN_HEADERS: Final = ("_API_KEY", "_AUTH_KEY", "_AI_KEY", "_ORG_ID")  # how the settings end that are sent in headers
-
-Seconds = Annotated[float, BeforeValidator(settings.seconds), Field(ge=0)]
-Commas = Annotated[tuple[str, ...], BeforeValidator(settings.commas)]
-Role = Literal["user", "team_admin", "auditor", "admin"]
-RolesOfGroups = Annotated[tuple[tuple[str, Role], ...], BeforeValidator(settings.pairs)]
-Networks = Annotated[tuple[settings.Network, ...], BeforeValidator(settings.networks)]
-Patterns = Annotated[tuple[str, ...], BeforeValidator(settings.patterns)]
-Days = Annotated[int, Field(ge=0, le=3650)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-Balance = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(settings.none_if_empty)]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 class ConfigError(Exception):
@@ -50,20 +53,6 @@ class ConfigError(Exception):
         if environment in ("production", "staging"):
             head = f"FATAL: Settings validation failed in '{environment}' environment:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in problems)]))
-
-
-def _(env: str, default: Any, doc: str, *, also: tuple[str, ...] = (), **extra: Any) -> Any:
-    """One setting: variable name, default, meaning; `also` = other names, in falling precedence.
-
-    Extra marks: group= starts a heading, secret=True masks it, later= names the feature that will use it.
-    """
-    return Field(
-        default=default,
-        validation_alias=AliasChoices(env, *also),
-        description=doc,
-        repr="secret" not in extra,  # a traceback must not show it
-        json_schema_extra={"env": env, "also": list(also), **extra},
-    )
 
 
 class Config(BaseModel):
@@ -78,6 +67,8 @@ class Config(BaseModel):
     debug: bool = _("DEBUG", False, "Tracebacks in the log. Never in answers; refused in staging and production.")
     strict_config: bool = _("STRICT_CONFIG", False, "Also in development and test: `HOST`, `PORT`, `LOG_LEVEL` and `RATE_LIMIT_PER_MINUTE` must be set.")
     log_level: LogLevel = _("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    log_format: Literal["json", "text", ""] = _("LOG_FORMAT", "", "`json` for an object a line, `text` for people; unset = `json` in staging and production.")
+    access_log: bool = _("ACCESS_LOG", True, "A line for every answered request ([observability.md](observability.md)); signs of life and files of pages at `DEBUG` only.")
     default_locale: Literal["en", "pt_BR"] = _("DEFAULT_LOCALE", "en", "Language of messages when the caller names none: `en` or `pt_BR`.")
     instance_path: Path = _("INSTANCE_PATH", Path("instance"), "Folder for the SQLite file, generated secrets and the settlement spool.")
     config_file: Path | None = _("TOLLHOUSE_CONFIG", None, "YAML file with providers and models, applied at every start.")
@@ -228,6 +219,13 @@ class Config(BaseModel):
     rate_limit_requests: Count | None = _("RATE_LIMIT_REQUESTS", None, "Requests of one user per window; 100 where `RATE_LIMIT_ENABLED` is true and this is unset.")
     rate_limit_window_s: Annotated[int, Field(ge=1, le=86400)] = _("RATE_LIMIT_WINDOW", 60, "Its sliding window, seconds.")
 
+    statistics: Statistics = _("STATS_PROVIDER", None, "Sends figures over UDP: `datadog` or `statsd`, for another place than 127.0.0.1:8125 with `://host:port` behind it; a bare `host:port` is StatsD's. See [observability.md](observability.md).", group="Figures and traces")
+    otel_endpoint: str = _("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Collector that gets traces and metrics over OTLP/HTTP, such as http://127.0.0.1:4318; needs requirements-otel.txt. Empty: none.")
+    otel_headers: str = _("OTEL_EXPORTER_OTLP_HEADERS", "", "What is sent along to it, as `name=value,name=value` with %xx for other characters.", secret=True)
+    otel_service: str = _("OTEL_SERVICE_NAME", "tollhouse", "What the gateway is called there.")
+    otel_share: Share = _("OTEL_TRACES_SAMPLER_ARG", 1.0, "Share of the calls that are traced, 0 to 1, where their caller has not decided it.")
+    trace_upstream: bool = _("TRACE_UPSTREAM", False, "Whether providers are sent `traceparent` and `tracestate`, so that what they trace belongs to the call.")
+
     # fmt: on
 
     _environ: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -237,6 +235,11 @@ class Config(BaseModel):
     def is_strict(self) -> bool:
         """Whether this is staging or production."""
         return self.environment in ("staging", "production")
+
+    @property
+    def logs_json(self) -> bool:
+        """Whether log lines are JSON objects."""
+        return self.is_strict if self.log_format == "" else self.log_format == "json"
 
     @property
     def database(self) -> tuple[str, str]:
@@ -359,12 +362,6 @@ def _with_secrets(config: Config) -> Config:
     }
     settings.keep_secrets(config.instance_path / SECRETS_FILE, made)
     return load()
-
-
-def marks(field: FieldInfo) -> dict[str, Any]:
-    """What `_` noted of one setting: env, also, group, secret, later."""
-    extra = field.json_schema_extra
-    return dict(extra) if isinstance(extra, dict) else {}
 
 
 def project() -> tuple[str, str]:

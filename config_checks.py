@@ -1,6 +1,7 @@
 """What is wrong with settings that are well-formed one by one, and what deserves a warning only. See config.py."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from cryptography.fernet import Fernet, MultiFernet
@@ -14,6 +15,7 @@ ENVIRONMENTS: Final = ("development", "test", "staging", "production")
 SECRETS_FILE: Final = "secrets.env"
 MIN_TOKEN: Final = 16
 MIN_PASSWORD: Final = 12
+OTLP: Final = "opentelemetry.proto"  # a package of requirements-otel.txt
 OIDC_CALLBACK: Final = "/admin/openid/callback"
 REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
 
@@ -68,6 +70,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         *_sign_on_problems(config),
         *_webhook_problems(config),
         *_outside_problems(config),
+        *_trace_problems(config),
     ]
     if any(not settings.TOKEN.fullmatch(token) for token in config.api_auth_tokens):
         problems.append("API_AUTH_TOKENS: a token may have letters, digits, `_`, `-` and `.`. Fix: choose another one")
@@ -115,6 +118,7 @@ def _url_problems(config: "Config") -> list[str]:
         JWT_JWKS_URL=config.jwt_jwks_url.partition("?")[0],
         BACKEND_AUTH_URL=config.backend_auth_url.partition("?")[0],
         BACKEND_USERS_URL=config.backend_users_url.partition("?")[0],
+        OTEL_EXPORTER_OTLP_ENDPOINT=config.otel_endpoint,
     )
 
 
@@ -155,3 +159,21 @@ def _outside_problems(config: "Config") -> list[str]:
             f"JWT_SECRET: well-known or shorter than {settings.MIN_SECRET}. Fix: a longer one, on both sides"
         )
     return problems
+
+
+def _trace_problems(config: "Config") -> list[str]:
+    """What traces need, where somebody wants them."""
+    found = []
+    if config.otel_endpoint and not _has_otlp():
+        fix = "`pip install --require-hashes -r requirements-otel.txt`"
+        found.append(f"OTEL_EXPORTER_OTLP_ENDPOINT: a package for it is missing. Fix: {fix}")
+    if not all(name.strip() and sign for name, sign, _text in settings.members(config.otel_headers)):
+        found.append("OTEL_EXPORTER_OTLP_HEADERS: not name=value,name=value. Fix: write a `,` within a value as %2C")
+    return found
+
+
+def _has_otlp() -> bool:
+    try:
+        return find_spec(OTLP) is not None
+    except ModuleNotFoundError:  # not even the package above it
+        return False

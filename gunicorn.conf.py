@@ -32,6 +32,12 @@ if _config.worker_class == "gevent":
 
     monkey.patch_all()
 
+from utils import logs  # noqa: E402 - see above
+
+logs.configure(
+    _config.log_level, as_json=_config.logs_json, secrets=_config.secrets, with_access=_config.access_log
+)  # the server has something to say before the app is loaded
+
 # Migrations and first rows, in a process of its own: this one must open nothing before it forks.
 _done = subprocess.run([sys.executable, "-m", "flask", "--app", "app", "prepare"], check=False, cwd=settings.ROOT)
 if _done.returncode:
@@ -54,6 +60,8 @@ max_requests = 0  # recycling would end streams; memory is watched by the soak t
 control_socket_disable = True  # nobody uses it, and it needs a writable home
 forwarded_allow_ips = "127.0.0.1" if _config.trusted_proxies else ""
 logger_class = "utils.logs.GunicornLogger"
+loglevel = _config.log_level.lower().replace("debug", "info")  # at DEBUG it writes the path of every request
+accesslog = None  # routes/ops.py writes who asked for what; gunicorn knows neither, and would write queries
 
 
 def post_worker_init(worker):

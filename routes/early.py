@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from werkzeug.datastructures import EnvironHeaders
 
-from routes import media, render
+from routes import access, media, render
 from services.errors import AuthenticationFailed, GatewayError
 from services.metrics import Metrics
 from utils import ids, jsonx, native
@@ -44,8 +44,8 @@ class EarlyRefusal:
             try:
                 environ[CALLER] = self._identify(EnvironHeaders(environ))
             except AuthenticationFailed as exc:
-                request_id = ids.request_id()
-                self._metrics.request("POST", environ["PATH_INFO"], exc.status, 0.0)
+                request_id = environ[render.REQUEST_ID] = ids.request_id()
+                access.answered(self._metrics, environ, ("POST", environ["PATH_INFO"], exc.status), 0.0)
                 self._metrics.count("errors_total", exc.code or "")
                 self._refused(request_id, exc)
                 return _refusal(exc, request_id, environ["PATH_INFO"], start_response)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from flask import Blueprint, Flask, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from routes import render
+from routes import access, render
 from services import healthview
 from services.components import UNHEALTHY
 from services.metrics import CONTENT_TYPE
@@ -87,16 +87,16 @@ def _began() -> None:
 
 
 def _counted(response: Response) -> Response:
-    """Count the request once its answer is over; a stream may take minutes."""
-    environ, rule = request.environ, request.url_rule
+    """Count and log the request once its answer is over; a stream may take minutes."""
+    environ, rule, here = request.environ, request.url_rule, gateway().metrics
     method = request.method if request.method in METHODS else "other"
-    route, status, here = rule.rule if rule is not None else NO_ROUTE, response.status_code, gateway().metrics
+    what = method, rule.rule if rule is not None else NO_ROUTE, response.status_code
     began_s = environ.get(BEGAN, 0.0)
 
     def over() -> None:
         nonlocal began_s
         if began_s:  # `close` may be called twice
-            here.request(method, route, status, clock.monotonic_s() - began_s)
+            access.answered(here, environ, what, clock.monotonic_s() - began_s)
             began_s = 0.0
 
     response.call_on_close(over)

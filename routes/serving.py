@@ -12,6 +12,7 @@ from services.dialects import anthropic
 from services.dialects.base import Dialect
 from services.errors import GatewayError, InvalidRequest, NotFound
 from services.stream import Stream
+from services.traces import PARENT, STATE
 from services.types import Call, Caller, PublicModel
 from utils import clock
 from utils.extensions import gateway
@@ -166,6 +167,8 @@ def noted(call: Call, dialect: Dialect) -> Call:
     given = request.headers
     call.forwarded = tuple((name, given[name]) for name in dialect.forwards if name in given)
     call.address = request.remote_addr or ""
+    if (telemetry := gateway().outlets.telemetry) is not None:
+        call.span = telemetry.begin(given.get(PARENT), given.get(STATE))
     call.custom_id, call.client_metadata = (_noted(name, most) for name, most in NOTED.items())
     return call
 

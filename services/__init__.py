@@ -44,6 +44,7 @@ from services.metrics import Metrics
 from services.modelbook import ModelBook
 from services.openid import OpenId
 from services.openid import Settings as OpenIdSettings
+from services.outlets import Outlets
 from services.outside import Outside, Trust
 from services.outsiders import Joining, Outsiders
 from services.ownkeys import OwnKeys
@@ -130,6 +131,7 @@ class Gateway:
     identities: Identities
     second_factors: SecondFactors
     metrics: Metrics
+    outlets: Outlets
     gauges: Gauges
     components: Components
     remote: "Remote | None"  # where limits are counted, if not in the database
@@ -155,6 +157,7 @@ class Gateway:
         self.bodies.flush()
         with suppress(OSError):  # they are not worth failing for
             self.metrics.flush()
+        self.outlets.close()
         self.refusals.flush()
         self.spool.close()
         self.transport.close()
@@ -211,6 +214,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     )
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
+    outlets = Outlets(config, metrics)
     housekeeper = Housekeeper(
         [
             Job("replay", 1.0, accounting.replay),
@@ -228,6 +232,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("roll-ups", 5.0, Rollups(engine).fold, is_slow=True),
             Job("erased", 60.0, erasure.finish, is_slow=True),
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
+            *outlets.jobs,
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
     )
@@ -241,7 +246,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     pipeline = Pipeline(
-        catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy, metrics.settled
+        catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy, outlets.settled
     )
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
     outsiders = Outsiders(engine, joining)
@@ -305,6 +310,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
         SecondFactors(engine, sealer, Throttle(engine), required=config.require_second_factor),
         metrics,
+        outlets,
         Gauges(engine),
         Components(
             engine,

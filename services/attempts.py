@@ -85,6 +85,8 @@ class Attempts:
     def failed(self, deployment: Deployment, exc: UpstreamError) -> None:
         """The deployment did not answer."""
         self._health.failed(deployment, exc)
+        if self._call.span is not None:
+            self._call.span.failed()
         self.failure = exc
         self._failures += 1
 

@@ -34,7 +34,7 @@ class Events:
 
     def tell(self, name: Name, **facts: Any) -> None:
         """It has happened."""
-        log.info("%s %s", name, " ".join(f"{fact}={value}" for fact, value in facts.items()))
+        log.info(" ".join(["%s", *(f"{fact}=%s" for fact in facts)]), name, *facts.values())
         for listener in self._listeners:
             try:
                 listener(name, facts)

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ SUFFIX: Final = ".json"
 Labels = tuple[str, ...]
 Buckets = list[float]  # how many values fell into each, those above the last bound, and the sum of all
 Sums = dict[str, dict[Labels, Any]]  # by family
+Listener = Callable[[str, Labels, float], None]  # a family, and what was counted or observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class Metrics:
         self._guard = threading.Lock()
         self._sums: Sums = {name: {} for name in FAMILIES}
         self._is_new = False  # something was counted since the last write
+        self._told: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Tell this everything that is counted from now on, as it is counted; it must be quick."""
+        self._told.append(listener)
 
     def count(self, name: str, *labels: str, amount: float = 1) -> None:
         """So much more of it."""
@@ -151,6 +157,14 @@ class Metrics:
             self._is_new = True
             raise
 
+    def own(self) -> Sums:
+        """What this process alone counted so far."""
+        with self._guard:
+            return {
+                name: {labels: value.copy() if isinstance(value, list) else value for labels, value in found.items()}
+                for name, found in self._sums.items()
+            }
+
     def text(self, gauges: Iterable[GaugeMetricFamily] = ()) -> bytes:
         """All counts of this server's workers, and these gauges, as Prometheus reads them."""
         with suppress(OSError):
@@ -166,12 +180,17 @@ class Metrics:
         found = self._sums[name]
         labels = _place(found, labels)
         found[labels] = found.get(labels, 0) + amount
+        for tell in self._told:
+            tell(name, labels, amount)
 
     def _observe(self, name: str, labels: Labels, value: float) -> None:
         found, bounds = self._sums[name], FAMILIES[name].bounds
-        buckets: Buckets = found.setdefault(_place(found, labels), [0.0] * (len(bounds) + 2))
+        labels = _place(found, labels)
+        buckets: Buckets = found.setdefault(labels, [0.0] * (len(bounds) + 2))
         buckets[bisect_left(bounds, value)] += 1
         buckets[-1] += value
+        for tell in self._told:
+            tell(name, labels, value)
 
     def _tokens(self, named: Labels, model: str, kind: str, tokens: int | None) -> None:
         if not tokens:

@@ -41,6 +41,7 @@ from services.settlement import BROKEN, CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
 from services.stream import Stream, outcome_of
 from services.tokens import Tokens
+from services.traces import traced
 from services.transport import Answer
 from services.types import TRANSCRIPTION, Attempt, Call, Caller, Demand, Deployment, PublicModel
 from services.watch import Watch
@@ -251,6 +252,7 @@ class Pipeline:
 
         attempt, call.exchange = Attempt(deployment, began_s=clock.monotonic_s()), None
         call.attempts.append(attempt)
+        request = traced(request, call.span)
         try:
             self._spool.sent(call.id, sent_note(attempt))
         except SpoolUnavailable as exc:

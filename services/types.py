@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from services.counting import Room
     from services.exchange import Abortable
     from services.steps import Route, Step
+    from services.traces import Span
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Chat = dict[str, Any]  # a request or answer body in OpenAI's format: the hub all wires translate from and to
@@ -198,8 +199,7 @@ class PublicModel:
 class Usage:
     """Tokens of one call. None = the upstream did not say; 0 = it said zero.
 
-    input_tokens includes cached (cache_creation also what is kept for an hour) and audio tokens, output_tokens
-    includes reasoning and audio (gen_ai.usage.* of OpenTelemetry).
+    input_tokens includes cached (cache_creation: for an hour, too) and audio, output_tokens reasoning and audio tokens.
     """
 
     input_tokens: int | None = None
@@ -350,6 +350,7 @@ class Call:
     counts: tuple[Count, ...] = ()  # against its limits, in the database
     remote_counts: tuple[Count, ...] = ()  # … in Valkey or Redis
     room: "tuple[Room, ...]" = ()  # what its admission found of its limits
+    span: "Span | None" = None  # where it stands in its trace, if calls are traced
     warnings: tuple[str, ...] = ()  # budgets that are nearly spent
     custom_id: str | None = None
     client_metadata: str | None = None
@@ -386,8 +387,7 @@ class Call:
 
     def abort(self, reason: GatewayError) -> None:
         """End the call from another thread; its reader finds `abort_reason`."""
-        if self.abort_reason is None:
-            self.abort_reason = reason
+        self.abort_reason = self.abort_reason or reason
         if (exchange := self.exchange) is not None:  # its reader may take it away meanwhile
             exchange.shutdown()
 

@@ -12,7 +12,8 @@ from services import configfile, docs, errors
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
-OTHERS = ("deploy/requirements.in", "bench/requirements.in")  # installed apart, in the order of dependencies.md
+# Installed apart, in the order of dependencies.md.
+OTHERS = ("requirements-otel.in", "deploy/requirements.in", "bench/requirements.in")
 READMES = ("README.md", "README.pt-BR.md")
 CODE = re.compile(r"^```\w*\n(.*?)\n```$|((?:^    [^\n]+(?:\n|$))+)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -91,7 +92,7 @@ def test_every_direct_dependency_has_its_reason(name):
     wanted = {
         re.split(r"[\[<>=~ #]", line)[0]
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith(("#", "-r"))
+        if line and not line.startswith(("#", "-r", "-c"))
     }
     serving, developing, *others = (DOCS / "dependencies.md").read_text(encoding="utf-8").split("\n## To ")[1:]
     part = {"requirements.in": serving, "requirements-dev.in": developing, **dict(zip(OTHERS, others, strict=True))}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.types import Caller
 
 CALLER: Final = "tollhouse.caller"  # in the WSGI environment, where routes/early.py has asked already
+WHO: Final = "tollhouse.who"  # there too: the ids of the user and the key whose request it is, for the log
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ def require_admin(view: "Callable[Concatenate[Actor, P], T]") -> Callable[P, T]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         native.give_way()
         actor = gateway().admins.admit(request.headers, request.remote_addr or "", request.method)
+        request.environ[WHO] = actor.user_id, None
         return view(actor, *args, **kwargs)
 
     return guarded
@@ -102,7 +104,8 @@ def require_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]
 
 
 def _speak(caller: "Caller") -> "Caller":
-    """Answer in the language that the caller chose, if any."""
+    """Answer in the language that the caller chose, if any, and note in the log who it is."""
+    request.environ[WHO] = caller.user_id, caller.key_id
     if caller.locale:
         request.environ[LOCALE] = caller.locale
     return caller

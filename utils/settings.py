@@ -24,6 +24,11 @@ COMMON_SECRETS: Final = frozenset(
     """admin administrator password passwort senha changeme change-me change_me secret letmein welcome tollhouse
     your-secret-key your_secret_key dev-secret test_key test-key supersecret qwerty 12345678 123456789""".split()  # noqa: SIM905 - a list of them would be as long as this file
 )
+STATSD_PORT: Final = 8125
+_STATISTICS: Final = re.compile(
+    r"(?:(?P<form>datadog|statsd)(?:://| +|$))?(?:(?P<host>\[[0-9a-f:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?)?",
+    re.ASCII | re.IGNORECASE,
+)
 _REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 # Others of the client's options, such as its timeouts, are not for an address to set.
 _REDIS_OPTIONS: Final = {
@@ -55,6 +60,11 @@ def pairs(value: object) -> object:
     if not all(name.strip() and sign for name, sign, _text in found):
         raise ValueError("must read name=value,name=value")
     return tuple((name.strip(), text.strip()) for name, _sign, text in found)
+
+
+def members(text: str) -> list[tuple[str, str, str]]:
+    """`a=x=,b` -> (("a", "=", "x="), ("b", "", "")); the first `=` counts."""
+    return [part.strip().partition("=") for part in text.split(",") if part.strip()]
 
 
 def networks(value: object) -> object:
@@ -101,6 +111,21 @@ def compiled(given: Sequence[str]) -> list[Any]:
         if made[-1].search("") is not None:
             raise ValueError(f"`{pattern}` matches the empty text, so it would blot out everything")
     return made
+
+
+def statistics(value: object) -> object:
+    """`datadog`, `statsd`, either with `://host:port` (or a space) behind it, `host:port` -> (form, host, port).
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _STATISTICS.fullmatch(value.strip())
+    if found is None or not (found["form"] or found["port"]):
+        raise ValueError("must read datadog, statsd, datadog://host:port, statsd://host:port or host:port")
+    host, port = (found["host"] or "127.0.0.1").strip("[]"), int(found["port"] or STATSD_PORT)
+    return (found["form"] or "statsd").lower(), host, port
 
 
 def none_if_empty(value: object) -> object:

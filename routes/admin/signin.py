@@ -20,6 +20,7 @@ from routes.admin.texts import gettext
 from services.accounts import Person
 from services.errors import AuthenticationFailed, GatewayError, TooManyAttempts
 from utils import clock
+from utils.decorators import WHO
 from utils.extensions import PAGES, gateway, login_manager
 
 bp = Blueprint("signin", __name__, url_prefix="/admin")
@@ -38,6 +39,8 @@ OWN_PAGES: Final = ("signin.password", "signin.account", "signin.second_factor")
 def load(token: str) -> SignedIn | None:
     """Whose browser session that is."""
     found = gateway().accounts.person_of_session(token)
+    if found is not None:
+        request.environ[WHO] = found.user_id, None
     return SignedIn(found, token) if found is not None else None
 
 

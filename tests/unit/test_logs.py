@@ -28,10 +28,10 @@ def written(capsys):
     root.setLevel(level)
 
 
-def failure(kind):
+def failure(kind, text=SECRET):
     """An error as it is when it was raised and caught."""
     with pytest.raises(kind) as caught:
-        raise kind(SECRET)
+        raise kind(text)
     return caught.value
 
 
@@ -76,6 +76,67 @@ def test_json_has_one_object_a_line(written):
     assert (entry["level"], entry["logger"], entry["message"]) == ("WARNING", "tests", "a\nb")
     assert entry["time"].endswith("+00:00")
     assert "KeyError" in entry["trace"]
+
+
+def test_what_a_message_names_is_a_member(written):
+    said = written(
+        "%s settled request_id=%s count=%d share=%.1f%% gone=%s flag=%s who=%s large=%s",
+        *("call", "req_1", 3, 0.25, None, True, f"x{SECRET}", 2**70),
+        as_json=True,
+    )
+    entry = json.loads(said)
+    assert entry["message"].startswith("call settled request_id=req_1 count=3 share=0.2% gone=None")
+    named = {name: entry[name] for name in ("request_id", "count", "share", "gone", "flag", "who", "large")}
+    assert named == {
+        "request_id": "req_1",
+        "count": 3,
+        "share": 0.25,
+        "gone": None,
+        "flag": True,
+        "who": "x***",
+        "large": str(2**70),
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments"),
+    [("level=%s message=%s", ("forged", "forged")), ("a %(user)s", ({"user": "x=%s"},)), ("user=x%%s", ())],
+)
+def test_nobody_gets_a_member_of_his_own(written, template, arguments):
+    entry = json.loads(written(template, *arguments, as_json=True))
+    assert (entry.keys(), entry["level"]) == ({"time", "level", "logger", "message"}, "WARNING")
+
+
+def test_what_no_json_may_have_is_written_nevertheless():
+    record = logging.makeLogRecord({"msg": "odd=%s", "args": ("\ud800\n",)})  # not by way of what pytest captures
+    form = logs._Formatter(logs.Redactor(()), as_json=True)
+    assert json.loads(form.format(record))["odd"] == "\\ud800\n"
+
+
+def test_a_trace_cannot_forge_a_line(written):
+    said = written("failed", exc_info=failure(ValueError, "x\n2026-01-01 INFO fake: all is well\x1b[2J"))
+    assert [line for line in said.splitlines()[1:] if not line.startswith("    ")] == []
+    assert "\x1b" not in said
+
+
+def test_addresses_in_the_servers_messages_lose_their_query(written):
+    server = logs.GunicornLogger(Config())
+    written("first")
+    server.error_log.setLevel(logging.INFO)
+    server.error("Error handling request %s", "/v1/models?api_key=planted&x=1")
+    said = written("last")
+    assert "/v1/models?…" in said
+    assert "planted" not in said
+
+
+def test_the_development_server_writes_no_requests_of_its_own(written):
+    written("first")
+    server = logging.getLogger("werkzeug")
+    server.warning('127.0.0.1 - - [x] "%s" %s %s', "GET /?api_key=planted", 200, "-")
+    server.warning(" * Running on %s", "http://127.0.0.1:5000")
+    said = written("last")
+    assert "planted" not in said
+    assert "Running on" in said
 
 
 def test_configuring_twice_does_not_write_twice(written):
