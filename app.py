@@ -43,6 +43,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
     url, _source = config.database
     app.config.update(
         SECRET_KEY=config.secret_key,
+        SECRET_KEY_FALLBACKS=list(config.secret_keys_previous) or None,
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ECHO=config.db_echo,
         SQLALCHEMY_TRACK_MODIFICATIONS=config.track_modifications,

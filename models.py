@@ -34,7 +34,7 @@ from models_refusals import Refusal
 from models_responses import StoredItem, StoredResponse
 from models_routes import Route
 from utils import ids
-from utils.columns import IntOrNone, Managed, Names, Serial, UtcMs, created, not_negative, one_of, updated
+from utils.columns import IntOrNone, Managed, Names, Peppered, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
 
 __all__ = [
@@ -126,7 +126,7 @@ class User(Base):
         return self.username
 
 
-class ApiKey(Base):
+class ApiKey(Peppered, Base):
     """A key of ours. Only its digest is kept; of a user's default key also a sealed copy."""
 
     __tablename__ = "api_keys"
@@ -174,7 +174,7 @@ class ApiKey(Base):
         return f"{self.name} ({self.hint})"
 
 
-class RetiredSecret(Base):
+class RetiredSecret(Peppered, Base):
     """The digest that a rotated key had before; it still opens the key until then."""
 
     __tablename__ = "retired_secrets"

@@ -20,6 +20,7 @@ from routes import (
     cli_privacy,
     cli_providers,
     cli_rollups,
+    cli_secrets,
     cli_teams,
     openapi,
     screen,
@@ -48,6 +49,7 @@ def register(app: Flask) -> None:
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (
         cli_config.group,
+        cli_secrets.group,
         cli_audit.group,
         cli_ledger.group,
         budgets_group,

@@ -37,6 +37,12 @@ class Managed:
     managed_by: Mapped[str] = mapped_column(String(20), default="admin", server_default="admin")
 
 
+class Peppered:
+    """Rows with the digest of a secret, and which KEY_PEPPER it was made under; None = from before that was noted."""
+
+    pepper: Mapped[str | None] = mapped_column(String(16))
+
+
 def created() -> Mapped[datetime]:
     """The moment a row was made."""
     return mapped_column(UtcMs, default=_now)
