@@ -17,7 +17,7 @@ SHOWN_WITH_OTHERS: Final = (Deployment, Price, StoredBody)  # on pages about ano
 # Columns that no caller, provider or admin can put a text of their own into.
 OURS: Final = {
     "users": {"password_hash", "role", "locale"},
-    "api_keys": {"uuid", "kind", "digest", "hint", "provider_ids", "timeouts"},
+    "api_keys": {"uuid", "kind", "digest", "pepper", "hint", "provider_ids", "timeouts"},
     "invitations": {"digest", "hint", "role"},
     "budgets": {"scope", "unit", "period", "timezone", "managed_by"},
     "limits": {"scope", "unit", "period", "managed_by"},
