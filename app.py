@@ -42,7 +42,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
     app = Flask("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
     url, _source = config.database
     app.config.update(
-        SECRET_KEY=config.secret_key,
+        **_signing(config),
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ECHO=config.db_echo,
         SQLALCHEMY_TRACK_MODIFICATIONS=config.track_modifications,
@@ -80,6 +80,11 @@ def _settings() -> Config:
         if click.get_current_context(silent=True) is None:
             raise
         raise _Unusable(str(exc)) from exc
+
+
+def _signing(config: Config) -> dict[str, object]:
+    """What signs cookies, and what is still believed."""
+    return {"SECRET_KEY": config.secret_key, "SECRET_KEY_FALLBACKS": list(config.secret_keys_previous) or None}
 
 
 def _engine_options(config: Config, url: str) -> dict[str, object]:

@@ -92,7 +92,9 @@ class Config(BaseModel):
     sse_keepalive_s: Seconds = _("SSE_KEEPALIVE", 15.0, "A comment line is sent into a stream that was silent this long; 0 = never.")
 
     secret_key: str = _("SECRET_KEY", "", "Signs sessions and tokens (32 characters or more).", also=("JWT_SECRET", "DJANGO_SECRET_KEY"), secret=True, group="Secrets")
-    key_pepper: str = _("KEY_PEPPER", "", "Mixed into the stored digests of API keys (32 characters or more). Changing it voids every key.", secret=True)
+    secret_keys_previous: Commas = _("SECRET_KEY_PREVIOUS", (), "Earlier values: what they signed is still believed, and nothing new is signed with them.", secret=True)
+    key_pepper: str = _("KEY_PEPPER", "", "Mixed into the stored digests of API keys (32 characters or more). Changing it voids every key, but for those that `KEY_PEPPER_PREVIOUS` still opens.", secret=True)
+    key_peppers_previous: Commas = _("KEY_PEPPER_PREVIOUS", (), "Earlier values: a key stored under one of them still opens, and moves to the new one when it is used; see [secrets.md](secrets.md).", secret=True)
     encryption_keys: Commas = _("ENCRYPTION_KEYS", (), "Fernet keys that seal provider credentials, newest first.", secret=True)
     api_auth_tokens: Commas = _("API_AUTH_TOKENS", (), "Fixed API keys of the built-in account `api-tokens`.", secret=True)
 

@@ -34,7 +34,7 @@ from models_refusals import Refusal
 from models_responses import StoredItem, StoredResponse
 from models_routes import Route
 from utils import ids
-from utils.columns import IntOrNone, Names, Serial, UtcMs, created, not_negative, one_of, updated
+from utils.columns import IntOrNone, Managed, Names, Peppered, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
 
 __all__ = [
@@ -69,7 +69,7 @@ __all__ = [
 NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
 
 
-class Team(Base):
+class Team(Managed, Base):
     """A group of users that shares budgets and limits, and may use these models (None: all)."""
 
     __tablename__ = "teams"
@@ -126,7 +126,7 @@ class User(Base):
         return self.username
 
 
-class ApiKey(Base):
+class ApiKey(Peppered, Base):
     """A key of ours. Only its digest is kept; of a user's default key also a sealed copy."""
 
     __tablename__ = "api_keys"
@@ -174,7 +174,7 @@ class ApiKey(Base):
         return f"{self.name} ({self.hint})"
 
 
-class RetiredSecret(Base):
+class RetiredSecret(Peppered, Base):
     """The digest that a rotated key had before; it still opens the key until then."""
 
     __tablename__ = "retired_secrets"
@@ -304,7 +304,7 @@ class Price(Base):
     model: Mapped[Model] = relationship(back_populates="prices")
 
 
-class Budget(Base):
+class Budget(Managed, Base):
     """A ceiling for one user, key, team or model. In nano-USD or tokens, per calendar period or in total."""
 
     __tablename__ = "budgets"
@@ -332,7 +332,7 @@ class Budget(Base):
     updated_at: Mapped[datetime] = updated()
 
 
-class Limit(Base):
+class Limit(Managed, Base):
     """How much of something may be had at once or per period: requests, tokens, or calls under way."""
 
     __tablename__ = "limits"

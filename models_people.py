@@ -8,7 +8,7 @@ from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from utils import ids
-from utils.columns import Names, Serial, UtcMs, created, one_of, updated
+from utils.columns import Managed, Names, Serial, UtcMs, created, one_of, updated
 from utils.extensions import Base
 
 
@@ -61,7 +61,7 @@ class Message(Base):
     created_at: Mapped[datetime] = created()
 
 
-class Agent(Base):
+class Agent(Managed, Base):
     """A named way to ask a model: instructions and parameters. Presets belong to nobody."""
 
     __tablename__ = "agents"
@@ -78,7 +78,7 @@ class Agent(Base):
     updated_at: Mapped[datetime] = updated()
 
 
-class SystemConfig(Base):
+class SystemConfig(Managed, Base):
     """A value that admins keep here. A secret one is sealed and never shown."""
 
     __tablename__ = "system_configs"

@@ -7,11 +7,11 @@ from sqlalchemy import JSON, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from utils import ids
-from utils.columns import Names, Serial, created, one_of, updated
+from utils.columns import Managed, Names, Serial, created, one_of, updated
 from utils.extensions import Base
 
 
-class Route(Base):
+class Route(Managed, Base):
     """A path that some keys may call, and its steps in order."""
 
     __tablename__ = "routes"

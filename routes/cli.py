@@ -2,12 +2,10 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import click
 import flask_migrate
-from cryptography.fernet import Fernet
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
@@ -15,6 +13,7 @@ import config as settings
 from routes import (
     cli_audit,
     cli_backup,
+    cli_config,
     cli_doctor,
     cli_ledger,
     cli_outside,
@@ -23,24 +22,23 @@ from routes import (
     cli_privacy,
     cli_providers,
     cli_rollups,
+    cli_secrets,
     cli_teams,
     openapi,
     screen,
 )
 from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
-from services import bootstrap, budgets, configapply, counting, docs, limits, passwords
+from services import bootstrap, budgets, counting, limits, passwords
 from services.configfile import ConfigFileError
 from services.counters import RemoteAway
 from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
-from utils import ids
 from utils.extensions import db, gateway
 from utils.settings import is_weak
 
 NONE: Final = "none"  # as a limit: none any more
 
-config_group = AppGroup("config", help="Settings and the configuration file.")
 budgets_group = AppGroup("budgets", help="Ceilings of users, keys, teams and models.")
 limits_group = AppGroup("limits", help="How many requests, tokens and concurrent calls may be had.")
 
@@ -52,7 +50,8 @@ def register(app: Flask) -> None:
     directory = str(settings.ROOT / "migrations")
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (
-        config_group,
+        cli_config.group,
+        cli_secrets.group,
         cli_audit.group,
         cli_backup.backup,
         cli_backup.restore,
@@ -115,48 +114,6 @@ def create_admin(username: str, password: str) -> None:
         fail(str(exc))
     gateway().audit.note(OPERATOR, "user_create", "user", username, {"role": "admin"})
     click.echo(f"Admin `{username}` made.")
-
-
-@config_group.command("show")
-@in_app
-def config_show() -> None:
-    """Every setting as it stands, secrets masked."""
-    click.echo(docs.shown(gateway().config))
-
-
-@config_group.command("new-key")
-def config_new_key() -> None:
-    """Fresh values for SECRET_KEY, KEY_PEPPER, ENCRYPTION_KEYS and API_AUTH_TOKENS."""
-    made = {
-        "SECRET_KEY": ids.random_base62(64),
-        "KEY_PEPPER": ids.random_base62(64),
-        "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
-        "API_AUTH_TOKENS": f"tok_{ids.random_base62(40)}",
-    }
-    click.echo("\n".join(f"{name}={value}" for name, value in made.items()))
-
-
-@config_group.command("apply")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@in_app
-def config_apply(file: Path) -> None:
-    """Store the providers and models of a YAML file; applying it twice changes nothing."""
-    here = gateway()
-    try:
-        changes = configapply.apply(here.engine, here.sealer, file, here.config.environ, OPERATOR)
-    except ConfigFileError as exc:
-        fail(str(exc))
-    click.echo(screen.changes(changes))
-
-
-@config_group.command("docs")
-@click.option("--check", is_flag=True, help="Only say whether they are up to date.")
-def config_docs(check: bool) -> None:
-    """Write docs/configuration.md, docs/errors.md and .env.example from the code."""
-    stale = docs.write(settings.ROOT, check_only=check)
-    if check and stale:
-        fail(f"out of date, run `make docs`: {', '.join(stale)}")
-    click.echo("docs are up to date" if not stale else f"written: {', '.join(stale)}")
 
 
 @budgets_group.command("set")

@@ -1,11 +1,18 @@
 """What a start prints: one screen for a person, without a secret that was shown before."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
 from config import Config
 from services.bootstrap import Report
 from services.configapply import Changes
 from utils import settings
 
 ANOTHER_ADMIN = "Make another admin with: .venv/bin/flask create-admin NAME"
+NOTHING = "nothing to change"
+MARKS: Final = {"added": "+", "changed": "~", "adopted": "~", "switched off": "~", "removed": "-"}
 NO_ADMIN = "none yet; make one with: .venv/bin/flask create-admin NAME"
 
 
@@ -53,7 +60,34 @@ def changes(found: Changes) -> str:
     """What applying a configuration file did."""
     lines = [
         f"{what}: {', '.join(names)}"
-        for what, names in (("added", found.added), ("changed", found.changed), ("switched off", found.switched_off))
+        for what, names in (
+            ("added", found.added),
+            ("changed", found.changed),
+            ("switched off", found.switched_off),
+            ("removed", found.removed),
+        )
         if names
     ]
-    return "\n".join([*(lines or ["nothing to change"]), *(f"note: {note}" for note in found.notes)])
+    return "\n".join([*(lines or [NOTHING]), *(f"note: {note}" for note in found.notes)])
+
+
+def plan(found: Changes) -> str:
+    """What applying a file would do: each row with what it says now and would say then."""
+    lines = []
+    for change in found.made:
+        place = "" if change.line is None else f" (line {change.line})"
+        lines.append(f"{MARKS[change.what]} {change}: {change.what}{place}")
+        for name in dict.fromkeys([*change.before, *change.after]):
+            before, after = (_value(side, name) for side in (change.before, change.after))
+            if before != after:
+                lines.append(f"    {name}: {before or '-'} -> {after or '-'}")
+    return "\n".join([*(lines or [NOTHING]), *(f"note: {note}" for note in found.notes)])
+
+
+def plan_record(found: Changes) -> dict[str, Any]:
+    """The same for programs."""
+    return {"changes": [asdict(change) for change in found.made], "notes": found.notes}
+
+
+def _value(side: Mapping[str, Any], name: str) -> str:
+    return json.dumps(side[name], ensure_ascii=False) if name in side else ""

@@ -170,7 +170,7 @@ class Gateway:
 def build(config: Config, engine: Engine) -> Gateway:
     """The collaborators, wired."""
     sealer = Sealer(config.encryption_keys)
-    keys = Keys(engine, config.key_pepper, sealer)
+    keys = Keys(engine, (config.key_pepper, *config.key_peppers_previous), sealer)
     catalog = Catalog(engine, sealer, interval_s=min(config.refresh_interval_s, 2.0))
     patience = Patience(config.connect_timeout_s, config.llm_timeout_s, config.proxy_timeout_s)
     rules = AddressRules(allow_private=not config.is_strict, allowed=config.allow_private_upstreams)
@@ -195,7 +195,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         catalog,
         keys,
         Rules(
-            config.secret_key,
+            (config.secret_key, *config.secret_keys_previous),
             config.algorithm,
             config.jwt_audience,
             config.jwt_issuer,

@@ -44,7 +44,7 @@ SEEN_EVERY: Final = timedelta(minutes=1)
 class Rules:
     """What the settings say about people."""
 
-    secret_key: str
+    secret_keys: tuple[str, ...]  # the first one signs
     algorithm: str
     audience: str
     issuer: str
@@ -243,7 +243,7 @@ class Accounts:
             "iss": self._rules.issuer,
             "jti": secrets.token_hex(16),
         }
-        return jwt.encode(claims, self._rules.secret_key, self._rules.algorithm)
+        return jwt.encode(claims, self._rules.secret_keys[0], self._rules.algorithm)
 
     def caller_of(self, token: str) -> Caller:
         """Who signed in for this token.
@@ -252,14 +252,7 @@ class Accounts:
             AuthenticationFailed: forged, expired, meant for somebody else, or void since the password changed.
         """
         try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._rules.secret_key,
-                algorithms=[self._rules.algorithm],
-                audience=self._rules.audience,
-                issuer=self._rules.issuer,
-                options={"require": ["exp", "iat", "sub", "aud", "iss", "jti"]},
-            )
+            claims = self._claims(token)
         except jwt.InvalidTokenError as exc:
             raise AuthenticationFailed("Could not validate credentials") from exc
         name = f"token {claims.get('uid')} {claims.get('tv')}"
@@ -267,6 +260,23 @@ class Accounts:
         if not isinstance(found, Caller):
             raise AuthenticationFailed("Could not validate credentials")
         return found
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """What a token says that one of the keys has signed."""
+        for left, key in reversed(list(enumerate(reversed(self._rules.secret_keys)))):
+            try:
+                return jwt.decode(
+                    token,
+                    key,
+                    algorithms=[self._rules.algorithm],
+                    audience=self._rules.audience,
+                    issuer=self._rules.issuer,
+                    options={"require": ["exp", "iat", "sub", "aud", "iss", "jti"]},
+                )
+            except jwt.InvalidSignatureError:
+                if not left:
+                    raise
+        raise jwt.InvalidTokenError("there is no key")
 
     def caller(self, person: Person) -> Caller:
         """The person as who asks, with the lists, budgets and limits of this moment.

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from config import MIN_PASSWORD, Config
 from models import ApiKey, Deployment, Model, Price, Provider, User
-from services import audit, configapply
+from services import audit, configapply, peppers
 from services.accounts import SERVICE_ACCOUNT, Accounts
 from services.configapply import Changes
 from services.credentials import Sealer
@@ -166,6 +166,10 @@ def _ensure_tokens(session: Session, config: Config, keys: Keys) -> None:
         session.add(user)
         session.flush()
     wanted = {keys.digest(token): token for token in config.api_auth_tokens}
+    for digest, token in wanted.items():
+        peppers.move(session, keys.former_digests(token), digest, keys.pepper)
+    if not config.key_peppers_previous:
+        peppers.mark(session, keys.pepper)
     present = {key.digest: key for key in session.scalars(select(ApiKey).where(ApiKey.kind == "environment"))}
     for digest, key in present.items():
         if digest in wanted:

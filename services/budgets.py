@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow
-from services import audit, balances, owners, periods
+from services import audit, balances, managed, owners, periods
 from services.errors import InvalidRequest, NotFound
 from services.types import BudgetRef
 from utils import clock, money
@@ -127,9 +127,10 @@ def change(session: Session, actor: audit.Actor, row: Budget, amount: int, timez
     """Set the limit of a budget, which may be a new one, within the caller's transaction.
 
     Raises:
-        InvalidRequest: of a balance, more would be taken than calls have left; or another time zone would begin a new
-            period while something is spent or held in this one, and forget that.
+        InvalidRequest: it stands in the configuration file; of a balance, more would be taken than calls have left; or
+            another time zone would begin a new period while something is spent or held in this one, and forget that.
     """
+    managed.check(session, row)
     is_new = inspect(row).transient
     if not is_new and row.timezone != timezone:
         _check_unspent(session, row, timezone)
@@ -159,7 +160,12 @@ def _check_unspent(session: Session, row: Budget, timezone: str) -> None:
 
 
 def delete(session: Session, actor: audit.Actor, row: Budget) -> None:
-    """Take a budget away, within the caller's transaction; what was spent of it stays in the ledger."""
+    """Take a budget away, within the caller's transaction; what was spent of it stays in the ledger.
+
+    Raises:
+        InvalidRequest: it stands in the configuration file.
+    """
+    managed.check(session, row)
     details = {"unit": row.unit, "period": row.period, "before": row.limit_amount, "after": None}
     audit.note(session, actor, "limit_set", row.scope, row.scope_id, details)
     session.delete(row)

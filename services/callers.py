@@ -117,7 +117,7 @@ class Callers:
         if credential.startswith(keys.PREFIX) and not keys.is_well_formed(credential):
             raise AuthenticationFailed("The API key is not valid: it was cut or mistyped.")
         digest = self._keys.digest(credential)
-        found = self._catalog.caller(digest, lambda: self._keys.find(digest))
+        found = self._catalog.caller(digest, lambda: self._keys.find(digest, *self._keys.former_digests(credential)))
         if found is None:
             raise AuthenticationFailed("The API key is not valid.")
         if isinstance(found, str):

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Deployment, Model, Provider, Route
-from services import durations, fields
+from services import durations, fields, managed
 from services.audit import Actor, differences, note
 from services.catalog import Catalog
 from services.changing import changing
@@ -68,11 +68,11 @@ class CallRoutes:
         given = fields.read(MEMBERS, body, ("name", "path", "keyIds", "steps"))
         with changing(self._engine, self._catalog) as session:
             row = Route(retry_strategy=EXPONENTIAL)
-            _apply(session, row, given.values)
+            fill(session, row, given.values)
             session.add(row)
             session.flush()
-            note(session, actor, "route_create", "route", row.uuid, differences(None, _shown(session, row)))
-            return Answer(_shown(session, row), given.ignored)
+            note(session, actor, "route_create", "route", row.uuid, differences(None, shown(session, row)))
+            return Answer(shown(session, row), given.ignored)
 
     def get(self, uuid: str) -> dict[str, Any]:
         """One route.
@@ -81,29 +81,31 @@ class CallRoutes:
             NotFound: there is none (code `route_not_found`).
         """
         with Session(self._engine) as session:
-            return _shown(session, _found(session, uuid))
+            return shown(session, _found(session, uuid))
 
     def listed(self) -> list[dict[str, Any]]:
         """All routes, the oldest first."""
         with Session(self._engine) as session:
-            return [_shown(session, row) for row in session.scalars(select(Route).order_by(Route.id))]
+            return [shown(session, row) for row in session.scalars(select(Route).order_by(Route.id))]
 
     def update(self, actor: Actor, uuid: str, body: Mapping[str, Any]) -> Answer:
         """Change what the body names and leave the rest.
 
         Raises:
             FieldsInvalid: what the body says cannot be.
+            InvalidRequest: it stands in the configuration file.
             NotFound: there is no such route.
             Conflict: the path is taken.
         """
         given = fields.read(MEMBERS, body)
         with changing(self._engine, self._catalog) as session:
             row = _found(session, uuid)
-            before = _shown(session, row)
-            _apply(session, row, given.values)
+            managed.check(session, row)
+            before = shown(session, row)
+            fill(session, row, given.values)
             row.updated_at = clock.now()
             session.flush()
-            after = _shown(session, row)
+            after = shown(session, row)
             note(session, actor, "route_update", "route", row.uuid, differences(before, after))
             return Answer(after, given.ignored)
 
@@ -112,10 +114,12 @@ class CallRoutes:
 
         Raises:
             NotFound: there is no such route.
+            InvalidRequest: it stands in the configuration file.
         """
         with changing(self._engine, self._catalog) as session:
             row = _found(session, uuid)
-            note(session, actor, "route_delete", "route", row.uuid, {"before": _shown(session, row)})
+            managed.check(session, row)
+            note(session, actor, "route_delete", "route", row.uuid, {"before": shown(session, row)})
             session.delete(row)
 
 
@@ -126,7 +130,12 @@ def _found(session: Session, uuid: str) -> Route:
     return row
 
 
-def _apply(session: Session, row: Route, values: Mapping[str, Any]) -> None:
+def fill(session: Session, row: Route, values: Mapping[str, Any]) -> None:
+    """Set what MEMBERS have read, within the caller's transaction.
+
+    Raises:
+        FieldsInvalid: a key, provider or model is not there.
+    """
     for member, column in (("name", "name"), ("path", "path"), ("cacheConfig", "cache")):
         if member in values:
             setattr(row, column, values[member])
@@ -166,7 +175,7 @@ def _check_places(session: Session, steps: list[dict[str, Any]]) -> None:
         raise FieldsInvalid(wrong)
 
 
-def _shown(session: Session, row: Route) -> dict[str, Any]:
+def shown(session: Session, row: Route) -> dict[str, Any]:
     """A route as clients see it. Keys that were deleted are gone."""
     found = session.execute(select(ApiKey.id, ApiKey.uuid).where(ApiKey.id.in_(row.key_ids)))
     uuids = dict(found.tuples().all())

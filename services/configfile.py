@@ -1,35 +1,25 @@
-"""Reading the configuration file: YAML with providers and models, checked as a whole, every mistake with its line.
+"""Reading the configuration file: YAML, checked as a whole, every mistake with its line.
 
-`${NAME}` in a text stands for a variable of the environment. Only plain data is read: no tags, no code.
+`${NAME}` in a text stands for a variable of the environment, `$${NAME}` for itself. Only plain data is read: no tags,
+no code.
 `services/configapply.py` stores what is read here.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
-from services import pricewords
-from services.errors import InvalidRequest, UpstreamError
-from services.pricewords import MILLION, MOST_INPUT, THOUSAND
-from services.providers import common
-from services.providers.kinds import KINDS
-from services.transport import origin_of
-from services.types import Price
-from utils.settings import fits_header
+from services.configentries import ConfigFile, Place
 
 MAX_VALUES: Final = 100_000  # anchors that refer to each other could unfold to billions
 MAX_DEPTH: Final = 50  # an anchor that refers to itself has no bottom
 NOT_PLAIN: Final = (yaml.YAMLError, ValueError, KeyError, AttributeError)  # PyYAML's, of texts that are not their type
 EMPTY: Final = "it is empty. To switch off everything it ever made, write `providers: []`"
-VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
-Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-Wait = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]  # seconds
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/][^\r\n]*$")]
+VARIABLE: Final = re.compile(r"(\$+)\{(\w+)\}")
 
 
 class ConfigFileError(Exception):
@@ -38,159 +28,6 @@ class ConfigFileError(Exception):
     def __init__(self, path: str, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join([f"{path} cannot be applied:", *(f"  - {problem}" for problem in problems)]))
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class ProviderEntry(_Strict):
-    """One provider of the file."""
-
-    name: Name
-    kind: str
-    base_url: Annotated[str, Field(max_length=500)] = ""
-    api_key: str = ""
-    settings: dict[str, Any] = {}
-    discover: bool | None = None  # None: as usual for the kind, which is yes for ollama
-    enabled: bool = True
-
-    @field_validator("kind")
-    @classmethod
-    def _is_known(cls, kind: str) -> str:
-        if kind not in KINDS:
-            raise ValueError(f"`{kind}` is none of {', '.join(KINDS)}")
-        return kind
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_a_header(cls, api_key: str) -> str:
-        if not fits_header(api_key):
-            raise ValueError("has characters other than ASCII, which no header can carry")
-        return api_key
-
-    @model_validator(mode="after")
-    def _has_address(self) -> "ProviderEntry":
-        self.base_url = KINDS[self.kind].address(self.base_url)
-        if not KINDS[self.kind].is_local:
-            try:
-                origin_of(self.base_url)
-            except UpstreamError as exc:
-                raise ValueError(f"base_url: {exc}") from exc
-        for check in (common.check, KINDS[self.kind].check):
-            try:
-                if check is not None:
-                    check(self.settings)
-            except InvalidRequest as exc:
-                raise ValueError(f"settings: {exc}") from exc
-        return self
-
-
-class DeploymentEntry(_Strict):
-    """One deployment of a model."""
-
-    provider: str
-    model: Annotated[str, Field(min_length=1, max_length=200)]
-    priority: Annotated[int, Field(ge=0, le=1000)] = 1
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
-
-
-class RatesEntry(_Strict):
-    """USD per million tokens; `_per_1k` instead of `_per_million` for USD per thousand."""
-
-    input_per_million: Rate | None = None
-    output_per_million: Rate | None = None
-    cached_input_per_million: Rate | None = None
-    cache_write_per_million: Rate | None = None
-    cache_write_1h_per_million: Rate | None = None
-    input_audio_per_million: Rate | None = None
-    output_audio_per_million: Rate | None = None
-    reasoning_per_million: Rate | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _per_million(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        found = dict(given)
-        for name in [name for name in given if name in pricewords.FIELDS and name.endswith(THOUSAND)]:
-            named, value = name.removesuffix(THOUSAND) + MILLION, found.pop(name)
-            if named in found:
-                raise ValueError(f"`{name}` says again what `{named}` says")
-            try:
-                found[named] = Decimal(str(value)) * 1000
-            except InvalidOperation as exc:
-                raise ValueError(f"`{name}` is not an amount in USD") from exc
-        return found
-
-
-class TierEntry(RatesEntry):
-    """Rates of all tokens of a call with more input than this."""
-
-    above: Annotated[int, Field(gt=0, le=MOST_INPUT)]
-
-
-class PriceEntry(RatesEntry):
-    """What a call costs, or that it is free."""
-
-    per_request: Rate | None = None
-    per_image: Rate | None = None
-    tiers: list[TierEntry] = []
-    free: bool = False
-
-    @model_validator(mode="after")
-    def _can_be(self) -> "PriceEntry":
-        self.price("file")
-        return self
-
-    def price(self, source: str) -> Price:
-        """The price as calls know it.
-
-        Raises:
-            ValueError: there can be no such price.
-        """
-        given = self.model_dump(exclude={"tiers", "free"}, exclude_none=True)
-        tiers = [tier.model_dump(exclude_none=True) for tier in self.tiers]
-        try:
-            return pricewords.read(given, source=source, tiers=tiers, is_free=self.free)
-        except InvalidRequest as exc:
-            raise ValueError(str(exc)) from exc
-
-
-class RoutingEntry(_Strict):
-    """How calls of a model find their way; what is not said is as in the settings."""
-
-    strategy: Literal["weight", "latency"] = "weight"
-    retries: Annotated[int, Field(ge=0, le=10)] | None = None
-    first_byte_s: Wait | None = None
-    silence_s: Wait | None = None
-    total_s: Wait | None = None
-    context_fallbacks: list[str] = []
-    content_fallbacks: list[str] = []
-
-
-class ModelEntry(_Strict):
-    """One public model of the file."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
-    deployments: Annotated[list[DeploymentEntry], Field(min_length=1)]
-    fallbacks: list[str] = []
-    aliases: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]] = []
-    routing: RoutingEntry = RoutingEntry()
-    price: PriceEntry | None = None
-    context_window: Annotated[int, Field(ge=1)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    enabled: bool = True
-
-
-class ConfigFile(_Strict):
-    """The whole file."""
-
-    providers: list[ProviderEntry] = []
-    models: list[ModelEntry] = []
-
-
-Path_ = tuple[str | int, ...]
 
 
 def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
@@ -218,6 +55,7 @@ def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
         raise ConfigFileError(str(path), [EMPTY])
     try:
         file = ConfigFile.model_validate(content)
+        file.lines_by(reader.line)
     except ValidationError as exc:
         problems += [
             f"line {reader.line(mistake['loc'])}: {_words(mistake)}" for mistake in exc.errors(include_url=False)
@@ -234,18 +72,18 @@ class _Reader:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._lines: dict[Path_, int] = {}
+        self._lines: dict[Place, int] = {}
         self._seen = 0
         self.problems: list[str] = []
         self.has_given_up = False  # the last problem says why
 
-    def line(self, place: Path_) -> int:
+    def line(self, place: Place) -> int:
         """The line of a place, or of the nearest one around it that the file has."""
         while place and place not in self._lines:
             place = place[:-1]
         return self._lines.get(place, 1)
 
-    def value(self, node: yaml.Node, place: Path_) -> Any:
+    def value(self, node: yaml.Node, place: Place) -> Any:
         """The plain value of a node."""
         self._lines.setdefault(place, node.start_mark.line + 1)
         self._seen += 1
@@ -266,7 +104,7 @@ class _Reader:
             self.problems.append(f"line {node.start_mark.line + 1}: {why}")
             self.has_given_up = True
 
-    def _pairs(self, node: yaml.MappingNode, place: Path_) -> Iterator[tuple[str, Any]]:
+    def _pairs(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
         seen = set()
         for key_node, value_node in node.value:
             key = str(key_node.value)
@@ -285,13 +123,21 @@ class _Reader:
             return None
         finally:
             constructor.dispose()
-        return VARIABLE.sub(lambda match: self._variable(match[1], node), value) if isinstance(value, str) else value
+        return VARIABLE.sub(lambda match: self._variable(match, node), value) if isinstance(value, str) else value
 
-    def _variable(self, name: str, node: yaml.Node) -> str:
+    def _variable(self, match: re.Match[str], node: yaml.Node) -> str:
+        if len(match[1]) > 1:
+            return match[0][1:]
+        name = match[2]
         value = self._environ.get(name)
         if value is None:
             self.problems.append(f"line {node.start_mark.line + 1}: the variable `{name}` is not set")
         return value or ""
+
+
+def escaped(text: str) -> str:
+    """The text as a file has it, so that reading it gives the same again."""
+    return VARIABLE.sub(lambda match: "$" + match[0], text)
 
 
 def _words(mistake: Any) -> str:
@@ -303,7 +149,7 @@ def _words(mistake: Any) -> str:
     return f"`{place}`: {mistake['msg'].removeprefix('Value error, ')}"
 
 
-def _aliases_taken(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
+def _aliases_taken(file: ConfigFile) -> Iterator[tuple[Place, str]]:
     """Aliases that nobody would reach: they are a model's name, or another alias."""
     taken = {entry.name for entry in file.models}
     for index, entry in enumerate(file.models):
@@ -313,7 +159,7 @@ def _aliases_taken(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
             taken.add(alias)
 
 
-def _contradictions(file: ConfigFile) -> Iterator[tuple[Path_, str]]:
+def _contradictions(file: ConfigFile) -> Iterator[tuple[Place, str]]:
     """Names that stand twice, and models that would fall back on themselves."""
     names = {"providers": [entry.name for entry in file.providers], "models": [entry.name for entry in file.models]}
     for kind, given in names.items():

@@ -15,7 +15,8 @@ class Sealer:
     """Seals with the newest key, opens with any."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        fernets = [Fernet(key) for key in keys]
+        self._newest, self._fernet = fernets[0], MultiFernet(fernets)
 
     def seal(self, text: str) -> bytes:
         """The text, sealed."""
@@ -34,6 +35,18 @@ class Sealer:
                 "a stored credential was sealed with a key that is not in ENCRYPTION_KEYS; "
                 "add that key again, or enter the credential anew"
             ) from None
+
+    def renewed(self, sealed: bytes) -> bytes | None:
+        """The same sealed with the newest key; None = it is already.
+
+        Raises:
+            SealBroken: see `open`.
+        """
+        try:
+            self._newest.decrypt(sealed)
+        except InvalidToken:
+            return self.seal(self.open(sealed))
+        return None
 
 
 def masked(secret: str) -> str:

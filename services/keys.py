@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,7 +19,7 @@ from sqlalchemy import Engine, Select, delete, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from models import ApiKey, RetiredSecret, Team, User
-from services import audit, budgets, limits
+from services import audit, budgets, limits, peppers
 from services.credentials import Sealer
 from services.errors import Conflict, InvalidRequest
 from services.types import Caller, Network, PathRule, Timeouts
@@ -86,17 +86,25 @@ def hint(secret: str) -> str:
 class Keys:
     """Keys in the database. Reading uses the digest's unique index; secrets are never compared one by one."""
 
-    def __init__(self, engine: Engine, pepper: str, sealer: Sealer) -> None:
+    def __init__(self, engine: Engine, pepper: Sequence[str], sealer: Sealer) -> None:
         self._engine, self._sealer = engine, sealer
-        self._mac = hmac.new(pepper.encode(), digestmod=hashlib.sha256)  # copied for each digest: half the cost
+        # Copied for each digest: half the cost. New digests are made by the first.
+        self._macs = tuple(hmac.new(one.encode(), digestmod=hashlib.sha256) for one in pepper)
+        self.pepper = _digest(self._macs[0], "which pepper")[:16]
         self._used: dict[int, int] = {}
         self._guard = threading.Lock()
 
     def digest(self, secret: str) -> str:
         """The digest under which a key is stored and found."""
-        mac = self._mac.copy()
-        mac.update(secret.encode("utf-8", "surrogateescape"))
-        return mac.hexdigest()
+        return _digest(self._macs[0], secret)
+
+    def former_digests(self, secret: str) -> tuple[str, ...]:
+        """Those that earlier peppers made of it."""
+        return tuple(_digest(mac, secret) for mac in self._macs[1:])
+
+    def is_of(self, secret: str, row: ApiKey) -> bool:
+        """Whether the secret is the one of a key."""
+        return row.digest in (self.digest(secret), *self.former_digests(secret))
 
     def issue(  # noqa: PLR0913 - what a key is made of
         self,
@@ -118,11 +126,14 @@ class Keys:
         """
         is_new = secret is None
         secret = secret or new_secret()
+        if not is_new:
+            peppers.move(session, self.former_digests(secret), self.digest(secret), self.pepper)
         row = ApiKey(
             user_id=user_id,
             name=name,
             kind=kind,
             digest=self.digest(secret),
+            pepper=self.pepper,
             hint=hint(secret),
             sealed=self._sealer.seal(secret) if keep_copy else None,
             allowed_models=allowed_models,
@@ -160,8 +171,8 @@ class Keys:
         Raises:
             InvalidRequest: it got one at the same moment, which nobody would know if this one took its place.
         """
-        secret, former = secret or new_secret(), row.digest
-        fresh: dict[str, str | bytes] = {"digest": self.digest(secret), "hint": hint(secret)}
+        secret, former, pepper = secret or new_secret(), row.digest, row.pepper
+        fresh: dict[str, str | bytes] = {"digest": self.digest(secret), "pepper": self.pepper, "hint": hint(secret)}
         if row.sealed is not None:
             fresh["sealed"] = self._sealer.seal(secret)
         found = session.scalars(
@@ -170,7 +181,7 @@ class Keys:
         if not found:
             raise InvalidRequest("The key was rotated at the same moment. Please look again.")
         if grace:
-            session.add(RetiredSecret(digest=former, key_id=row.id, expires_at=clock.now() + grace))
+            session.add(RetiredSecret(digest=former, pepper=pepper, key_id=row.id, expires_at=clock.now() + grace))
         else:
             session.execute(delete(RetiredSecret).where(RetiredSecret.key_id == row.id))
         session.flush()
@@ -198,10 +209,15 @@ class Keys:
         """Let a revoked key work again, with its secret of then and those that are still retiring."""
         session.execute(update(ApiKey).where(ApiKey.id == key_id).values(revoked_at=None, revoked_reason=None))
 
-    def find(self, digest: str) -> Caller | str | None:
-        """Whose key that is; a text = why it is refused; None = no such key. A retired secret opens until its time."""
+    def find(self, digest: str, *former: str) -> Caller | str | None:
+        """Whose key that is; a text = why it is refused; None = no such key. A retired secret opens until its time.
+
+        `former`: what earlier peppers make of the same secret; a key that stands under one of them moves.
+        """
+        if former:
+            peppers.move_found(self._engine, former, digest, self.pepper)
         with Session(self._engine) as session:
-            row = session.execute(_by_digest(digest)).first()
+            row = session.execute(_by_digest((digest, *former))).first()
             if row is None:
                 return None
             key, until = row
@@ -238,14 +254,21 @@ class Keys:
                 )
 
 
-def _by_digest(digest: str) -> Select[Any]:
+def _digest(mac: "hmac.HMAC", secret: str) -> str:
+    copy = mac.copy()
+    copy.update(secret.encode("utf-8", "surrogateescape"))
+    return copy.hexdigest()
+
+
+def _by_digest(digests: Sequence[str]) -> Select[Any]:
     """The key with that secret, or with it as a retired one, which has an end: one look for both."""
-    retired = select(RetiredSecret.key_id).where(RetiredSecret.digest == digest).scalar_subquery()
-    until = select(RetiredSecret.expires_at).where(RetiredSecret.digest == digest).scalar_subquery()
+    mine = RetiredSecret.digest.in_(digests)
+    retired = select(RetiredSecret.key_id).where(mine).limit(1).scalar_subquery()
+    until = select(RetiredSecret.expires_at).where(mine).limit(1).scalar_subquery()
     return (
         select(ApiKey, until)
         .options(joinedload(ApiKey.user).joinedload(User.team))
-        .where((ApiKey.digest == digest) | (ApiKey.id == retired))
+        .where(ApiKey.digest.in_(digests) | (ApiKey.id == retired))
     )
 
 

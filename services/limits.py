@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import Limit, LimitLease, LimitWindow
-from services import audit, counting, owners
+from services import audit, counting, managed, owners
 from services.counters import RemoteAway
 from services.errors import InvalidRequest, NotFound
 from services.types import LimitRef, WindowState
@@ -75,7 +75,12 @@ def find(session: Session, scope: str, scope_id: int, unit: str, period: str) ->
 
 
 def change(session: Session, actor: audit.Actor, row: Limit, amount: int) -> None:
-    """Set the amount of a limit, which may be a new one, within the caller's transaction."""
+    """Set the amount of a limit, which may be a new one, within the caller's transaction.
+
+    Raises:
+        InvalidRequest: it stands in the configuration file.
+    """
+    managed.check(session, row)
     before = None if inspect(row).transient else row.limit_amount
     row.limit_amount = amount
     session.add(row)
@@ -84,7 +89,12 @@ def change(session: Session, actor: audit.Actor, row: Limit, amount: int) -> Non
 
 
 def delete(session: Session, actor: audit.Actor, row: Limit) -> None:
-    """Take a limit away, within the caller's transaction; what was counted is forgotten with time."""
+    """Take a limit away, within the caller's transaction; what was counted is forgotten with time.
+
+    Raises:
+        InvalidRequest: it stands in the configuration file.
+    """
+    managed.check(session, row)
     details = {"unit": row.unit, "period": row.period, "before": row.limit_amount, "after": None}
     audit.note(session, actor, "rate_limit_set", row.scope, row.scope_id or None, details)
     session.delete(row)

@@ -196,6 +196,19 @@ def remove(session: Session, model_id: int) -> None:
     session.execute(delete(Model).where(Model.id == model_id).execution_options(synchronize_session=False))
 
 
+def remove_provider(session: Session, provider_id: int) -> None:
+    """The provider, its deployments with their prices, and models that only it had brought; as `remove` does."""
+    mine = Deployment.provider_id == provider_id
+    touched = list(session.scalars(select(Deployment.model_id).where(mine)))
+    session.execute(delete(Price).where(Price.deployment_id.in_(select(Deployment.id).where(mine))))
+    session.execute(delete(Deployment).where(mine))
+    stranded = (Model.id.in_(touched), Model.managed_by == "discovery", ~Model.id.in_(select(Deployment.model_id)))
+    session.execute(delete(Price).where(Price.model_id.in_(select(Model.id).where(*stranded))))
+    owners.forget(session, "model", select(Model.id).where(*stranded))
+    session.execute(delete(Model).where(*stranded).execution_options(synchronize_session=False))
+    session.execute(delete(Provider).where(Provider.id == provider_id))
+
+
 def _rows() -> Any:
     served = selectinload(Model.deployments).joinedload(Deployment.provider)
     return select(Model).options(served, selectinload(Model.prices)).order_by(Model.name)

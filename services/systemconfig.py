@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import SystemConfig
-from services import audit
+from services import audit, managed
 from services.credentials import Sealer
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
 from utils import clock
@@ -114,8 +114,9 @@ def change(
 
     Raises:
         FieldsInvalid: members that cannot be, or a new secret without a value.
-        InvalidRequest: a secret would become readable without a new value.
+        InvalidRequest: a secret would become readable without a new value, or it stands in the configuration file.
     """
+    managed.check(session, row)
     _check(given)
     if given.get("key", row.key) != row.key:
         raise FieldsInvalid({"key": "stays what it is"})
@@ -134,7 +135,12 @@ def change(
 
 
 def remove(session: Session, actor: audit.Actor, row: SystemConfig) -> None:
-    """Take it away, within the caller's transaction."""
+    """Take it away, within the caller's transaction.
+
+    Raises:
+        InvalidRequest: it stands in the configuration file.
+    """
+    managed.check(session, row)
     audit.note(session, actor, "config_delete", RESOURCE, row.key, {"before": described(row)})
     session.delete(row)
 

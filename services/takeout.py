@@ -42,7 +42,7 @@ VERSION: Final = "1.0"
 AT_ONCE: Final = 200  # rows read at once …
 FEW: Final = 20  # … of those that may be large
 LEFT_OUT: Final = frozenset(
-    {"password_hash", "token_version", "digest", "sealed", "recovery", "last_step", "busy_until"}
+    {"password_hash", "token_version", "digest", "pepper", "sealed", "recovery", "last_step", "busy_until"}
 )
 OF_OTHERS: Final = ("ip_address", "user_agent")
 

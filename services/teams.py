@@ -1,13 +1,13 @@
-"""Teams by command: made, joined and listed. The panel also renames and deletes them."""
+"""Teams: made, joined and listed by command, and removed. The panel also renames them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models import Team, User
-from services import audit
+from services import audit, owners
 from services.errors import InvalidRequest, NotFound
 
 MAX_NAME: Final = 150
@@ -47,6 +47,16 @@ def lines(engine: Engine) -> Iterator[str]:
         rows = session.execute(query.order_by(Team.name)).tuples().all()
     for name, members in rows:
         yield f"{name}  {members:,} {'user' if members == 1 else 'users'}"
+
+
+def remove(session: Session, team_id: int) -> None:
+    """The team with its budgets and limits, within the caller's transaction; its members stay, without a team.
+
+    The windows of its budgets stay: they are sums of the ledger.
+    """
+    session.execute(update(User).where(User.team_id == team_id).values(team_id=None))
+    owners.forget(session, "team", [team_id])
+    session.execute(delete(Team).where(Team.id == team_id))
 
 
 def _describe(session: Session, row: Team) -> dict[str, object]:

@@ -3,11 +3,12 @@
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from config import Config, load, marks
-from services import configfile, docs, errors
+from services import configentries, configfile, docs, errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -124,8 +125,24 @@ def test_the_example_of_the_configuration_file_is_one(tmp_path):
     file.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     found = configfile.read(file, {"OPENAI_API_KEY": "sk-x"})
     used = {name for entry in (*found.providers, *found.models) for name in entry.model_fields_set}
-    fields = configfile.ProviderEntry.model_fields | configfile.ModelEntry.model_fields
+    fields = configentries.ProviderEntry.model_fields | configentries.ModelEntry.model_fields
     assert fields.keys() - used == {"settings"}, "the example shows every key but the rare one"
+
+
+def entry_of(kind):
+    """The class of a section's entries."""
+    return get_args(configentries.ConfigFile.model_fields[kind].annotation)[0]
+
+
+def test_the_example_of_all_sections_shows_every_key(tmp_path):
+    text = (DOCS / "gitops.md").read_text(encoding="utf-8")
+    file = tmp_path / "example.yaml"
+    file.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    found = configfile.read(file, {})
+    kinds = {"teams", "budgets", "limits", "routes", "agents", "values"}
+    used = {(kind, name) for kind in kinds for entry in getattr(found, kind) for name in entry.model_fields_set}
+    fields = {(kind, name) for kind in kinds for name in entry_of(kind).model_fields}
+    assert fields - used == {("budgets", "key"), ("limits", "key"), ("limits", "user")}
 
 
 def table(text: str) -> list[list[str]]:

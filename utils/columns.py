@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Integer
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Integer, String
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -29,6 +29,18 @@ class UtcMs(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Milliseconds to datetime."""
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
+
+
+class Managed:
+    """Rows that admins change, or the configuration file alone."""
+
+    managed_by: Mapped[str] = mapped_column(String(20), default="admin", server_default="admin")
+
+
+class Peppered:
+    """Rows with the digest of a secret, and which KEY_PEPPER it was made under; None = from before that was noted."""
+
+    pepper: Mapped[str | None] = mapped_column(String(16))
 
 
 def created() -> Mapped[datetime]:

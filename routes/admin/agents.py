@@ -114,7 +114,7 @@ class Agents(Table):
     def details(self, row: Agent) -> Mapping[str, Any]:
         """Whose it is."""
         owners = {row.user_id} - {EVERYBODY}
-        return {"names": reports.names(gateway().engine, owners, ()), "why_kept": None}
+        return {"names": reports.names(gateway().engine, owners, ()), "why_kept": self.why_kept(row)}
 
     def create_form(self, obj: Any = None) -> AgentForm:
         """See Flask-Admin."""

@@ -152,6 +152,7 @@ class Budgets(OwnedTable):
     def edit_view(self) -> Any:
         """The form of a budget, with where it stands."""
         row = self.row()
+        self.refuse(self.why_fixed(row))
         form = self.edit_form(obj=row)
         state = budgets.states(gateway().engine, [row])[0]
         return self.answer_edit(form, row, state=state, names=owned.names_of([row]))
@@ -192,7 +193,8 @@ class Budgets(OwnedTable):
 
     def why_kept(self, row: Budget) -> str | None:
         """A balance is a sum of movements, which go on."""
-        return gettext("A balance stays with its user. Change its limit instead.") if row.is_prepaid else None
+        fixed = self.why_fixed(row)
+        return gettext("A balance stays with its user. Change its limit instead.") if row.is_prepaid else fixed
 
     def consequences(self, row: Budget) -> list[str]:
         """What it means."""

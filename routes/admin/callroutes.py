@@ -152,7 +152,7 @@ class Routes(Table):
             "keys": db.session.scalars(keys).all(),
             "view": gateway().call_routes.get(row.uuid),
             "strategies": STRATEGIES,
-            "why_kept": None,
+            "why_kept": self.why_kept(row),
         }
 
     def create_form(self, obj: Any = None) -> RouteForm:

@@ -139,6 +139,7 @@ class Limits(OwnedTable):
     def edit_view(self) -> Any:
         """The form of a limit, with where it stands."""
         row = self.row()
+        self.refuse(self.why_fixed(row))
         state = limits.states(gateway().engine, [row], gateway().remote)[0]
         return self.answer_edit(self.edit_form(obj=row), row, state=state, names=owned.names_of([row]))
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from flask import flash, request
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models import Deployment, Model, Price, Provider
+from models import Deployment, Model, Provider
 from routes import providerwords
 from routes.admin import bulk
 from routes.admin.forms import KIND_NAMES
@@ -17,7 +17,7 @@ from routes.admin.managed import source_of
 from routes.admin.providerforms import ProviderForm, settings_from, shown, vendor_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import audit, owners
+from services import audit, modelbook
 from services.credentials import SealBroken, masked
 from services.errors import InvalidRequest
 from services.providers.kinds import KINDS
@@ -220,15 +220,7 @@ class Providers(Table):
 
     def delete(self, session: Session, row: Provider) -> None:
         """The provider, its deployments with their prices, and models that only it had brought."""
-        mine = select(Deployment.id).where(Deployment.provider_id == row.id)
-        touched = list(session.scalars(select(Deployment.model_id).where(Deployment.provider_id == row.id)))
-        session.execute(delete(Price).where(Price.deployment_id.in_(mine)))
-        session.execute(delete(Deployment).where(Deployment.provider_id == row.id))
-        stranded = (Model.id.in_(touched), Model.managed_by == "discovery", ~Model.id.in_(select(Deployment.model_id)))
-        session.execute(delete(Price).where(Price.model_id.in_(select(Model.id).where(*stranded))))
-        owners.forget(session, "model", select(Model.id).where(*stranded))
-        session.execute(delete(Model).where(*stranded).execution_options(synchronize_session=False))
-        session.execute(delete(Provider).where(Provider.id == row.id))
+        modelbook.remove_provider(session, row.id)
 
     def describe(self, row: Provider) -> dict[str, Any]:
         """See Table."""

@@ -37,7 +37,7 @@ class SecretPages(Table):
         """A new secret, once: reloading shows that it is gone, and makes no second one."""
         row, sealed = self.row(), browser.pop(NEW_KEY, "")
         secret = gateway().sealer.open(sealed.encode()) if sealed else ""
-        if gateway().keys.digest(secret) != row.digest:
+        if not gateway().keys.is_of(secret, row):
             return go(".details_view", id=row.id)
         model, place = first_model(row), base_url()
         return self.render(

@@ -64,7 +64,7 @@ class Table(Exported):
 
     def why_fixed(self, row: Any) -> str | None:
         """Why the row cannot be changed here; None = it can."""
-        return None
+        return self.why_locked(row)
 
     def why_locked(self, row: Any) -> str | None:
         """Why the row follows a source outside the panel, such as a file; None = it does not."""

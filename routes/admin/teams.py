@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from wtforms.validators import InputRequired, Length
 
@@ -14,7 +14,7 @@ from routes.admin.forms import TextField
 from routes.admin.guard import go
 from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import budgets, limits, owners, reports
+from services import budgets, limits, reports, teams
 from services.errors import InvalidRequest
 from utils import money
 from utils.extensions import db, gateway
@@ -149,10 +149,8 @@ class Teams(Table):
         ]
 
     def delete(self, session: Session, row: Team) -> None:
-        """The team with its budgets and limits. Their windows stay: they are sums of the ledger."""
-        session.execute(update(User).where(User.team_id == row.id).values(team_id=None))
-        owners.forget(session, "team", [row.id])
-        session.execute(delete(Team).where(Team.id == row.id))
+        """The team with its budgets and limits."""
+        teams.remove(session, row.id)
 
     def describe(self, row: Team) -> dict[str, Any]:
         """See Table."""

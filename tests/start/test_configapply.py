@@ -90,7 +90,7 @@ def test_a_file_becomes_rows(app, apply, session):
     assert (price.cache_creation_rate, price.source, price.is_free) == (None, "file", False)
     assert [price.is_free for price in stored(session, Model, "gratis").prices] == [True]
     assert [(entry.actor, entry.resource_id, sorted(entry.details)) for entry in entries(session)] == [
-        ("tests", "house.yaml", ["added", "changed", "switched_off"])
+        ("tests", "house.yaml", ["added", "changed", "removed", "switched_off"])
     ]
     assert "sk-1" not in str(entries(session)[0].details)
 
@@ -186,8 +186,8 @@ def test_names_that_people_took_are_not_touched(app, apply, session, upstream):
     with pytest.raises(ConfigFileError) as caught:
         apply()
     assert caught.value.problems == [
-        "provider `main` was made in the admin panel; rename one of the two",
-        "model `spare` was made in the admin panel; rename one of the two",
+        "line 3: provider `main` was made in the admin panel; rename one of the two, or adopt it",
+        "line 12: model `spare` was made in the admin panel; rename one of the two, or adopt it",
     ]
     assert stored(session, Model, "fast") is None, "all or nothing"
     assert stored(session, Provider, "main").managed_by == "admin"
@@ -206,7 +206,7 @@ def test_a_model_that_was_only_found_becomes_the_files(app, apply, session, upst
 def test_a_deployment_needs_a_provider_there_is(apply, session):
     with pytest.raises(ConfigFileError) as caught:
         apply(FILE.replace("{provider: house", "{provider: shed"))
-    assert caught.value.problems == ["model `fast` is deployed at `shed`, and there is no such provider"]
+    assert caught.value.problems == ["line 9: model `fast` is deployed at `shed`, and there is no such provider"]
     assert stored(session, Provider, "main") is None
 
 

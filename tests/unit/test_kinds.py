@@ -2,7 +2,7 @@
 
 import pytest
 
-from services import configfile
+from services import configentries
 from services.bootstrap import Wanted
 from services.providers.kinds import KINDS
 
@@ -33,7 +33,7 @@ def test_what_calls_add_by_themselves_is_taken_off_an_address(kind: str, given: 
 
 def test_the_file_and_the_environment_take_such_addresses_too() -> None:
     given = {"name": "house", "kind": "anthropic", "base_url": "https://models.example.com/v1"}
-    entry = configfile.ProviderEntry.model_validate(given)
+    entry = configentries.ProviderEntry.model_validate(given)
     assert entry.base_url == "https://models.example.com"
     wanted = Wanted("ollama", "http://127.0.0.1:11434/v1")
     assert wanted.completed().base_url == "http://127.0.0.1:11434"

@@ -124,7 +124,7 @@ class OwnKeys(PortalView):
         user = base.me()
         row, sealed = ownkeys.find(db.session(), user.id, base.number()), browser.pop(NEW_KEY, "")
         secret = gateway().sealer.open(sealed.encode()) if sealed else ""
-        if gateway().keys.digest(secret) != row.digest:
+        if not gateway().keys.is_of(secret, row):
             return go(".details_view", id=row.id)
         models = base.models_of(user)
         only = row.allowed_models
