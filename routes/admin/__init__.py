@@ -7,7 +7,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, render_template
+from flask import Flask, render_template, request
 from flask_admin.theme import Bootstrap4Theme
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
@@ -29,7 +29,7 @@ from routes.admin.limits import Limits
 from routes.admin.listviews import ListViews
 from routes.admin.logs import AuditLog, Ledger
 from routes.admin.overview import Overview
-from routes.admin.playground import Playground
+from routes.admin.playground import Playground, asking
 from routes.admin.portal.pages import own_pages
 from routes.admin.providers import Providers
 from routes.admin.raising import Raisings
@@ -130,6 +130,8 @@ def _refused(exc: HTTPException) -> Any:
     """The framework's errors as a page."""
     if exc.code is None or exc.code < HTTPStatus.BAD_REQUEST:
         return exc
+    if exc.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and request.mimetype == asking.JSON:
+        return asking.too_large()  # before any view: the CSRF check reads the body
     return render_template("admin/error.html", status=HTTPStatus(exc.code), message=_words(exc)), exc.code
 
 

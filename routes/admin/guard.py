@@ -37,7 +37,9 @@ HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-EXPLAINS: Final = "/admin/blocked/"  # pages that lead to other forms and get their reader back
+LEADING: Final = tuple(  # pages that lead to forms of others and get their reader back
+    f"/admin/{name}/" for name in ("blocked", "users", "teams", "keys", "models", "budgets", "limits")
+)
 OWN_SITE: Final = frozenset({"same-origin", "none"})
 
 
@@ -61,6 +63,12 @@ def may_change() -> bool:
     """Whether the browser's user may change what the panel shows."""
     found = person()
     return found is not None and rights.has(found.role, rights.CHANGE)
+
+
+def may_look() -> bool:
+    """Whether the browser's user may see what belongs to everybody."""
+    found = person()
+    return found is not None and rights.has(found.role, rights.READ)
 
 
 def is_held_up(found: Person) -> bool:
@@ -262,9 +270,9 @@ def go(endpoint: str, **values: object) -> AnyResponse:
 
 
 def came_from(endpoint: str) -> str:
-    """The page about a refusal that led to a form, where the form's address says so, else that of an endpoint."""
+    """The page that led to a form, where the form's address says so, else that of an endpoint."""
     given = request.args.get("back", "")
-    is_ours = given.startswith(EXPLAINS) and given.isprintable() and ".." not in given
+    is_ours = given.startswith(LEADING) and given.isprintable() and ".." not in given
     return given if is_ours else url_for(endpoint)
 
 

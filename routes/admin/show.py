@@ -38,6 +38,7 @@ from utils import money
 
 ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
 SHORT_FROM: Final = 10_000  # smaller counts take no more room with all their digits
+SHORT_CASH_FROM: Final = 100_000 * money.NANO_PER_USD  # smaller sums fit a card of a phone
 RELATIVE_FOR: Final = timedelta(days=30)
 DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
@@ -83,9 +84,8 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
 
     `groups`: those of the sidebar, in order.
     """
-    app.jinja_env.filters.update(
-        ago=ago, utc=utc, usd=usd, exact_usd=exact_usd, cash=cash, num=num, short=short, percent=percent, ms=ms
-    )
+    filters = (ago, utc, usd, exact_usd, cash, short_cash, num, short, percent, ms)
+    app.jinja_env.filters.update({one.__name__: one for one in filters})
     app.jinja_env.filters["path"] = restrictions.show_path
     app.jinja_env.globals["ui"] = SimpleNamespace(
         asset=partial(assets.address, "static"),
@@ -96,6 +96,8 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
         nonce=guard.nonce,
         person=guard.person,
         may_change=guard.may_change,
+        may_look=guard.may_look,
+        came_from=guard.came_from,
         is_inside=guard.is_inside,
         openid_name=openid.name,
         theme=signin.theme,
@@ -175,6 +177,16 @@ def cash(nanousd: int | None) -> str | Markup:
         return money.show_usd(nanousd)
     title, text = money.show_usd(nanousd), money.show_usd(rounded)
     return Markup(f'<span title="{title}">{text}</span>')  # noqa: S704 - digits; formatting Markup takes four times as long
+
+
+def short_cash(nanousd: int | None) -> str | Markup:
+    """Money as one cares to read it in a figure: as in a list, but $1.23M where it is large; exactly in the title."""
+    if nanousd is None or abs(nanousd) < SHORT_CASH_FROM:
+        return cash(nanousd)
+    dollars = abs(nanousd) // money.NANO_PER_USD
+    text = format_compact_decimal(dollars, format_type="short", locale=get_locale(), fraction_digits=2)
+    sign = "-" if nanousd < 0 else ""
+    return Markup('<span title="{}">{}${}</span>').format(money.show_usd(nanousd), sign, text)
 
 
 def num(number: int | None) -> str:

@@ -35,22 +35,9 @@ from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_r
 from tests.admin.portal import furnish_portal
 from utils import ids, jsonx
 
-VIEWS = ("users", "teams", "invites", "keys", "budgets", "limits", "providers", "models", "configs")
-LISTS = (*VIEWS, "usage", "ledger", "audit")
-VIEWS = (
-    "users",
-    "teams",
-    "invites",
-    "keys",
-    "budgets",
-    "limits",
-    "providers",
-    "models",
-    "configs",
-    "balances",
-    "agents",
-    "routes",
-)
+OFTEN = ("users", "teams", "invites", "keys", "budgets", "limits", "providers", "models", "configs")
+VIEWS = (*OFTEN, "balances", "agents", "routes")
+LISTS = (*OFTEN, "usage", "ledger", "audit")
 
 
 def _provider(here: Gateway, text: str) -> Provider:
@@ -71,10 +58,13 @@ def _model(text: str) -> Model:
     return row
 
 
-def furnish(app: Flask, text: str) -> list[str]:
-    """Plant a text wherever outsiders, providers or admins can put one; returns the paths of all pages."""
+def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
+    """Plant a text wherever outsiders, providers or admins can put one; returns the paths of all pages.
+
+    Where a page shows only what is one's own, it is the reader's.
+    """
     here: Gateway = app.extensions["gateway"]
-    mine = furnish_portal(app, _admin(app), text)
+    mine = furnish_portal(app, number_of(app, reader), text)
     rules: dict[str, Any] = {"tags": [text], "allowed_models": [text, "echo"], "ttl": text[:40]}
     rules["allowed_paths"] = [{"path": text, "method": text}]
     user = add_user(app, text[:150], display_name=text[:255], locale=None, disabled_reason=text[:255], **rules)
@@ -119,7 +109,7 @@ def furnish(app: Flask, text: str) -> list[str]:
     add_refusals(app, 1, **{"user_id": user, "key_id": key, "team_id": team, "kind": "models"} | told)
     talk(app, text, user, key)
     numbers = {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit}
-    return [*mine, *_like(app, user, text), *paths(app, numbers, text)]
+    return [*mine, *_like(app, number_of(app, reader), user, text), *paths(app, numbers, text)]
 
 
 def _note(here: Gateway, text: str, user: int) -> None:
@@ -155,8 +145,8 @@ def talk(app: Flask, text: str, user: int, key: int) -> None:
         balances.move(session, user, 5_000, Actor(text), text[:255])
 
 
-def _admin(app: Flask) -> int:
-    return next(int(row.id) for row in rows_of(app, User) if row.username == "admin")
+def number_of(app: Flask, username: str) -> int:
+    return next(int(row.id) for row in rows_of(app, User) if row.username == username)
 
 
 def _say(here: Gateway, request_id: str, text: str) -> None:
@@ -184,12 +174,12 @@ def _keep(session: Session, here: Gateway, text: str) -> None:
     session.merge(SystemConfig(key="mail.password", sealed=here.sealer.seal(CANARY), is_secret=True, **words))
 
 
-def _like(app: Flask, user: int, text: str) -> list[str]:
-    """A view of the admin's own, and one that somebody shares; returns the paths of their pages."""
+def _like(app: Flask, reader: int, user: int, text: str) -> list[str]:
+    """A view of the reader's own, and one that somebody shares; returns the paths of their pages."""
     shown = {"filters": {"search": text[:100]}, "columns": ["username", text]}
     rows = [
         SavedView(user_id=whose, view="users", name=f"{user}{text}"[:300], settings=shown, is_shared=whose == user)
-        for whose in (_admin(app), user)
+        for whose in (reader, user)
     ]
     with Session(app.extensions["gateway"].engine) as session, session.begin():
         session.add_all(rows)
@@ -197,10 +187,6 @@ def _like(app: Flask, user: int, text: str) -> list[str]:
         number = rows[0].id
     pages = [f"/admin/views/{page}/?id={number}" for page in ("edit", "delete")]
     return ["/admin/views/", "/admin/views/new/?list=users&search=x", *pages]
-
-
-def _admin(app: Flask) -> int:
-    return next(row.id for row in rows_of(app, User) if row.username == "admin")
 
 
 def newest(app: Flask, table: Any) -> str:
@@ -218,7 +204,6 @@ def paths(app: Flask, numbers: dict[str, int], text: str) -> list[str]:
     entry = rows_of(app, AuditEntry)[-1].id
     return [
         "/admin/",
-        *(f"/admin/{view}/" for view in LISTS),
         *(f"/admin/{view}/" for view in (*VIEWS, "usage", "blocked", "ledger", "audit")),
         *(f"/admin/{view}/new/" for view in VIEWS),
         *(f"/admin/users/{page}/?id={user}" for page in ("details", "edit", "delete", "password", "second-factor")),

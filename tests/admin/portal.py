@@ -6,8 +6,9 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from models import Dialog, Message, RaiseRequest, TopUpCode, UsageRecord
-from tests.admin.conftest import add_budget, add_calls, add_key, add_limit, rows_of
+from tests.admin.conftest import add_budget, add_calls, add_key, add_limit, add_team, add_user, rows_of
 
+TEAM_PAGES = ("", "keys/", "budgets/", "requests/")
 SUBPAGES = ("keys", "dialogs", "requests", "top-up", "profile")
 
 
@@ -75,3 +76,16 @@ def furnish_portal(app: Flask, user_id: int, text: str) -> list[str]:
         *(f"/admin/raises/{page}/?id={request}" for page in ("details", "decide")),
         f"/admin/topups/delete/?id={code}",
     ]
+
+
+def furnish_team(app: Flask, leader_id: int, text: str) -> list[str]:
+    """A team that the person leads, with a member who asks for more; returns the pages."""
+    member = add_user(app, f"member of {text}"[:150])
+    team = add_team(app, f"team of {text}"[:100], (leader_id, member))
+    key = add_key(app, member, text[:255])
+    for scope, owner in (("team", team), ("user", member)):
+        add_budget(app, scope, owner)
+        add_limit(app, scope, owner)
+    add_calls(app, 2, user_id=member, key_id=key, team_id=team)
+    add_request(app, member, text)
+    return [*(f"/portal/team/{page}" for page in TEAM_PAGES), f"/portal/team/member/?id={member}"]

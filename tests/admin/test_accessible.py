@@ -1,8 +1,6 @@
 """Every page in both colours and both widths: axe finds nothing serious, whatever its rules of WCAG 2.2 AA can see."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -23,20 +21,14 @@ async () => {
 """
 PHONE: Final = {"width": 390, "height": 844}
 WIDE: Final = {"width": 1440, "height": 900}
+LOOKS: Final[tuple[tuple[str, Any], ...]] = (("light", WIDE), ("dark", PHONE))
+PARTS: Final = 2  # of the pages, so that two workers of the tests share them
 
 
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The source of axe-core, out of the package that ships it; nothing is fetched."""
-    package = find_spec("axe_playwright_python")
-    assert package is not None
-    assert package.origin is not None
-    return (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-
-
-def opened(chromium: Any, served: str, app: Flask, **options: Any) -> Any:
-    """A page of the admin's."""
-    context = chromium.new_context(base_url=served, reduced_motion="reduce", bypass_csp=True, **options)
+def opened(chromium: Any, served: str, app: Flask, axe: str, **options: Any) -> Any:
+    """A page of the admin's; all that it opens has axe."""
+    context = chromium.new_context(base_url=served, reduced_motion="reduce", **options)
+    context.add_init_script(axe)
     browser = Browser(app, "admin")
     browser.get("/admin/")
     cookie = browser.client.get_cookie("admin_session")
@@ -46,32 +38,43 @@ def opened(chromium: Any, served: str, app: Flask, **options: Any) -> Any:
 
 
 @pytest.fixture
-def looks(panel_chromium: Any, panel_served: str, panel_app: Flask) -> Iterator[list[Any]]:
+def looks(panel_chromium: Any, panel_served: str, panel_app: Flask, axe: str) -> Iterator[list[Any]]:
     """Pages of the admin's: light and wide, dark on a phone."""
-    ways: tuple[Any, ...] = (("light", WIDE), ("dark", PHONE))
     pages = [
-        opened(panel_chromium, panel_served, panel_app, color_scheme=colour, viewport=size) for colour, size in ways
+        opened(panel_chromium, panel_served, panel_app, axe, color_scheme=colour, viewport=size)
+        for colour, size in LOOKS
     ]
     yield pages
     for page in pages:
         page.context.close()
 
 
-def problems(page: Any, axe: str) -> list[str]:
-    page.evaluate(axe)
+def problems(page: Any) -> list[str]:
     found: list[str] = page.evaluate(RUN)
     return found
 
 
+def look(page: Any, colour: str, size: Any) -> None:
+    """Show the page in a colour and a size, without loading it again."""
+    page.emulate_media(color_scheme=colour)
+    page.set_viewport_size(size)
+
+
 @pytest.mark.timeout(300)
-def test_axe_finds_nothing_serious_on_any_page(looks: list[Any], panel_app: Flask, axe: str) -> None:
-    paths = furnish(panel_app, "An ordinary name")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_axe_finds_nothing_serious_on_any_page(
+    panel_chromium: Any, panel_served: str, panel_app: Flask, axe: str, part: int
+) -> None:
+    page = opened(panel_chromium, panel_served, panel_app, axe)
+    paths = [*dict.fromkeys(furnish(panel_app, "An ordinary name"))]
     found = {}
-    for page in looks:
-        for path in paths:
-            page.goto(path)
-            if serious := problems(page, axe):
-                found[path, page.viewport_size["width"]] = serious
+    for path in paths[part::PARTS]:
+        page.goto(path)
+        for colour, size in LOOKS:
+            look(page, colour, size)
+            if serious := problems(page):
+                found[path, colour] = serious
+    page.context.close()
     assert found == {}
 
 
@@ -85,33 +88,33 @@ def flash(page: Any, app: Flask) -> None:
     page.context.add_cookies([{"name": "admin_session", "value": cookie.value, "domain": "127.0.0.1", "path": "/"}])
 
 
-def test_axe_finds_nothing_serious_in_what_opens(looks: list[Any], panel_app: Flask, axe: str) -> None:
+def test_axe_finds_nothing_serious_in_what_opens(looks: list[Any], panel_app: Flask) -> None:
     """Messages, suggestions, the menu of the account, the sidebar of a phone, a dialog."""
     add_user(panel_app, "ana")
     for page in looks:
         flash(page, panel_app)
         page.goto("/admin/users/")
         page.get_by_text("It worked.").wait_for()
-        assert problems(page, axe) == []
+        assert problems(page) == []
         page.get_by_role("button", name="Account and appearance").click()
-        assert problems(page, axe) == []
+        assert problems(page) == []
         page.keyboard.press("Escape")
         if page.viewport_size == PHONE:
             page.get_by_role("button", name="Menu").click()
-            assert problems(page, axe) == []
+            assert problems(page) == []
             page.goto("/admin/search/")
         page.get_by_role("combobox", name="Search everything").fill("ana")
         page.locator("[role=option]").first.wait_for()
         page.keyboard.press("ArrowDown")
-        assert problems(page, axe) == []
+        assert problems(page) == []
         page.goto("/admin/users/")
         page.get_by_role("link", name="Delete ana").click()
         page.get_by_role("dialog").wait_for()
-        assert problems(page, axe) == []
+        assert problems(page) == []
 
 
-def test_what_is_wrong_is_found(looks: list[Any], axe: str) -> None:
+def test_what_is_wrong_is_found(looks: list[Any]) -> None:
     page = looks[0]
     page.goto("/admin/users/")
     page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<button></button><img src=x>')")
-    assert {one.partition(":")[0] for one in problems(page, axe)} == {"button-name", "image-alt"}
+    assert {one.partition(":")[0] for one in problems(page)} == {"button-name", "image-alt"}

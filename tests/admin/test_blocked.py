@@ -295,7 +295,7 @@ def test_auditors_see_the_reason_and_no_button(panel_admin: Browser) -> None:
 
 
 @pytest.mark.parametrize(
-    "back", ["//evil.test", "https://evil.test", "/admin/blocked/../../x", "/admin/users/", "\n", ""]
+    "back", ["//evil.test", "https://evil.test", "/admin/blocked/../../x", "/admin/logout", "/admin/users", "\n", ""]
 )
 def test_the_way_back_leads_nowhere_else(panel_admin: Browser, back: str) -> None:
     limit = add_limit(panel_admin.app, "user", 1)

@@ -341,5 +341,5 @@ def test_a_team_is_made_with_a_budget(page: Any, panel_app: Flask) -> None:
     assert page.get_by_label("Name").input_value() == "research"
     page.get_by_label("Limit").fill("20")
     page.get_by_role("button", name="Save", exact=True).click()
-    page.wait_for_url("**/admin/budgets/")
-    assert page.get_by_role("link", name="research").is_visible()
+    page.wait_for_url("**/admin/teams/details/**")
+    assert page.get_by_role("link", name="USD per month").is_visible()

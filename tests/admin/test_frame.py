@@ -220,3 +220,27 @@ def test_large_counts_are_short_with_all_digits_at_hand(panel_app: Flask) -> Non
         assert str(show.short(4_500_000)) == '<span title="4,500,000">4.5M</span>'
     with panel_app.test_request_context(headers={"accept-language": "pt-BR"}):
         assert str(show.short(12_345)) == '<span title="12.345">12,3\xa0mil</span>'
+
+
+@pytest.mark.parametrize(
+    ("nanousd", "english", "portuguese"),
+    [
+        (99_999_990_000_000, "$99,999.99", "$99,999.99"),
+        (1_234_567_890_000_000, '<span title="$1,234,567.89">$1.23M</span>', ">$1,23\xa0mi</span>"),
+        (-250_000_500_000_000, '<span title="-$250,000.50">-$250K</span>', ">-$250\xa0mil</span>"),
+    ],
+)
+def test_large_sums_are_short_in_figures_with_the_exact_one_at_hand(
+    panel_app: Flask, nanousd: int, english: str, portuguese: str
+) -> None:
+    with panel_app.test_request_context(headers={"accept-language": "en"}):
+        assert str(show.short_cash(nanousd)) == english
+    with panel_app.test_request_context(headers={"accept-language": "pt-BR"}):
+        assert str(show.short_cash(nanousd)).endswith(portuguese)
+
+
+def test_people_have_no_search_of_what_they_may_not_see(panel_app: Flask) -> None:
+    add_user(panel_app, "ana")
+    add_user(panel_app, "olga", role="auditor")
+    for name, is_offered in (("admin", True), ("olga", True), ("ana", False)):
+        assert ("/admin/search/" in Browser(panel_app, name).get("/portal/").text) is is_offered

@@ -51,6 +51,18 @@ def test_what_is_ticked_becomes_models_with_prices(panel_anywhere_admin: Browser
     assert 'value="beta"' in again
 
 
+def test_an_auditor_sees_what_is_offered_and_adds_nothing(panel_admin: Browser, upstream: Upstream) -> None:
+    app = panel_admin.app
+    number = add_provider(app, base_url=upstream.base_url)
+    add_user(app, "olga", role="auditor")
+    page = Browser(app, "olga").get(f"/admin/models/offers/?provider={number}").text
+    assert upstream.models[0] in page
+    assert "<fieldset disabled>" in page
+    for mark in ("/admin/models/offers/add", "/admin/models/new/", "Add the ticked models"):
+        assert mark not in page
+        assert mark in panel_admin.get(f"/admin/models/offers/?provider={number}").text
+
+
 def test_the_catalogue_suggests_prices_with_their_source(panel_admin: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     app = panel_admin.app
     number = add_provider(app, base_url=OPENAI)

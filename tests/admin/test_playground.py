@@ -189,7 +189,9 @@ def test_other_sites_cannot_call_it(spoken: Flask) -> None:
 def test_bodies_are_bounded(panel_app: Flask) -> None:
     panel_app.config["MAX_CONTENT_LENGTH"] = 2000
     refused = Player(panel_app, "admin").ask(chat("x" * 3000, "echo"))
-    assert (refused.status_code, "That was too much to send at once." in refused.text) == (413, True)
+    assert (refused.status_code, refused.mimetype) == (413, "application/json")
+    error = refused.get_json()["error"]
+    assert (error["code"], error["message"]) == ("request_too_large", "The request body is too large.")
     assert rows_of(panel_app, UsageRecord) == []
 
 

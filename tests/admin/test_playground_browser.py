@@ -252,3 +252,19 @@ def test_a_call_from_before_is_loaded_and_kept(start: Callable[..., World]) -> N
     world.page.get_by_text("Kept as the dialog “Again”").wait_for()
     world.page.get_by_role("link", name="Open the call").click()
     assert "/admin/usage/details/?id=" in world.page.url
+
+
+def test_a_body_that_the_server_finds_too_large_is_said_in_the_conversation(start: Callable[..., World]) -> None:
+    world = start(MAX_BODY_BYTES="40000")
+    page = world.page
+
+    def loosen(route: Any) -> None:
+        """A page of before the setting was lowered: it lets more through."""
+        loaded = route.fetch()
+        route.fulfill(response=loaded, body=loaded.text().replace("40000", "90000"))
+
+    page.route(lambda url: url.partition("?")[0].endswith("/playground/"), loosen)
+    page.goto("/playground/?model=fast")
+    world.say("x" * 50_000)
+    page.get_by_role("alert").filter(has_text="The request body is too large.").wait_for()
+    assert world.upstream.served == []

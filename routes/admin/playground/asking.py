@@ -45,11 +45,11 @@ def in_json(view: Callable[Concatenate[V, P], Response]) -> Callable[Concatenate
         try:
             return view(self, *args, **kwargs)
         except GatewayError as exc:
-            return _refusal(exc)
+            return refusal(exc)
         except RequestEntityTooLarge:
-            return _refusal(BodyTooLarge("The request body is too large."))
+            return too_large()
         except DATABASE_DOWN as exc:
-            return _refusal(render.no_database(exc))
+            return refusal(render.no_database(exc))
 
     return told
 
@@ -158,7 +158,12 @@ def _error_event(app: Flask, locale: str, exc: GatewayError) -> bytes:
     return sse.format_event(openai.error_body(exc))
 
 
-def _refusal(exc: GatewayError) -> Response:
+def too_large() -> Response:
+    """What a body gets that has more than MAX_BODY_BYTES."""
+    return refusal(BodyTooLarge("The request body is too large."))
+
+
+def refusal(exc: GatewayError) -> Response:
     """An error before any answer: a sentence with rule, numbers and the time of the reset."""
     render.note(exc, render.request_id())
     told = openai.error_body(exc)["error"] | {
