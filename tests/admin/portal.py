@@ -88,4 +88,8 @@ def furnish_team(app: Flask, leader_id: int, text: str) -> list[str]:
         add_limit(app, scope, owner)
     add_calls(app, 2, user_id=member, key_id=key, team_id=team)
     add_request(app, member, text)
-    return [*(f"/portal/team/{page}" for page in TEAM_PAGES), f"/portal/team/member/?id={member}"]
+    return [
+        *(f"/portal/team/{page}" for page in TEAM_PAGES),
+        f"/portal/team/member/?id={member}",
+        f"/portal/team/keys/revoke/?id={key}",
+    ]

@@ -98,7 +98,8 @@ def test_a_teams_admin_sets_a_budget_makes_a_key_and_stops_a_member(
     secret = page.locator("#secret").inner_text()
     assert call(panel_served, secret) == 200
     page.get_by_role("link", name="I have stored it").click()
-    page.get_by_role("button", name="Revoke robot").click()
+    page.get_by_role("link", name="Revoke robot").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     page.get_by_text("The key was revoked.").wait_for()
     assert secret not in page.content()
     assert key_row(panel_app, "robot").revoked_at is not None

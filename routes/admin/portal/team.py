@@ -168,10 +168,14 @@ class TeamPages(PortalView):
             return go(".member_view", id=whose[1])
         return self.render("admin/portal/team/created.html", made=made, base_url=base_url())
 
-    @expose("/keys/revoke/", methods=("POST",))
+    @expose("/keys/revoke/", methods=("GET", "POST"))
     def revoke_view(self) -> Any:
-        """Void a key of a member."""
+        """Asks, then voids a key of a member."""
         user, caller = self._who()
+        if request.method == "GET":
+            keys = gateway().members.keys(caller, user.team_id or 0, skip=0, limit=ROWS)
+            row = next((key for key in keys if key["id"] == base.number()), None) or abort(404)
+            return self.render("admin/portal/team/revoke.html", row=row)
         whose, said = (user.team_id or 0, base.number()), gettext("The key was revoked.")
         reason = request.form.get("reason", "").strip()[:255] or "by the team's admin"
         return self._change(lambda: gateway().members.revoke(caller, actor(), whose, reason), said, ".keys_view")
