@@ -133,6 +133,13 @@
     });
   }
 
+  // The code of an invitation comes behind the # of its link; it need not stay in the history.
+  function takeFragment(field) {
+    if (!location.hash) return;
+    field.value ||= decodeURIComponent(location.hash.slice(1));
+    history.replaceState(null, "", location.pathname);
+  }
+
   // Leaving a form with changes asks first.
   function prepareGuard(form) {
     let isDirty = false;
@@ -208,5 +215,6 @@
     document.querySelectorAll("[data-kinds]").forEach(prepareKinds);
     document.querySelectorAll("[data-fills]").forEach(prepareFills);
     document.querySelectorAll("form[data-guard]").forEach(prepareGuard);
+    document.querySelectorAll("[data-fragment]").forEach(takeFragment);
   });
 })();

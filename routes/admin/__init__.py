@@ -13,7 +13,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from routes import render, wording
-from routes.admin import guard, openid, secondfactor, show, signin  # noqa: F401 - two of them add routes
+from routes.admin import guard, joining, openid, secondfactor, show, signin  # noqa: F401 - three of them add routes
 from routes.admin.agents import Agents
 from routes.admin.balances import Balances, Transactions
 from routes.admin.blocked import Blocked
@@ -68,7 +68,7 @@ def register(app: Flask) -> None:
     for view in _pages():
         panel.add_view(view)
     panel.init_app(app)
-    app.register_blueprint(signin.bp)  # with what openid.py and secondfactor.py add to it
+    app.register_blueprint(signin.bp)  # with what joining.py, openid.py and secondfactor.py add to it
     views = panel._views  # noqa: SLF001 - it has no public list
     show.register(app, views, GROUPS)
     _wire(app, [signin.bp.name, *(view.endpoint for view in views)])

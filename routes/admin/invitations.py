@@ -11,7 +11,7 @@ from wtforms import IntegerField, SelectField
 from wtforms.validators import InputRequired, NumberRange
 
 from models import Invitation, Team, User
-from routes.admin import bulk
+from routes.admin import bulk, secrets
 from routes.admin.forms import ROLE_NAMES, PanelForm, options
 from routes.admin.guard import actor
 from routes.admin.tables import Choice, Table
@@ -114,7 +114,7 @@ class Invitations(Table):
             raise Conflict(N_("Registration is closed, so nobody could use it: set REGISTRATION=invite."))
         said = {"role": form.role.data, "team": form.team.data or "", "days": form.days.data}
         made = invitations.make(gateway().engine, actor(), **said)
-        base_url = request.host_url.rstrip("/")
+        base_url = secrets.base_url()
         return self.render("admin/invitations/created.html", code=made.code, view=made.view, base_url=base_url)
 
     def consequences(self, row: Invitation) -> list[str]:

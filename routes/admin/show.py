@@ -35,6 +35,7 @@ from services import budgets, restrictions
 from services.pricing import PER_UNIT
 from services.providers.kinds import KINDS
 from utils import money
+from utils.extensions import gateway
 
 ICONS: Final = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/icons/bootstrap-icons.svg"
 SHORT_FROM: Final = 10_000  # smaller counts take no more room with all their digits
@@ -100,6 +101,7 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
         came_from=guard.came_from,
         is_inside=guard.is_inside,
         openid_name=openid.name,
+        may_join=lambda: gateway().config.registration_mode != "closed",
         theme=signin.theme,
         language=lambda: str(get_locale()),
         state_of=state_of,
