@@ -117,8 +117,8 @@
   const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
   // Only what was given is sent. Throws an Error with words for what cannot be sent.
-  function bodyFor(side, upTo) {
-    const messages = state.turns.slice(0, upTo).flatMap((turn) => (turn.role === "assistant" ? answered(turn, side) : said(turn)));
+  function bodyFor(side, asked) {
+    const messages = asked.flatMap((turn) => (turn.role === "assistant" ? answered(turn, side) : said(turn)));
     const system = part("system").value;
     if (system.trim()) messages.unshift({ role: "system", content: system });
     const body = { model: state.models[side], messages, stream: true };
@@ -175,33 +175,44 @@
     }
   }
 
-  async function run(sides) {
-    if (running.length) return;
-    note("");
-    const upTo = state.turns.length;
+  // What each side is to be sent of these turns. Throws an Error with words for what cannot be sent.
+  function answersFor(sides, asked) {
+    const answers = [null, null];
+    for (const side of sides) {
+      const body = bodyFor(side, asked);
+      if (!body.model) throw new Error(words.no_models);
+      const sent = JSON.stringify(body);
+      const size = new Blob([sent]).size;
+      if (size > setup.max_bytes) throw new Error(say(words.too_large, { size: megabytes(size), most: megabytes(setup.max_bytes) }));
+      answers[side] = Object.assign(answer(body.model), { sent });
+    }
+    return answers;
+  }
+
+  // Asks with these turns, which become the conversation; whether they could be sent. If not, everything stays as it is.
+  function run(sides, asked = state.turns) {
+    if (running.length) return false;
     const turn = { role: "assistant", answers: [null, null] };
     if (sides.length === 1 && state.models[1]) [turn.only] = sides;
     try {
-      for (const side of sides) {
-        const body = bodyFor(side, upTo);
-        if (!body.model) throw new Error(words.no_models);
-        const sent = JSON.stringify(body);
-        const size = new Blob([sent]).size;
-        if (size > setup.max_bytes) throw new Error(say(words.too_large, { size: megabytes(size), most: megabytes(setup.max_bytes) }));
-        turn.answers[side] = Object.assign(answer(body.model), { sent });
-      }
+      turn.answers = answersFor(sides, asked);
     } catch (error) {
       note(error.message, "bad");
-      return;
+      for (const field of form.querySelectorAll("details .is-invalid")) field.closest("details").open = true;
+      return false;
     }
-    views.delete(state.turns.at(-1)); // it waits for results no longer
-    state.turns.push(turn);
+    note("");
+    for (const gone of state.turns) if (!asked.includes(gone)) views.delete(gone);
+    views.delete(asked.at(-1)); // it waits for results no longer
+    state.turns = [...asked, turn];
     draw();
     busy(true);
     follow(true);
-    await Promise.all(sides.map((side) => askOne(turn, side)));
-    busy(false);
-    save(true);
+    Promise.all(sides.map((side) => askOne(turn, side))).then(() => {
+      busy(false);
+      save(true);
+    });
+    return true;
   }
 
   const megabytes = (bytes) => `${number(bytes / 1048576, { maximumFractionDigits: 1 })} MB`;
@@ -215,25 +226,39 @@
 
   function send() {
     if (running.length) return;
-    if (take("user")) run(allSides());
-    else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
+    const turn = composed("user");
+    if (turn) {
+      if (run(allSides(), [...state.turns, turn])) emptyComposer();
+    } else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
     else if (waiting().length) run(waiting());
     else note(words.empty, "bad");
   }
 
-  // What stands in the composer becomes a message; whether there was anything.
-  function take(role) {
+  // What stands in the composer as a message; null = nothing does.
+  function composed(role) {
     const text = part("prompt").value;
     const images = state.images || [];
-    if (!text.trim() && !images.length) return false;
-    if (role === "user") state.turns.push({ role: "user", text, images });
-    else state.turns.push({ role, answers: [Object.assign(answer(""), { text, is_open: false }), null] });
+    if (!text.trim() && !images.length) return null;
+    if (role === "user") return { role, text, images };
+    return { role, answers: [Object.assign(answer(""), { text, is_open: false }), null] };
+  }
+
+  function emptyComposer() {
     part("prompt").value = "";
     state.images = [];
     drawImages();
+    remember();
+  }
+
+  // The message joins the conversation and nobody is asked.
+  function add() {
+    if (running.length) return;
+    const turn = composed(part("role").value);
+    note(turn ? "" : words.empty, "bad");
+    if (!turn) return;
+    state.turns.push(turn);
+    emptyComposer();
     draw();
-    save();
-    return true;
   }
 
   function stop() {
@@ -251,8 +276,7 @@
   function resend(turn) {
     if (running.length) return;
     const at = state.turns.indexOf(turn) + (turn.role === "assistant" ? 0 : 1);
-    for (const gone of state.turns.splice(at)) views.delete(gone);
-    run(allSides());
+    run(allSides(), state.turns.slice(0, at));
   }
 
   // Showing --------------------------------------------------------------------------------------------------------------
@@ -446,20 +470,24 @@
 
   // Pictures -------------------------------------------------------------------------------------------------------------
 
+  function problemOf(file) {
+    const most = Math.min(MOST_IMAGE, setup.max_bytes / 2);
+    if (!KINDS.includes(file.type)) return say(words.bad_picture, { name: file.name });
+    return file.size > most ? say(words.large_picture, { name: file.name, size: megabytes(file.size), most: megabytes(most) }) : "";
+  }
+
   function addImages(files) {
-    for (const file of files) {
-      if (!KINDS.includes(file.type)) note(say(words.bad_picture, { name: file.name }), "bad");
-      else if (file.size > Math.min(MOST_IMAGE, setup.max_bytes / 2)) {
-        note(say(words.large_picture, { name: file.name, size: megabytes(file.size), most: megabytes(Math.min(MOST_IMAGE, setup.max_bytes / 2)) }), "bad");
-      } else {
-        const reader = new FileReader();
-        reader.addEventListener("load", () => {
-          state.images = [...(state.images || []), reader.result];
-          drawImages();
-          save();
-        });
-        reader.readAsDataURL(file);
-      }
+    const problems = [...files].map(problemOf);
+    note(problems.filter(Boolean).join(" "), "bad"); // of these files: an older one is told no longer
+    for (const [place, file] of [...files].entries()) {
+      if (problems[place]) continue;
+      const reader = new FileReader();
+      reader.addEventListener("load", () => {
+        state.images = [...(state.images || []), reader.result];
+        drawImages();
+        save();
+      });
+      reader.readAsDataURL(file);
     }
   }
 
@@ -493,18 +521,7 @@
   }
 
   // The next call, with what stands in the composer.
-  function nextBody() {
-    const text = part("prompt").value;
-    const images = state.images || [];
-    const extra = text.trim() || images.length ? [{ role: "user", text, images }] : [];
-    const before = state.turns;
-    state.turns = [...before, ...extra];
-    try {
-      return bodyFor(0, state.turns.length);
-    } finally {
-      state.turns = before;
-    }
-  }
+  const nextBody = () => bodyFor(0, [...state.turns, composed("user")].filter(Boolean));
 
   // What the page begins with --------------------------------------------------------------------------------------------
 
@@ -521,7 +538,7 @@
     part("is_json").checked = state.is_json;
     part("raw").checked = state.is_raw;
     const known = setup.models.map((one) => one.name);
-    if (!known.includes(state.models[0])) state.models[0] = known[0] || "";
+    if (!known.includes(state.models[0])) state.models[0] = setup.best;
     if (!known.includes(state.models[1])) state.models[1] = "";
     part("model").value = state.models[0];
     part("agent").value = state.agent || "";
@@ -645,9 +662,12 @@
   const actions = {
     "stop-button": stop,
     attach: () => part("file").click(),
-    add: () => { if (!running.length && !take(part("role").value)) note(words.empty, "bad"); },
-    clear() {
+    add,
+    clear: () => part("clearing").showModal(),
+    "clear-all": () => {
+      part("clearing").close();
       stop();
+      note("");
       state.turns = [];
       views.clear();
       draw();
