@@ -14,7 +14,7 @@ END = "data: [DONE]"
 
 @events.init_command_line_parser.add_listener
 def _options(parser: Any) -> None:
-    parser.add_argument("--key", env_var="TOLLHOUSE_KEY", is_secret=True, help="A key of the gateway.")
+    parser.add_argument("--key", env_var="TOLLHOUSE_API_KEY", is_secret=True, help="A key of the gateway.")
     parser.add_argument("--model", default="echo", help="The model to call; echo costs nothing.")
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from services import patience, token_counter
+from services.abilities import operations
 from services.accounting import Accounting
 from services.attempts import Attempts
 from services.bookings import Settlement
@@ -172,7 +173,7 @@ class Pipeline:
             found = call.route.candidates(call.caller)
         else:
             found, call.detours = self._reachable(call.caller, model, models)
-        able = [candidate for candidate in found if call.operation in self._operations(candidate)]
+        able = [candidate for candidate in found if call.operation in operations(self._wires, candidate.upstream)]
         if found and not able:
             raise Unsupported(
                 f"Model `{name}` cannot do this: its provider has no {call.operation.replace('_', ' ')} endpoint.",
@@ -200,13 +201,6 @@ class Pipeline:
         others = detours(model, models, chosen, random.random)
         found = [one for one in (*chosen, *(one for one, _reason in others)) if caller.may_reach(one)]
         return found, {one.id: reason for one, reason in others}
-
-    def _operations(self, deployment: Deployment) -> frozenset[str]:
-        """What the deployment's wire can carry, less what its provider's settings leave out."""
-        wire, offered = self._wires.get(deployment.upstream.kind), deployment.upstream.settings.get("operations")
-        if wire is None:
-            return frozenset()
-        return wire.operations.intersection(map(str, offered)) if isinstance(offered, list) else wire.operations
 
     def _first_answer(self, call: Call, dialect: Dialect) -> "bytes | Stream":
         assert call.model is not None  # noqa: S101 - it was found

@@ -8,8 +8,11 @@
   const SAY_MS = 6000; // a screen reader hears of new calls no more often than that
   const MOST_ROWS = 200; // that the list has at once; older ones are on the next pages
 
+  class SignedOut extends Error {}
+
   async function load(url) {
-    const answer = await fetch(url, { credentials: "same-origin", redirect: "error" });
+    const answer = await fetch(url, { credentials: "same-origin", redirect: "manual" });
+    if (answer.type === "opaqueredirect") throw new SignedOut(); // it leads to the page to sign in
     if (!answer.ok) throw new Error(String(answer.status));
     return new DOMParser().parseFromString(await answer.text(), "text/html");
   }
@@ -106,9 +109,17 @@
 
     const isOn = () => button.getAttribute("aria-pressed") === "true";
 
-    function tell(text) {
-      note.textContent = text;
-      note.hidden = !text;
+    function tell(...parts) {
+      note.replaceChildren(...parts);
+      note.hidden = !note.textContent;
+    }
+
+    // In another tab: the list goes on by itself once somebody has signed in.
+    function tellSignedOut() {
+      const { text, label, href } = document.querySelector("[data-signed-out]").dataset;
+      const link = document.createElement("a");
+      Object.assign(link, { href, target: "_blank", rel: "noopener", textContent: label });
+      tell(text, " ", link);
     }
 
     function announce(count) {
@@ -148,11 +159,12 @@
         tell("more" in table.dataset ? button.dataset.behind : "");
         pause = POLL_MS;
         delete button.dataset.pausedNow;
-      } catch {
+      } catch (error) {
         if (!isOn()) return;
         pause = Math.min(pause * 2, SLOWEST_MS);
         button.dataset.pausedNow = "";
-        tell(button.dataset.paused);
+        if (error instanceof SignedOut) tellSignedOut();
+        else tell(button.dataset.paused);
       }
       plan();
     }
@@ -172,7 +184,10 @@
         tell("");
       }
     });
-    document.addEventListener("visibilitychange", plan); // a page that nobody sees asks nothing
+    document.addEventListener("visibilitychange", () => { // a page that nobody sees asks nothing
+      pause = POLL_MS;
+      plan();
+    });
   }
 
   document.addEventListener("DOMContentLoaded", () => {

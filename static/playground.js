@@ -5,7 +5,6 @@
   const KEY = "tollhouse.playground";
   const KINDS = ["image/png", "image/jpeg", "image/gif", "image/webp"];
   const MOST_IMAGE = 5 * 1024 * 1024;
-  const NANO = 1e9;
   const NUMBERS = { temperature: Number, top_p: Number, max_tokens: Number, seed: Number };
   const EXAMPLE = [{
     type: "function",
@@ -20,33 +19,13 @@
     },
   }];
 
+  const { answer, said, answered, isTools, isObject, textOf, turnsOf } = window.tollhouseMessages;
+
   let form, setup, words, token, state, turns;
+  let make, button, say, number, messageView, answersView;
   const part = (id) => document.getElementById(id);
   const views = new Map(); // of turns
   let running = []; // AbortController of each call under way
-
-  function make(name, className, ...inside) {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    made.append(...inside.filter((one) => one !== null && one !== ""));
-    return made;
-  }
-
-  function button(label, act, className = "btn btn-quiet btn-sm") {
-    const made = make("button", className, label);
-    made.type = "button";
-    made.addEventListener("click", act);
-    return made;
-  }
-
-  const say = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_all, name) => values[name] ?? "");
-  const number = (value, options) => new Intl.NumberFormat(setup.language, options).format(value);
-  const seconds = (ms) => `${number(ms / 1000, { maximumFractionDigits: 2, minimumFractionDigits: 2 })} s`;
-
-  function money(nano) {
-    const digits = nano >= NANO ? 2 : nano >= 1e6 ? 4 : nano >= 1e3 ? 6 : 9;
-    return `$${number(nano / NANO, { minimumFractionDigits: 2, maximumFractionDigits: digits })}`;
-  }
 
   // State ------------------------------------------------------------------------------------------------------------
 
@@ -78,28 +57,9 @@
     note(words.not_kept, "bad");
   }
 
-  const answer = (model) => ({
-    model, text: "", reasoning: "", calls: [], error: "", figures: null, request_id: "", is_open: true, is_stopped: false,
-  });
   const names = () => (state.models[1] ? state.models : state.models.slice(0, 1));
 
   // The body of a call ---------------------------------------------------------------------------------------------------
-
-  function said(turn) {
-    if (turn.raw) return [turn.raw];
-    if (!turn.images.length) return [{ role: "user", content: turn.text }];
-    const pictures = turn.images.map((url) => ({ type: "image_url", image_url: { url } }));
-    return [{ role: "user", content: [...(turn.text ? [{ type: "text", text: turn.text }] : []), ...pictures] }];
-  }
-
-  function answered(turn, side) {
-    const found = turn.answers[side] || (turn.only === undefined ? turn.answers[0] : null);
-    if (!found || !(found.text || found.calls.length)) return [];
-    if (!found.calls.length) return [{ role: "assistant", content: found.text }];
-    const calls = found.calls.map(({ id, name, arguments: given }) => ({ id, type: "function", function: { name, arguments: given } }));
-    const results = found.calls.map(({ id, result }) => ({ role: "tool", tool_call_id: id, content: result }));
-    return [{ role: "assistant", content: found.text || null, tool_calls: calls }, ...results];
-  }
 
   function parsed(id, isRight) {
     const text = part(id).value.trim();
@@ -113,12 +73,9 @@
     throw new Error(say(words[`bad_${id}`], { problem: "" }));
   }
 
-  const isTools = (value) => Array.isArray(value) && value.every((one) => one?.type === "function" && one.function?.name);
-  const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-
   // Only what was given is sent. Throws an Error with words for what cannot be sent.
-  function bodyFor(side, upTo) {
-    const messages = state.turns.slice(0, upTo).flatMap((turn) => (turn.role === "assistant" ? answered(turn, side) : said(turn)));
+  function bodyFor(side, asked) {
+    const messages = asked.flatMap((turn) => (turn.role === "assistant" ? answered(turn, side) : said(turn)));
     const system = part("system").value;
     if (system.trim()) messages.unshift({ role: "system", content: system });
     const body = { model: state.models[side], messages, stream: true };
@@ -175,33 +132,44 @@
     }
   }
 
-  async function run(sides) {
-    if (running.length) return;
-    note("");
-    const upTo = state.turns.length;
+  // What each side is to be sent of these turns. Throws an Error with words for what cannot be sent.
+  function answersFor(sides, asked) {
+    const answers = [null, null];
+    for (const side of sides) {
+      const body = bodyFor(side, asked);
+      if (!body.model) throw new Error(words.no_models);
+      const sent = JSON.stringify(body);
+      const size = new Blob([sent]).size;
+      if (size > setup.max_bytes) throw new Error(say(words.too_large, { size: megabytes(size), most: megabytes(setup.max_bytes) }));
+      answers[side] = Object.assign(answer(body.model), { sent });
+    }
+    return answers;
+  }
+
+  // Asks with these turns, which become the conversation; whether they could be sent. If not, everything stays as it is.
+  function run(sides, asked = state.turns) {
+    if (running.length) return false;
     const turn = { role: "assistant", answers: [null, null] };
     if (sides.length === 1 && state.models[1]) [turn.only] = sides;
     try {
-      for (const side of sides) {
-        const body = bodyFor(side, upTo);
-        if (!body.model) throw new Error(words.no_models);
-        const sent = JSON.stringify(body);
-        const size = new Blob([sent]).size;
-        if (size > setup.max_bytes) throw new Error(say(words.too_large, { size: megabytes(size), most: megabytes(setup.max_bytes) }));
-        turn.answers[side] = Object.assign(answer(body.model), { sent });
-      }
+      turn.answers = answersFor(sides, asked);
     } catch (error) {
       note(error.message, "bad");
-      return;
+      for (const field of form.querySelectorAll("details .is-invalid")) field.closest("details").open = true;
+      return false;
     }
-    views.delete(state.turns.at(-1)); // it waits for results no longer
-    state.turns.push(turn);
+    note("");
+    for (const gone of state.turns) if (!asked.includes(gone)) views.delete(gone);
+    views.delete(asked.at(-1)); // it waits for results no longer
+    state.turns = [...asked, turn];
     draw();
     busy(true);
     follow(true);
-    await Promise.all(sides.map((side) => askOne(turn, side)));
-    busy(false);
-    save(true);
+    Promise.all(sides.map((side) => askOne(turn, side))).then(() => {
+      busy(false);
+      save(true);
+    });
+    return true;
   }
 
   const megabytes = (bytes) => `${number(bytes / 1048576, { maximumFractionDigits: 1 })} MB`;
@@ -215,25 +183,39 @@
 
   function send() {
     if (running.length) return;
-    if (take("user")) run(allSides());
-    else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
+    const turn = composed("user");
+    if (turn) {
+      if (run(allSides(), [...state.turns, turn])) emptyComposer();
+    } else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
     else if (waiting().length) run(waiting());
     else note(words.empty, "bad");
   }
 
-  // What stands in the composer becomes a message; whether there was anything.
-  function take(role) {
+  // What stands in the composer as a message; null = nothing does.
+  function composed(role) {
     const text = part("prompt").value;
     const images = state.images || [];
-    if (!text.trim() && !images.length) return false;
-    if (role === "user") state.turns.push({ role: "user", text, images });
-    else state.turns.push({ role, answers: [Object.assign(answer(""), { text, is_open: false }), null] });
+    if (!text.trim() && !images.length) return null;
+    if (role === "user") return { role, text, images };
+    return { role, answers: [Object.assign(answer(""), { text, is_open: false }), null] };
+  }
+
+  function emptyComposer() {
     part("prompt").value = "";
     state.images = [];
     drawImages();
+    remember();
+  }
+
+  // The message joins the conversation and nobody is asked.
+  function add() {
+    if (running.length) return;
+    const turn = composed(part("role").value);
+    note(turn ? "" : words.empty, "bad");
+    if (!turn) return;
+    state.turns.push(turn);
+    emptyComposer();
     draw();
-    save();
-    return true;
   }
 
   function stop() {
@@ -251,8 +233,7 @@
   function resend(turn) {
     if (running.length) return;
     const at = state.turns.indexOf(turn) + (turn.role === "assistant" ? 0 : 1);
-    for (const gone of state.turns.splice(at)) views.delete(gone);
-    run(allSides());
+    run(allSides(), state.turns.slice(0, at));
   }
 
   // Showing --------------------------------------------------------------------------------------------------------------
@@ -300,166 +281,26 @@
     part("prompt").focus();
   }
 
-  function editor(turn, text, store) {
-    const area = make("textarea", "form-control play-edit");
-    area.value = text;
-    area.setAttribute("aria-label", words.edit);
-    const done = (isSent) => {
-      store(area.value);
-      redraw(turn);
-      if (isSent) resend(turn);
-    };
-    const buttons = make("div", "play-tools", button(words.save, () => done(false), "btn btn-plain btn-sm"));
-    if (turn.role !== "assistant") buttons.append(button(words.save_and_send, () => done(true), "btn btn-primary btn-sm"));
-    buttons.append(button(words.cancel, () => redraw(turn)));
-    viewOf(turn).root.replaceChildren(area, buttons);
-    area.focus();
-  }
-
-  function tools(turn, text, store) {
-    const row = make("div", "play-tools");
-    if (store) row.append(button(words.edit, () => { if (!running.length) editor(turn, text(), store); }));
-    row.append(button(turn.role === "assistant" ? words.again : words.resend, () => resend(turn)));
-    row.append(button(words.remove, () => remove(turn)));
-    return row;
-  }
-
-  function messageView(turn) {
-    const text = make("div", "play-text", turn.raw ? JSON.stringify(turn.raw, null, 2) : turn.text);
-    const pictures = (turn.images || []).map((url) => {
-      const picture = make("img", "play-picture");
-      picture.src = url;
-      picture.alt = words.picture;
-      return picture;
-    });
-    const who = make("h3", "play-who", turn.raw ? String(turn.raw.role) : words.you);
-    const change = tools(turn, () => turn.text, turn.raw ? null : (value) => { turn.text = value; });
-    return { root: make("li", "play-turn play-user", who, make("div", "play-bubble", text, ...pictures), change) };
-  }
-
-  function answersView(turn) {
-    const shown = turn.answers.map((found, side) => (found ? answerView(turn, found, side) : null));
-    const present = shown.filter(Boolean);
-    const side = turn.answers.findIndex(Boolean);
-    const change = tools(turn, () => turn.answers[side].text, present.length === 1 ? (value) => { turn.answers[side].text = value; } : null);
-    const grid = make("div", present.length > 1 ? "play-sides" : "", ...present.map((one) => one.root));
-    return { root: make("li", "play-turn play-answer", grid, change), shown };
-  }
-
-  function answerView(turn, found, side) {
-    const body = make("div", state.is_raw ? "play-text play-raw" : "md");
-    const thought = make("details", "play-thought", make("summary", "", words.thought));
-    const thoughtText = thought.appendChild(make("div", "play-text"));
-    const calls = make("div", "play-calls");
-    const foot = make("div", "play-figures");
-    const head = make("h3", "play-who", found.model || words.assistant);
-    const root = make("article", "play-side", head, thought, body, calls, foot);
-    const growing = new window.tollhouseMarkdown.Growing(body);
-    const text = () => {
-      if (state.is_raw) body.textContent = found.text;
-      else growing.update(found.text, !found.is_open);
-      thought.hidden = !found.reasoning;
-      thoughtText.textContent = found.reasoning;
-    };
-    const view = {
-      root,
-      grow() {
-        text();
-        if (found.calls.length) calls.replaceChildren(...found.calls.filter(Boolean).map((call) => callView(call, found)));
-        follow();
-      },
-      finish() {
-        text();
-        root.classList.toggle("is-open", found.is_open);
-        calls.replaceChildren(...found.calls.filter(Boolean).map((call) => callView(call, found)));
-        if (found.calls.length && !found.is_open && turn === state.turns.at(-1)) {
-          calls.append(button(words.send_results, () => run([side]), "btn btn-primary btn-sm"));
-        }
-        foot.replaceChildren(...figures(found));
-        follow();
-      },
-    };
-    view.finish();
-    return view;
-  }
-
-  function pretty(text) {
-    try {
-      return JSON.stringify(JSON.parse(text), null, 2);
-    } catch {
-      return text;
-    }
-  }
-
-  function callView(call, found) {
-    const result = make("textarea", "form-control");
-    result.rows = 2;
-    result.value = call.result;
-    result.disabled = found.is_open;
-    result.addEventListener("input", () => { call.result = result.value; save(); });
-    const label = make("label", "", make("span", "", words.result), result);
-    const given = make("pre", "", pretty(call.arguments || "{}"));
-    given.tabIndex = 0;
-    return make("div", "play-call", make("h4", "", make("span", "badge badge-accent", words.tool), ` ${call.name}`), given, label);
-  }
-
-  function figures(found) {
-    const parts = [];
-    if (found.error) {
-      const told = make("p", "play-error", found.error);
-      told.setAttribute("role", "alert");
-      if (found.is_signed_out) {
-        const link = make("a", "", words.sign_in);
-        link.href = setup.urls.sign_in;
-        link.target = "_blank";
-        link.rel = "noopener";
-        told.append(" ", link);
-      }
-      parts.push(told);
-    }
-    if (found.is_open) return [...parts, make("p", "play-writing", words.writing)];
-    if (found.is_stopped) parts.push(make("span", "badge badge-warn", words.stopped));
-    if (found.finish === "length") parts.push(make("span", "badge badge-warn", words.cut_by_limit));
-    const told = found.figures;
-    if (told) {
-      const writing = (told.duration_ms - (told.first_byte_ms ?? 0)) / 1000;
-      const known = [
-        told.input_tokens !== null && say(words.input, { count: number(told.input_tokens) }),
-        told.output_tokens !== null && say(words.output, { count: number(told.output_tokens) }),
-        money(told.cost_nanousd),
-        told.first_byte_ms !== null && say(words.first, { time: seconds(told.first_byte_ms) }),
-        told.output_tokens > 1 && writing > 0 && say(words.speed, { count: number(told.output_tokens / writing, { maximumFractionDigits: 1 }) }),
-        say(words.total, { time: seconds(told.duration_ms) }),
-      ];
-      parts.push(...known.filter(Boolean).map((text) => make("span", "", text)));
-      if (told.dropped.length) parts.push(make("p", "play-warning", say(words.dropped, { names: told.dropped.join(", ") })));
-      for (const warning of told.warnings) parts.push(make("p", "play-warning", warning));
-    }
-    if (found.request_id && setup.may_explore) {
-      const link = make("a", "", words.open_call);
-      link.href = `${setup.urls.explorer}?call=${encodeURIComponent(found.request_id)}`;
-      parts.push(link);
-    }
-    if (found.sent) parts.push(button(words.code, () => showCode(JSON.parse(found.sent)), "play-link"));
-    return parts;
-  }
-
   // Pictures -------------------------------------------------------------------------------------------------------------
 
+  function problemOf(file) {
+    const most = Math.min(MOST_IMAGE, setup.max_bytes / 2);
+    if (!KINDS.includes(file.type)) return say(words.bad_picture, { name: file.name });
+    return file.size > most ? say(words.large_picture, { name: file.name, size: megabytes(file.size), most: megabytes(most) }) : "";
+  }
+
   function addImages(files) {
-    for (const file of files) {
-      if (!KINDS.includes(file.type)) note(say(words.bad_picture, { name: file.name }), "bad");
-      else if (file.size > Math.min(MOST_IMAGE, setup.max_bytes / 2)) {
-        note(say(words.large_picture, { name: file.name, size: megabytes(file.size), most: megabytes(Math.min(MOST_IMAGE, setup.max_bytes / 2)) }), "bad");
-      } else {
-        const reader = new FileReader();
-        reader.addEventListener("load", () => {
-          state.images = [...(state.images || []), reader.result];
-          drawImages();
-          save();
-        });
-        reader.readAsDataURL(file);
-      }
+    const problems = [...files].map(problemOf);
+    note(problems.filter(Boolean).join(" "), "bad"); // of these files: an older one is told no longer
+    for (const [place, file] of [...files].entries()) {
+      if (problems[place]) continue;
+      const reader = new FileReader();
+      reader.addEventListener("load", () => {
+        state.images = [...(state.images || []), reader.result];
+        drawImages();
+        save();
+      });
+      reader.readAsDataURL(file);
     }
   }
 
@@ -493,18 +334,7 @@
   }
 
   // The next call, with what stands in the composer.
-  function nextBody() {
-    const text = part("prompt").value;
-    const images = state.images || [];
-    const extra = text.trim() || images.length ? [{ role: "user", text, images }] : [];
-    const before = state.turns;
-    state.turns = [...before, ...extra];
-    try {
-      return bodyFor(0, state.turns.length);
-    } finally {
-      state.turns = before;
-    }
-  }
+  const nextBody = () => bodyFor(0, [...state.turns, composed("user")].filter(Boolean));
 
   // What the page begins with --------------------------------------------------------------------------------------------
 
@@ -521,7 +351,7 @@
     part("is_json").checked = state.is_json;
     part("raw").checked = state.is_raw;
     const known = setup.models.map((one) => one.name);
-    if (!known.includes(state.models[0])) state.models[0] = known[0] || "";
+    if (!known.includes(state.models[0])) state.models[0] = setup.best;
     if (!known.includes(state.models[1])) state.models[1] = "";
     part("model").value = state.models[0];
     part("agent").value = state.agent || "";
@@ -573,26 +403,12 @@
     remember();
   }
 
-  const textOf = (content) => (typeof content === "string" ? content : (content || []).filter((one) => one.type === "text").map((one) => one.text).join("\n"));
-
   // A request from before, as turns.
   function setBody(body) {
     const { messages, model: _model, stream: _stream, stream_options: _options, ...members } = body;
-    const rest = [...messages];
-    part("system").value = rest[0] && ["system", "developer"].includes(rest[0].role) ? textOf(rest.shift().content) : "";
-    state.turns = [];
-    for (const message of rest) {
-      if (message.role === "user") {
-        const pictures = Array.isArray(message.content) ? message.content.filter((one) => one.type === "image_url") : [];
-        state.turns.push({ role: "user", text: textOf(message.content), images: pictures.map((one) => one.image_url.url ?? one.image_url) });
-      } else if (message.role === "assistant") {
-        const calls = (message.tool_calls || []).map((one) => ({ id: one.id, name: one.function?.name || "", arguments: one.function?.arguments || "", result: "" }));
-        state.turns.push({ role: "assistant", answers: [Object.assign(answer(""), { text: textOf(message.content), calls, is_open: false }), null] });
-      } else if (message.role === "tool") {
-        const call = state.turns.flatMap((turn) => turn.answers?.[0]?.calls || []).find((one) => one.id === message.tool_call_id);
-        if (call) call.result = textOf(message.content);
-      } else state.turns.push({ role: "raw", raw: message, images: [], text: "" });
-    }
+    const isOpened = ["system", "developer"].includes(messages[0]?.role);
+    part("system").value = isOpened ? textOf(messages[0].content) : "";
+    state.turns = turnsOf(isOpened ? messages.slice(1) : messages);
     setMembers(members);
     remember();
   }
@@ -645,9 +461,12 @@
   const actions = {
     "stop-button": stop,
     attach: () => part("file").click(),
-    add: () => { if (!running.length && !take(part("role").value)) note(words.empty, "bad"); },
-    clear() {
+    add,
+    clear: () => part("clearing").showModal(),
+    "clear-all": () => {
+      part("clearing").close();
       stop();
+      note("");
       state.turns = [];
       views.clear();
       draw();
@@ -699,6 +518,9 @@
     turns = part("turns");
     Object.assign(window.tollhouseMarkdown.texts, { copy: words.copy, copied: words.copied });
     state = load();
+    const isBusy = () => running.length > 0;
+    const page = { setup, words, state: () => state, isBusy, viewOf, redraw, remove, resend, run, save, follow, showCode };
+    ({ make, button, say, number, messageView, answersView } = window.tollhouseTurns(page));
     for (const turn of state.turns) {
       for (const found of turn.answers || []) {
         if (found?.is_open) Object.assign(found, { is_open: false, is_stopped: true }); // the page went away meanwhile

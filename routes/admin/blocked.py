@@ -1,9 +1,11 @@
 """Why was it blocked? Refused calls, each with its rule and what mends it; and what would happen now."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from flask import request, url_for
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 
 from models import ApiKey, Refusal, UsageRecord
 from routes.admin.filters import SPAN, key_named, names_of_rows, number_named, since_of
@@ -90,10 +92,11 @@ class Blocked(Mending):
     def now_view(self) -> Any:
         """What would become of a call of a key to a model now; nothing is asked, held or counted."""
         key, model = self.argument("key"), self.argument("model")
-        number = number_of("key", key) if key else None
-        row = db.session.get(ApiKey, number) if number is not None else None
+        keys = _keys_of(key) if key else []
+        row = keys[0] if len(keys) == 1 else None
         if row is None or not model:
-            return self.render("admin/blocked/now.html", key=key, model=model, row=row, answer=None, **_NOTHING)
+            found = {"row": row, "keys": keys, "most": MOST_KEYS}
+            return self.render("admin/blocked/now.html", key=key, model=model, answer=None, **found, **_NOTHING)
         here, problem = gateway(), None
         here.catalog.refresh()
         try:
@@ -118,8 +121,18 @@ class Blocked(Mending):
         return gettext("Refused call")
 
 
+MOST_KEYS: Final = 50  # of one name that are listed
 _WORDS: Mapping[str, Any] = {"span_of": span_of, "used_of": counting.used}
 _NOTHING: Mapping[str, Any] = {"verdict": None, "layer": "", "problem": None, **_WORDS}
+
+
+def _keys_of(given: str) -> list[ApiKey]:
+    """The key of that number, UUID or hint, or else those of that name or that share that hint, working ones first."""
+    number = number_of("key", given)
+    if number is not None:
+        return list(filter(None, [db.session.get(ApiKey, number)]))
+    query = select(ApiKey).where((ApiKey.name == given) | (ApiKey.hint == given)).options(joinedload(ApiKey.user))
+    return list(db.session.scalars(query.order_by(ApiKey.revoked_at.is_not(None), ApiKey.id).limit(MOST_KEYS)))
 
 
 def _explain(call: Call) -> Any:

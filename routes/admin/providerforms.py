@@ -109,6 +109,9 @@ def _field(setting: Setting) -> Any:
     label, text = _(setting.label), _(setting.help) if setting.help else ""
     if setting.is_flag:
         return BooleanField(label, description=text, default=setting.default)
+    if setting.otherwise:
+        choices = {"": _(setting.otherwise), "true": _("Yes"), "false": _("No")}
+        return SelectField(label, choices=options(choices), description=text, default="")
     return TextField(label, [Length(0, LONGEST_SETTING)], description=text)
 
 
@@ -173,6 +176,8 @@ def _as_field(setting: Setting, settings: Mapping[str, Any]) -> Any:
     value = settings.get(setting.name)
     if setting.is_flag:
         return setting.default if value is None else bool(value)
+    if setting.otherwise and value is not None:
+        return str(value).lower()
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)

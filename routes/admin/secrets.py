@@ -13,14 +13,13 @@ from routes.admin.guard import actor, expose, go
 from routes.admin.keyforms import Revocation, Rotation
 from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext
-from services import audit
+from services import abilities, audit
 from services.errors import Conflict, InvalidRequest
 from services.keys import IssuedKey
 from services.types import PublicModel
 from utils.extensions import db, gateway
 
 NEW_KEY: Final = "new_key"  # in the cookie, sealed, from making a secret to showing it
-NO_CHATS: Final = ("embed", "whisper", "tts", "transcribe", "image", "dall-e", "moderation", "rerank")  # parts of names
 MARK_CHARS: Final = 12  # of a retired secret's digest, to name it by
 
 
@@ -181,5 +180,6 @@ def example(models: Mapping[str, PublicModel]) -> str | None:
 
 def _rank(model: PublicModel) -> tuple[bool, bool, bool, bool]:
     """The smaller, the likelier that a chat with the model works and says something."""
-    first, name = model.deployments[0], model.name.lower()
-    return first.upstream.kind == "echo", any(part in name for part in NO_CHATS), first.price is None, name != "echo"
+    first = model.deployments[0]
+    is_built_in = first.upstream.kind == abilities.BUILT_IN
+    return is_built_in, not abilities.is_chat(first), first.price is None, model.name != abilities.BUILT_IN

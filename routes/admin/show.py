@@ -16,7 +16,7 @@ from flask_babel import format_decimal, format_percent, format_timedelta, get_lo
 from markupsafe import Markup
 
 from routes import assets
-from routes.admin import guard, openid, signin, steps
+from routes.admin import examples, guard, openid, signin, steps
 from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS
 from routes.admin.forms import KIND_NAMES, PERIOD_NAMES, ROLE_NAMES, UNIT_NAMES
@@ -28,6 +28,7 @@ from routes.admin.logs import ENTRY_KINDS, REASONS
 from routes.admin.overview import change
 from routes.admin.owned import PAGES
 from routes.admin.prices import LINES, lines_of, price_of
+from routes.admin.usage import OUTCOMES
 from routes.admin.usage import STATES as USAGE_STATES
 from routes.admin.users import STATES as USER_STATES
 from routes.admin.users import state_of as user_state_of
@@ -65,6 +66,7 @@ TABLES: Final = {  # names and colours by value
     "key_tones": KEY_TONES,
     "state_tones": STATE_TONES,
     "key_states": KEY_STATES,
+    "outcomes": OUTCOMES,
     "usage_states": USAGE_STATES,
     "entry_kinds": ENTRY_KINDS,
     "reasons": REASONS,
@@ -111,6 +113,7 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
         user_state_of=user_state_of,
         change=change,
         steps=steps.found,
+        examples=examples,
         way_back=steps.way_back,
         **TABLES,
     )

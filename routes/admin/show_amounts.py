@@ -4,7 +4,7 @@ from typing import Any
 
 from flask_babel import format_decimal
 
-from routes.admin.texts import gettext
+from routes.admin.texts import ngettext
 from utils import money
 
 
@@ -18,7 +18,7 @@ def text_of(unit: str, amount: int) -> str:
     if unit == "usd":
         return money.show_usd(amount)
     number = str(format_decimal(amount))
-    return gettext("%(count)s tokens", count=number) if unit == "tokens" else number
+    return ngettext("%(count)s token", "%(count)s tokens", amount, count=number) if unit == "tokens" else number
 
 
 def typed(row: Any) -> str:

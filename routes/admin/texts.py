@@ -10,6 +10,11 @@ def gettext(message: str, **values: object) -> str:
     return str(flask_babel.gettext(message, **values))
 
 
+def ngettext(one: str, many: str, number: int, **values: object) -> str:
+    """The message for that number of things in the language of the request."""
+    return str(flask_babel.ngettext(one, many, number, **values))
+
+
 def lazy_gettext(message: str, **values: object) -> Any:
     """The message in the language of whoever will read it."""
     return flask_babel.lazy_gettext(message, **values)

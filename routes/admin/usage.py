@@ -19,17 +19,17 @@ from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
-OUTCOMES: Final = (
-    "ok",
-    "client_gone",
-    "upstream_error",
-    "upstream_timeout",
-    "upstream_cut",
-    "refused",
-    "drained",
-    "recovered",
-    "internal_error",
-)
+OUTCOMES: Final = {
+    "ok": _("Answered"),
+    "client_gone": _("Caller left"),
+    "upstream_error": _("Provider failed"),
+    "upstream_timeout": _("Provider too slow"),
+    "upstream_cut": _("Answer broke off"),
+    "refused": _("Refused"),
+    "drained": _("Server ended"),
+    "recovered": _("Worker died"),
+    "internal_error": _("Gateway failed"),
+}
 STATES: Final = {"measured": _("Measured"), "estimated": _("Estimated"), "void": _("Void")}
 LIVE_ROWS: Final = 50  # that one look at what is new brings
 OVERLAP: Final = 16  # rows are stored by many at once, so a smaller number may be seen later
@@ -93,7 +93,7 @@ class Usage(Log):
     texts = ("user", "team", "key", "model", "provider", "custom_id", "request_id", "since", "until")
     choices = (
         SPAN,
-        Choice("outcome", _("Outcome"), [(name, name) for name in OUTCOMES]),
+        Choice("outcome", _("Outcome"), list(OUTCOMES.items())),
         Choice("state", _("State"), list(STATES.items())),
     )
 

@@ -21,6 +21,7 @@ class Setting:
     help: str = ""
     is_flag: bool = False  # true or false; otherwise a text
     default: bool = False  # of a flag
+    otherwise: str = ""  # of a text that is `true` or `false`: what it means that nobody said
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ KINDS: Final = {
         "https://api.openai.com/v1",
         (
             Setting("organization", "Organization", "Sent as OpenAI-Organization; usually empty."),
-            Setting("responses", "Has the Responses API", "`true` or `false`; empty: only api.openai.com has it."),
+            Setting("responses", "Has the Responses API", otherwise="Not known: only api.openai.com has it"),
             Setting("drop", "Members it refuses", "Names of request members between commas; they are left out."),
             Setting(
                 "max_tokens_field",

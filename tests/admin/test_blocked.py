@@ -277,6 +277,24 @@ def test_what_would_happen_now(panel_anywhere_admin: Browser) -> None:
         )
 
 
+def test_a_key_is_named_and_where_several_have_the_name_they_are_listed(panel_anywhere_admin: Browser) -> None:
+    app = panel_anywhere_admin.app
+    who = ana(app)
+    path = "/admin/blocked/now/?key=prod&model=echo"
+    assert "Of the key prod to the model echo." in text_of(panel_anywhere_admin.get(path))
+    other = add_key(app, add_user(app, "<b>bob"), "prod")
+    answer = panel_anywhere_admin.get(path)
+    shown = text_of(answer)
+    assert "Several keys have this name" in shown
+    assert "A short call" not in shown
+    assert "<b>bob" not in answer.text
+    links = re.findall(r'href="(/admin/blocked/now/\?key=(\d+)&amp;model=echo)"', answer.text)
+    assert [int(number) for _path, number in links] == [who["key_id"], other]
+    chosen = panel_anywhere_admin.get(links[1][0].replace("&amp;", "&"))
+    assert "A short call would be admitted now" in text_of(chosen)
+    assert "There is no such key" in text_of(panel_anywhere_admin.get("/admin/blocked/now/?key=pro&model=echo"))
+
+
 def test_auditors_see_the_reason_and_no_button(panel_admin: Browser) -> None:
     app = panel_admin.app
     who = ana(app)

@@ -273,6 +273,21 @@ def test_live_says_when_the_server_does_not_answer_and_goes_on_when_it_does(open
     assert not opened.get_by_text("Paused: the server does not answer").is_visible()
 
 
+def test_live_says_when_the_session_has_ended_and_goes_on_after_signing_in(opened: Any, panel_app: Flask) -> None:
+    cookies = opened.context.cookies()
+    opened.context.clear_cookies()
+    opened.get_by_role("button", name="Live").click()
+    note = opened.locator("[data-live-note]")
+    note.get_by_text("Your session has ended.").wait_for(timeout=10_000)
+    assert "does not answer" not in note.inner_text()
+    link = note.get_by_role("link", name="Sign in again")
+    assert link.get_attribute("href").startswith("/admin/login")
+    opened.context.add_cookies(cookies)
+    add_calls(panel_app, 1, custom_id="after-all")
+    opened.get_by_text("after-all").wait_for(timeout=20_000)
+    assert not note.is_visible()
+
+
 def test_without_javascript_a_link_brings_newer_calls(panel_chromium: Any, panel_served: str, panel_app: Flask) -> None:
     context = panel_chromium.new_context(base_url=panel_served, java_script_enabled=False)
     browser = Browser(panel_app, "admin")

@@ -9,10 +9,10 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from models import AuditEntry, Dialog, Message, UsageRecord, User
+from models import AuditEntry, Dialog, Message, Provider, UsageRecord, User
 from tests.admin.conftest import Browser, add_budget, add_limit, add_team, add_user, row_of, rows_of, spend, statements
 from tests.fakes.upstream import Upstream
-from tests.helpers import add_model, add_provider, assert_books_agree, chat, with_upstream
+from tests.helpers import RATES, add_model, add_provider, assert_books_agree, chat, with_upstream
 
 CHAT = "/playground/chat"
 
@@ -288,3 +288,25 @@ def test_auditors_and_team_admins_play_on_their_own_account(spoken: Flask) -> No
         who = add_user(spoken, role.replace("_", "-"), role=role)
         assert Player(spoken, role.replace("_", "-")).ask().status_code == 200
         assert row_of(spoken, UsageRecord, rows_of(spoken, UsageRecord)[-1].id).user_id == who
+
+
+def test_only_models_that_chat_are_offered_and_one_that_answers_is_chosen(spoken: Flask, upstream: Upstream) -> None:
+    provider = add_provider(spoken, upstream, "acme")
+    kinds = ("text-embedding-3-small", "whisper-1", "gpt-image-1", "rerank-v3.5", "omni-moderation-latest")
+    for name in kinds:
+        add_model(spoken, provider, name, upstream_model=name)
+    add_model(spoken, provider, "a-picture", price={**RATES, "image_nanousd": 40_000_000})
+    add_model(spoken, provider, "a-mystery", price=None)
+    vectors = add_provider(spoken, upstream, "vectors", settings={"operations": ["embedding"]})
+    add_model(spoken, vectors, "a-vector")
+    setup = setup_of(Player(spoken, "ana").get("/playground/"))
+    offered = {one["name"] for one in setup["models"]}
+    assert offered.isdisjoint({*kinds, "a-picture", "a-vector", "echo-embedding"})
+    assert {"a-mystery", "echo", "fast"} <= offered
+    assert setup["best"] == "fast", "neither the first, which has no price, nor one that is built in"
+    asked = setup_of(Player(spoken, "ana").get("/playground/?model=whisper-1"))
+    assert "whisper-1" in [one["name"] for one in asked["models"]], "it was asked for by its name"
+    with Session(spoken.extensions["gateway"].engine) as session, session.begin():
+        session.execute(update(Provider).values(is_enabled=False).where(Provider.kind == "openai"))
+    spoken.extensions["gateway"].catalog.refresh()
+    assert setup_of(Player(spoken, "ana").get("/playground/"))["best"] == "echo"

@@ -154,6 +154,7 @@ def test_pictures_are_sent_and_checked(start: Callable[..., World], tmp_path: Pa
     assert "big.png has 5.7 MB" in page.locator("#note").inner_text()
     page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": PICTURE})
     page.locator(".play-image img").wait_for()
+    assert not page.locator("#note").is_visible()
     world.say("What is it?")
     world.done()
     text, picture = world.upstream.served[-1].body["messages"][0]["content"]
@@ -206,9 +207,58 @@ def test_two_models_side_by_side_edit_resend_and_reload(start: Callable[..., Wor
     page.get_by_role("button", name="Delete").last.click()
     assert page.locator(".play-turn").count() == 1
     page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Clear the conversation").click()
     page.get_by_role("heading", name="Try a model").wait_for()
     page.reload()
     assert page.locator(".play-turn").count() == 0
+
+
+@pytest.mark.parametrize(("field", "name"), [("tools", "Tools"), ("other", "Other members")])
+def test_what_cannot_be_sent_stays_in_the_box(start: Callable[..., World], field: str, name: str) -> None:
+    world = start()
+    page = world.page
+    page.get_by_text(name, exact=True).first.click()
+    page.fill(f"#{field}", "[{")
+    page.get_by_text(name, exact=True).first.click()
+    world.say("Hello there")
+    page.locator("#note").get_by_text(f"{name} must be").wait_for()
+    assert page.locator("#prompt").input_value() == "Hello there"
+    assert page.locator(".play-turn").count() == 0
+    assert page.locator(f"#{field}").is_visible()
+    page.fill(f"#{field}", "")
+    page.locator("#prompt").press("Control+Enter")
+    world.done()
+    assert page.locator("#prompt").input_value() == ""
+    assert not page.locator("#note").is_visible()
+    page.fill(f"#{field}", "[{")
+    page.locator(".play-user").get_by_role("button", name="Send from here").click()
+    page.locator("#note").get_by_text(f"{name} must be").wait_for()
+    assert page.locator(".play-turn").count() == 2, "the answer is kept"
+
+
+def test_clearing_asks_first_by_keyboard_too(start: Callable[..., World]) -> None:
+    world = start()
+    page = world.page
+    world.say("Hello there")
+    world.done()
+    clear = page.get_by_role("button", name="Clear", exact=True)
+    clear.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Clear this conversation?")
+    dialog.wait_for()
+    page.keyboard.press("Enter")  # on Cancel, which has the focus
+    assert not dialog.is_visible()
+    assert page.locator(".play-turn").count() == 2
+    assert page.evaluate("document.activeElement.id") == "clear"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert page.locator(".play-turn").count() == 2
+    page.keyboard.press("Enter")
+    dialog.get_by_role("button", name="Clear the conversation").press("Enter")
+    page.get_by_role("heading", name="Try a model").wait_for()
+    assert page.locator(".play-turn").count() == 0
+    assert page.evaluate("document.activeElement.id") == "prompt"
 
 
 def test_code_is_exactly_what_was_sent(start: Callable[..., World]) -> None:

@@ -1,5 +1,6 @@
 """The pages about providers: credentials that go in and never out, their models, rows that are managed elsewhere."""
 
+import re
 from html import unescape
 from typing import Any
 
@@ -318,9 +319,20 @@ def test_no_page_shows_a_credential(panel_admin: Browser) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stored", "shown"), [(None, ""), ("", ""), ("TRUE", "true"), (True, "true"), (False, "false")]
+)
+def test_the_responses_setting_is_yes_no_or_not_known(panel_admin: Browser, stored: Any, shown: str) -> None:
+    number = add_provider(panel_admin.app, settings={} if stored is None else {"responses": stored})
+    page = panel_admin.get(f"/admin/providers/edit/?id={number}").text
+    (select,) = re.findall(r'<select[^>]* name="openai_responses".*?</select>', page, re.DOTALL)
+    assert re.findall(r'<option selected value="(\w*)"', select) == [shown]
+    assert re.findall(r">([^<]+)</option>", select) == ["Not known: only api.openai.com has it", "Yes", "No"]
+
+
+@pytest.mark.parametrize(
     ("kind", "field", "given", "said"),
     [
-        ("openai", "responses", "perhaps", "`responses` must be `true` or `false`"),
+        ("openai", "responses", "perhaps", "Not a valid choice"),
         ("openai", "organization", "örg", "`organization` has characters other than ASCII"),
         ("anthropic", "auth", "basic", "`auth` must be `bearer`, or empty"),
         ("anthropic", "thinking", "much", "`thinking` must be `adaptive`, or empty"),

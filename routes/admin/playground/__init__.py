@@ -17,7 +17,7 @@ from routes.admin.guard import PersonalView, admin, expose
 from routes.admin.playground import asking, keeping, plain, replaying
 from routes.admin.playground.words import words
 from routes.admin.secrets import base_url
-from services import agents, rights
+from services import abilities, agents, rights
 from services.bodies import LONGEST_ID
 from services.dialects import dialogs_fields
 from services.errors import GatewayError, NotFound
@@ -89,20 +89,22 @@ def _setup(caller: Caller) -> dict[str, Any]:
     """What the page begins with: what may be chosen, what is chosen, and what it has to know of this gateway."""
     request_id = request.args.get("call", "")
     replay = replaying.of(caller, _row(request_id), request_id) if request_id else None
-    offered = serving.offered(caller)
     wanted = (replay or {}).get("model") or request.args.get("model", "")
+    offered = [one for one in serving.offered(caller) if one.name == wanted or abilities.chats(one, caller)]
+    here = gateway()
     return {
         "user": caller.user_id,
         "language": str(get_locale()).replace("_", "-"),
         "base_url": base_url(),
-        "max_bytes": gateway().config.max_body_bytes,
+        "max_bytes": here.config.max_body_bytes,
         "may_explore": rights.has(caller.role, rights.READ),
         "models": [
             {"name": one.name, "window": one.context_window, "most": one.max_output_tokens, "by": one.owned_by}
             for one in offered
         ],
-        "agents": [_agent(one) for one in agents.list_all(gateway().engine, caller.user_id)],
+        "agents": [_agent(one) for one in agents.list_all(here.engine, caller.user_id)],
         "model": wanted,
+        "best": abilities.best(offered, caller, here.health, needs_price=here.config.refuses_unpriced),
         "agent": request.args.get("agent", ""),
         "replay": replay,
         "urls": {name: url_for(f".{name}_view") for name in ("chat", "figures", "explorer", "dialog")}
