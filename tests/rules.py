@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 MAX_FILE, MAX_FUNCTION = 400, 40  # lines
 
+TABLES = (
+    *("models_books", "models_people", "models_portal", "models_refusals", "models_responses", "models_rollups"),
+    "models_routes",
+)  # parts of models.py
 # Who may import whom. The longest matching name counts; nobody imports `app`.
 WIRE = ("services.types", "services.errors", "utils")
 LAYERS = {
@@ -16,17 +20,8 @@ LAYERS = {
     "config": ("config_checks", "config_fields", "utils"),
     "config_checks": ("utils",),
     "config_fields": ("utils",),
-    "models": (
-        *("models_books", "models_people", "models_portal", "models_refusals", "models_responses"),
-        *("models_rollups", "models_routes", "utils"),
-    ),
-    "models_books": ("utils",),
-    "models_people": ("utils",),
-    "models_portal": ("utils",),
-    "models_refusals": ("utils",),
-    "models_responses": ("utils",),
-    "models_rollups": ("utils",),
-    "models_routes": ("utils",),
+    "models": (*TABLES, "utils"),
+    **{name: ("utils",) for name in TABLES},
     "services": ("services", "models", "models_rollups", "config", "config_checks", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
@@ -42,11 +37,7 @@ LAYERS = {
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "services.migrating", "utils"),
 }
-OURS = (
-    *("app", "config", "config_checks", "config_fields", "models", "models_books", "models_people", "models_portal"),
-    "models_refusals",
-    *("models_responses", "models_rollups", "models_routes", "routes", "services", "utils"),
-)
+OURS = ("app", "config", "config_checks", "config_fields", "models", *TABLES, "routes", "services", "utils")
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
 REQUEST_STATE = ("request", "g", "session", "current_app", "has_request_context")
 SEES_REQUESTS = ("routes/", "utils/decorators.py", "utils/extensions.py", "migrations/env.py")
@@ -64,13 +55,7 @@ OPENERS = ("socket.socket", "socket.create_connection", "socket.create_server", 
 DRIVERS = ("psycopg", "sqlite3")
 SQL = (  # who may speak to the database through SQLAlchemy
     "models.py",
-    "models_books.py",
-    "models_people.py",
-    "models_portal.py",
-    "models_refusals.py",
-    "models_responses.py",
-    "models_rollups.py",
-    "models_routes.py",
+    *(f"{name}.py" for name in TABLES),
     "migrations/",
     "utils/columns.py",
     "utils/extensions.py",
