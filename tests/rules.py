@@ -21,7 +21,7 @@ LAYERS = {
     "config_checks": ("utils",),
     "config_fields": ("utils",),
     "models": (*TABLES, "utils"),
-    **{name: ("utils",) for name in TABLES},
+    **dict.fromkeys(TABLES, ("utils",)),
     "services": ("services", "models", "models_rollups", "config", "config_checks", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
