@@ -85,6 +85,41 @@ PAGES: Final = (
     Page("portal-requests", "/portal/requests/", ("user",)),
     Page("portal-top-up", "/portal/top-up/", ("user",)),
     Page("portal-profile", "/portal/profile/", ("user",)),
+    Page("portal-key", "/portal/keys/details/?id={key}", ("user",)),
+    Page("portal-key-new", "/portal/keys/new/", ("user",)),
+    Page("portal-request-new", "/portal/requests/new/", ("user",)),
+    Page("portal-member", "/portal/team/member/?id={ana}", ("user",)),
+    Page("portal-team-keys", "/portal/team/keys/", ("user",)),
+    Page("portal-team-budgets", "/portal/team/budgets/", ("user",)),
+    Page("portal-team-requests", "/portal/team/requests/", ("user",)),
+    *(
+        Page(f"{name}-new", f"/admin/{path}/new/")
+        for name, path in {
+            "team": "teams",
+            "invitation": "invites",
+            "budget": "budgets",
+            "limit": "limits",
+            "balance": "balances",
+            "agent": "agents",
+            "route": "routes",
+            "model": "models",
+            "value": "configs",
+            "codes": "topups",
+        }.items()
+    ),
+    *(
+        Page(f"{name}-edit", f"/admin/{path}/edit/?id={{{place}}}")
+        for name, path, place in (
+            ("team", "teams", "team"),
+            ("key", "keys", "key"),
+            ("provider", "providers", "provider"),
+        )
+    ),
+    Page("route-edit", "/admin/routes/edit/?id=1"),
+    Page("budget-edit", "/admin/budgets/edit/?id=2"),
+    Page("key-rotate", "/admin/keys/rotate/?id={key}"),
+    Page("user-password", "/admin/users/password/?id={ana}"),
+    Page("join", "/admin/join", ("nobody",)),
     Page("audit", "/admin/audit/"),
     Page("configuration", "/admin/configs/"),
     Page("search", "/admin/search/?q=an"),
