@@ -15,6 +15,7 @@ from routes import (
     cli_backup,
     cli_config,
     cli_doctor,
+    cli_keys,
     cli_ledger,
     cli_outside,
     cli_people,
@@ -24,6 +25,7 @@ from routes import (
     cli_rollups,
     cli_secrets,
     cli_teams,
+    cli_usage,
     openapi,
     screen,
 )
@@ -51,6 +53,8 @@ def register(app: Flask) -> None:
     flask_migrate.Migrate(app, db, directory=directory, render_as_batch=True)
     for command in (
         cli_config.group,
+        cli_keys.group,
+        cli_usage.usage,
         cli_secrets.group,
         cli_audit.group,
         cli_backup.backup,

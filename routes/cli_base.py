@@ -1,7 +1,7 @@
 """What the `flask` commands of an operator have in common."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Final, NoReturn, ParamSpec, TypeVar
 
@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 
 import config as settings
 from services import audit
-from services.errors import InvalidRequest
+from services.errors import GatewayError, InvalidRequest
 from utils.extensions import DATABASE_DOWN, gateway
 
 P = ParamSpec("P")
@@ -67,3 +67,22 @@ def fail(message: str) -> NoReturn:
     """End the command: something that was given cannot be used."""
     click.echo(message, err=True)
     sys.exit(settings.EXIT_BAD_CONFIG)
+
+
+def why(exc: GatewayError) -> str:
+    """The message with what is wrong in each member."""
+    return "; ".join([str(exc), *(f"{name} {reason}" for name, reason in exc.details.items())])
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> str:
+    """Columns beside each other, the last `numbers` of them to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    first = len(heads) - numbers
+    lines = (
+        "  ".join(
+            cell.ljust(width) if place < first else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (heads, *rows)
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -3,7 +3,7 @@
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import OPERATOR, fail, in_app
+from routes.cli_base import OPERATOR, fail, in_app, why
 from services import invitations, people
 from services.errors import GatewayError
 from utils.extensions import gateway
@@ -33,7 +33,7 @@ def create(username: str, role: str, team: str, password: str) -> None:
     try:
         gateway().people.create(OPERATOR, body)
     except GatewayError as exc:
-        fail(_why(exc))
+        fail(why(exc))
     click.echo(f"User `{username}` made, with the role {role}.")
 
 
@@ -52,7 +52,7 @@ def change(username: str, role: str | None, team: str | None, active: bool | Non
             OPERATOR, username, {n: value for n, value in wanted.items() if value is not None}
         )
     except GatewayError as exc:
-        fail(_why(exc))
+        fail(why(exc))
     state = "active" if found["is_active"] else "disabled"
     click.echo(f"{username}: role {found['role']}, team {found['team'] or 'none'}, {state}.")
 
@@ -65,7 +65,7 @@ def delete(username: str) -> None:
     try:
         gateway().people.delete(OPERATOR, username)
     except GatewayError as exc:
-        fail(_why(exc))
+        fail(why(exc))
     click.echo(f"User `{username}` removed.")
 
 
@@ -77,7 +77,7 @@ def reset_second_factor(username: str) -> None:
     try:
         had_one = gateway().second_factors.reset(OPERATOR, people.number_of(gateway().engine, username))
     except GatewayError as exc:
-        fail(_why(exc))
+        fail(why(exc))
     click.echo(f"{username}: the second factor is gone." if had_one else f"{username} has no second factor.")
 
 
@@ -96,8 +96,3 @@ def invite(role: str, team: str, days: int) -> None:
         fail(str(exc))
     click.echo(made.code)
     click.echo(f"Good once, until {made.view['expires_at']:%Y-%m-%d %H:%M} UTC, for the role {role}.", err=True)
-
-
-def _why(exc: GatewayError) -> str:
-    """The message with what is wrong in each member."""
-    return "; ".join([str(exc), *(f"{name} {reason}" for name, reason in exc.details.items())])

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, BudgetWindow, User
-from services import ceilings, lives, pages, providersettings
+from services import ceilings, lives, owners, pages, providersettings
 from services.audit import moment
 from services.ceilings import Ceilings
 from services.keys import USED_UP
@@ -63,6 +63,16 @@ def conditions(session: Session, values: Mapping[str, Any]) -> list[ColumnElemen
     if "revoked" in values:
         found.append(_is_dead() if values["revoked"] else _is_alive())
     return found
+
+
+def uuid_of(engine: Engine, given: str) -> str:
+    """What a key is called by where keys are managed, by its number, UUID or hint.
+
+    Raises:
+        NotFound: there is none, or several share the hint.
+    """
+    with Session(engine) as session:
+        return session.scalars(select(ApiKey.uuid).where(ApiKey.id == owners.find(session, "key", given))).one()
 
 
 def find_user(session: Session, given: str | int) -> User | None:
