@@ -40,6 +40,7 @@ from utils import clock
 SPOOLED: Final = re.compile(r"spool/(id|\w+\.\d+\.\w+\.jsonl)", re.ASCII)
 MANIFEST_BYTES: Final = 16 * 1024 * 1024
 GONE_S: Final = 2.0
+MOST_ASIDE: Final = 1000
 TABLES: Final = {
     "sqlite": text("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"),
     "postgresql": text("SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema()"),
@@ -205,7 +206,9 @@ def _put_spool(folder: Path, box: zipfile.ZipFile, names: tuple[str, ...]) -> Pa
     """Each worker gets its lock file, which nobody holds: so the next start books what it left."""
     aside = None
     if folder.exists():
-        aside = folder.with_name(f"{folder.name}-before-{clock.now():%Y%m%d-%H%M%S}")
+        name = f"{folder.name}-before-{clock.now():%Y%m%d-%H%M%S}"
+        names = (name, *(f"{name}-{number}" for number in range(2, MOST_ASIDE)))  # two restores may share a second
+        aside = next(path for path in map(folder.with_name, names) if not path.exists())
         folder.rename(aside)
     folder.mkdir(mode=0o700, parents=True)
     for name in names:
