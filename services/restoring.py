@@ -206,9 +206,7 @@ def _put_spool(folder: Path, box: zipfile.ZipFile, names: tuple[str, ...]) -> Pa
     """Each worker gets its lock file, which nobody holds: so the next start books what it left."""
     aside = None
     if folder.exists():
-        name = f"{folder.name}-before-{clock.now():%Y%m%d-%H%M%S}"
-        names = (name, *(f"{name}-{number}" for number in range(2, MOST_ASIDE)))  # two restores may share a second
-        aside = next(path for path in map(folder.with_name, names) if not path.exists())
+        aside = _unused(folder.with_name(f"{folder.name}-before-{clock.now():%Y%m%d-%H%M%S}"))
         folder.rename(aside)
     folder.mkdir(mode=0o700, parents=True)
     for name in names:
@@ -218,3 +216,9 @@ def _put_spool(folder: Path, box: zipfile.ZipFile, names: tuple[str, ...]) -> Pa
         if path.suffix == ".jsonl":
             path.with_suffix(".lock").touch(0o600)
     return aside
+
+
+def _unused(path: Path) -> Path:
+    """The path, or the first with a number behind it that is not there: two restores may share a second."""
+    others = (path.with_name(f"{path.name}-{number}") for number in range(2, MOST_ASIDE))
+    return next(one for one in (path, *others) if not one.exists())
