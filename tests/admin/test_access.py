@@ -27,8 +27,9 @@ from tests.admin.conftest import (
 from tests.admin.pages import VIEWS
 from utils.extensions import PAGES
 
-OPEN = {"/admin/login"}  # without signing in
+OPEN = {"/admin/login", "/admin/join"}  # without signing in
 OWN = {  # for every role
+    "/admin/join",
     *("/admin/password", "/admin/preferences", "/admin/logout", "/admin/login", "/admin/login/code", "/admin/account"),
     *(f"/admin/openid/{page}" for page in ("start", "callback", "link", "unlink")),
     *(f"/admin/second-factor{page}" for page in ("", "/begin", "/confirm", "/off")),

@@ -10,7 +10,16 @@ ANSWERS = {"restore": "y\n"}
 
 def test_every_command_of_the_page_runs(lite, tmp_path):
     commands = COMMAND.findall((ROOT / "docs/operations.md").read_text(encoding="utf-8"))
-    assert {command.split()[0] for command in commands} == {"doctor", "backup", "restore", "ledger", "audit", "db", "keys", "usage"}
+    assert {command.split()[0] for command in commands} == {
+        "doctor",
+        "backup",
+        "restore",
+        "ledger",
+        "audit",
+        "db",
+        "keys",
+        "usage",
+    }
     run = lite.test_cli_runner().invoke
     for command in commands:
         arguments = command.replace("/var/backups", str(tmp_path)).split()
