@@ -7,7 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -323,7 +323,16 @@ def panel_anywhere_admin(panel_anywhere: Flask) -> Browser:
 @pytest.fixture
 def panel_served(panel_app: Flask) -> Iterator[str]:
     """The address of the app on loopback, for a real browser."""
-    server = make_server("127.0.0.1", 0, panel_app, threaded=True)
+
+    def wsgi(environ: Any, start_response: Any) -> Any:
+        body = panel_app(environ, start_response)
+        if "/static/" not in environ["PATH_INFO"]:
+            return body
+        # Werkzeug's server leaves a file open when the browser departs in the middle of it; gunicorn does not.
+        with closing(body):
+            return [b"".join(body)]
+
+    server = make_server("127.0.0.1", 0, wsgi, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
