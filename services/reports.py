@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Integer,
     Row,
     Select,
     String,
@@ -124,17 +125,15 @@ def read_page(
         *walk.where,
     )
     with engine.connect() as connection:
-        rows = list(connection.execute(_found(walk, limits, size + 1, is_back=is_back)))
-        has_more, rows = len(rows) > size, rows[:size]
-        end = None if has_more or not walk.also else _end_of_walk(connection, walk, limits, is_back=is_back)
-    edge = getattr(rows[-1], walk.key.key) if has_more else end
+        end = _end_of_walk(connection, walk, limits, is_back=is_back) if walk.also else None
+        rows = list(connection.execute(_found(walk, limits, end, size + 1, is_back=is_back)))
+    has_more, rows = len(rows) > size, rows[:size]
+    edge, is_cut = getattr(rows[-1], walk.key.key) if has_more else end, end is not None and not has_more
     if is_back:
         rows.reverse()
-        return Page(
-            rows, newer=edge, older=after if not rows else getattr(rows[-1], walk.key.key), is_cut=end is not None
-        )
+        return Page(rows, newer=edge, older=after if not rows else getattr(rows[-1], walk.key.key), is_cut=is_cut)
     newer = getattr(rows[0], walk.key.key) if rows and before is not None else None
-    return Page(rows, newer=newer, older=edge, is_cut=end is not None)
+    return Page(rows, newer=newer, older=edge, is_cut=is_cut)
 
 
 def read_all(engine: Engine, walk: Walk, *, size: int = 1000) -> Iterator[Row[Any]]:
@@ -169,7 +168,7 @@ def usage_walk(wanted: UsageFilter) -> Walk:
     also = [_equals(name, value) for name in UNINDEXED if (value := getattr(wanted, name))]
     if by_owner and wanted.since_ms is not None:
         since = request_ids_from(wanted.since_ms)
-        also.append(lambda columns: columns.request_id >= since)
+        also.append(lambda columns: apart(columns.request_id) >= since)
     if owner and not by_owner:
         also += [
             _equals(name, value) for name, value in (("key_id", wanted.key_id), ("user_id", wanted.user_id)) if value
@@ -186,10 +185,10 @@ def live_walk(wanted: UsageFilter, after: int, until: int) -> Walk:
         also.append(_equals("request_id", wanted.request_id))
     if wanted.since_ms is not None:
         since = request_ids_from(wanted.since_ms)
-        also.append(lambda columns: columns.request_id >= since)
+        also.append(lambda columns: apart(columns.request_id) >= since)
     if wanted.until_ms is not None:
         end = request_ids_from(wanted.until_ms)
-        also.append(lambda columns: columns.request_id < end)
+        also.append(lambda columns: apart(columns.request_id) < end)
     return Walk(usage.id, (usage.id > after, usage.id <= until, *owner), tuple(also))
 
 
@@ -215,7 +214,7 @@ def refusal_walk(wanted: Mapping[str, Any], since_ms: int | None) -> Walk:
     also = [_equals(name, value) for name, value in wanted.items() if name not in indexed]
     if since_ms is not None:
         since = request_ids_from(since_ms)
-        also.append(lambda columns: columns.request_id >= since)
+        also.append(lambda columns: apart(columns.request_id) >= since)
     return Walk(table.id, tuple(where), tuple(also))
 
 
@@ -284,8 +283,13 @@ def _lines_of_rates(row: Any) -> tuple[ChargeLine, ...]:
     return charge_lines(usage, Price(row.input_rate, row.output_rate, row.cache_read_rate, row.cache_creation_rate))
 
 
+def apart(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The value of a column, of which no index knows: a walk goes by its key, and sorts nothing."""
+    return column + 0 if isinstance(column.type, Integer) else column.concat("")
+
+
 def _equals(name: str, value: object) -> Also:
-    return lambda columns: columns[name] == value
+    return lambda columns: apart(columns[name]) == value
 
 
 def _contains(search: str, *columns: ColumnElement[Any]) -> Condition:
@@ -293,25 +297,28 @@ def _contains(search: str, *columns: ColumnElement[Any]) -> Condition:
 
 
 def _is_account(account: str, number: int) -> Also:
-    return lambda columns: (columns.account == account) & (columns.account_id == number)
+    return lambda columns: (apart(columns.account) == account) & (apart(columns.account_id) == number)
 
 
 def _ordered(column: Any, *, is_back: bool) -> Any:
     return column.asc() if is_back else column.desc()
 
 
-def _found(walk: Walk, limits: tuple[Condition, ...], size: int, *, is_back: bool) -> Select[Any]:
-    """The rows of a page; with `also`, picked among the first WALK rows of the walk."""
-    rows = select(*(walk.columns or (walk.table,))).where(*limits).order_by(_ordered(walk.key, is_back=is_back))
-    if not walk.also:
-        return rows.limit(size)
-    seen = rows.limit(WALK).subquery()
-    picked = select(seen).where(*(condition(seen.c) for condition in walk.also))
-    return picked.order_by(_ordered(seen.c[walk.key.key], is_back=is_back)).limit(size)
+def _found(walk: Walk, limits: tuple[Condition, ...], end: Cursor | None, size: int, *, is_back: bool) -> Select[Any]:
+    """The rows of a page; `end`: where the walk stops.
+
+    With a bound SQLite stops at the last row that is wanted; of a limited subquery it would read all rows. What else
+    is wanted must be kept `apart` from indexes, or a database may find by one of them and sort.
+    """
+    also = [condition(walk.table.c) for condition in walk.also]
+    if end is not None:
+        also.append(walk.key <= end if is_back else walk.key >= end)
+    rows = select(*(walk.columns or (walk.table,))).where(*limits, *also)
+    return rows.order_by(_ordered(walk.key, is_back=is_back)).limit(size)
 
 
 def _end_of_walk(connection: Connection, walk: Walk, limits: tuple[Condition, ...], *, is_back: bool) -> Cursor | None:
-    """Where a walk had to stop; None = it saw everything there is."""
+    """The last of the first WALK rows; None = there are fewer, and a page may see them all."""
     query = select(walk.key).where(*limits).order_by(_ordered(walk.key, is_back=is_back)).offset(WALK - 1).limit(1)
     found: Cursor | None = connection.execute(query).scalar()
     return found

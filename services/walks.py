@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Select, exists, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from models import Budget, BudgetWindow, Dialog, LedgerEntry, Message, User
 from services.balances import REASONS
-from services.reports import WALK, Also, Page, Walk
+from services.reports import WALK, Also, Page, Walk, apart
 
 SHOWN_CHARS: Final = 100  # of a message, in lists
 _PREPAID: Final = select(Budget.id).where(Budget.is_prepaid, Budget.scope == "user")
@@ -112,35 +112,41 @@ def dialogs(engine: Engine, wanted: DialogFilter, *, before: str | None, after: 
         key = tuple_(Dialog.updated_at, Dialog.id)
         limits.append(key > place if is_back else key < place)
     with engine.connect() as connection:
-        rows = list(connection.execute(_dialogs(wanted, limits, size + 1, is_back=is_back)))
-        has_more, rows = len(rows) > size, rows[:size]
-        end = None if has_more or not wanted.search else _end(connection, limits, is_back=is_back)
-    edge = _cursor(rows[-1]) if has_more else end
+        end = _end(connection, limits, is_back=is_back) if wanted.search else None
+        rows = list(connection.execute(_dialogs(wanted, limits, end, size + 1, is_back=is_back)))
+    has_more, rows = len(rows) > size, rows[:size]
+    is_cut = end is not None and not has_more
+    edge = _cursor(rows[-1]) if has_more else None if end is None else _cursor(end)
     if is_back:
         rows.reverse()
-        return Page(rows, newer=edge, older=_cursor(rows[-1]) if rows else after, is_cut=end is not None)
+        return Page(rows, newer=edge, older=_cursor(rows[-1]) if rows else after, is_cut=is_cut)
     newer = _cursor(rows[0]) if rows and place is not None else None
-    return Page(rows, newer=newer, older=edge, is_cut=end is not None)
+    return Page(rows, newer=newer, older=edge, is_cut=is_cut)
 
 
-def _dialogs(wanted: DialogFilter, limits: list[ColumnElement[bool]], size: int, *, is_back: bool) -> Select[Any]:
+def _dialogs(
+    wanted: DialogFilter, limits: list[ColumnElement[bool]], end: Row[Any] | None, size: int, *, is_back: bool
+) -> Select[Any]:
+    """The rows of a page; `end`: the last row that a search looks at."""
     row = Dialog
     title = row.title if wanted.has_titles else literal(None)
     columns = (row.id, row.user_id, title.label("title"), row.model_name, row.message_count, row.updated_at)
-    rows = select(*columns, row.created_at).where(*limits).order_by(*_order(row, is_back=is_back))
-    if not wanted.search:
-        return rows.limit(size)
-    seen = rows.limit(WALK).subquery()
-    parts = (seen.c.model_name, seen.c.title) if wanted.has_titles else (seen.c.model_name,)
-    fits = or_(*(part.icontains(wanted.search, autoescape=True) for part in parts))
-    return select(seen).where(fits).order_by(*_order(seen.c, is_back=is_back)).limit(size)
+    also = list(limits)
+    if wanted.search:
+        parts = (row.model_name, row.title) if wanted.has_titles else (row.model_name,)
+        also.append(or_(*(part.icontains(wanted.search, autoescape=True) for part in parts)))
+    if end is not None:
+        key, last = tuple_(row.updated_at, row.id), (end.updated_at, end.id)
+        also.append(key <= last if is_back else key >= last)
+    rows = select(*columns, row.created_at).where(*also)
+    return rows.order_by(*_order(row, is_back=is_back)).limit(size)
 
 
-def _end(connection: Any, limits: list[ColumnElement[bool]], *, is_back: bool) -> str | None:
-    """Where a search had to stop; None = it saw everything there is."""
+def _end(connection: Any, limits: list[ColumnElement[bool]], *, is_back: bool) -> Row[Any] | None:
+    """The last of the first WALK dialogs; None = there are fewer, and a search may see them all."""
     query = select(Dialog.id, Dialog.updated_at).where(*limits).order_by(*_order(Dialog, is_back=is_back))
-    found = connection.execute(query.offset(WALK - 1).limit(1)).first()
-    return None if found is None else _cursor(found)
+    found: Row[Any] | None = connection.execute(query.offset(WALK - 1).limit(1)).first()
+    return found
 
 
 def _order(columns: Any, *, is_back: bool) -> tuple[Any, Any]:
@@ -162,7 +168,7 @@ def _place(cursor: str | None) -> Any:
 
 
 def _is_prepaid(columns: Any) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = (columns.account == "budget") & columns.account_id.in_(_PREPAID)
+    found: ColumnElement[bool] = (apart(columns.account) == "budget") & apart(columns.account_id).in_(_PREPAID)
     return found
 
 
@@ -172,7 +178,7 @@ def _said(search: str) -> Also:
     accounts = _PREPAID.where(Budget.scope_id.in_(named))
 
     def fits(columns: Any) -> Any:
-        by_reason = columns.kind.in_(kinds) | columns.reason.icontains(search, autoescape=True)
-        return by_reason | columns.account_id.in_(accounts)
+        by_reason = apart(columns.kind).in_(kinds) | columns.reason.icontains(search, autoescape=True)
+        return by_reason | apart(columns.account_id).in_(accounts)
 
     return fits

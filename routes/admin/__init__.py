@@ -12,7 +12,7 @@ from flask_admin.theme import Bootstrap4Theme
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from routes import render, wording
+from routes import render, wording, words
 from routes.admin import guard, joining, openid, secondfactor, show, signin  # noqa: F401 - three of them add routes
 from routes.admin.agents import Agents
 from routes.admin.balances import Balances, Transactions
@@ -70,6 +70,7 @@ def register(app: Flask) -> None:
     panel.init_app(app)
     app.register_blueprint(signin.bp)  # with what joining.py, openid.py and secondfactor.py add to it
     views = panel._views  # noqa: SLF001 - it has no public list
+    words.register(app)
     show.register(app, views, GROUPS)
     _wire(app, [signin.bp.name, *(view.endpoint for view in views)])
 
