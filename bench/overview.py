@@ -11,6 +11,7 @@ the processor in this process (with SQLite that is all there is), and the number
 """
 
 import argparse
+import gc
 import secrets
 import shutil
 import statistics
@@ -107,6 +108,8 @@ def ask(app: Flask, rows: int, times: int) -> None:
         cursor = connection.scalar(select(UsageRecord.request_id).where(UsageRecord.id == rows // 2))
     add_rows(app, 2000, first=rows + 1)
     client, middle = signed_in(app), time.strftime("%Y-%m-%dT00:00", time.gmtime(time.time() - DAYS * 43_200))
+    gc.collect()
+    gc.freeze()  # as gunicorn.conf.py does before it forks
     print(f"\n{'page':34} {'p50, ms':>8} {'p95, ms':>8} {'most':>8} {'CPU p50':>8} {'CPU p95':>8} {'SQL':>4}")
     for path in OVERVIEW:
         line(app, client, path.partition("=")[2], path, times)
