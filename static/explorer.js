@@ -24,6 +24,7 @@
     const page = drawer.querySelector("[data-drawer-page]");
     let shown = null; // the link whose call is open
     let turn = 0; // an answer that comes too late is left aside
+    if (history.state && history.state.drawer) history.replaceState(null, ""); // from before a reload
 
     function wait() {
       const blocks = [0, 1, 2].map(() => {
@@ -36,12 +37,18 @@
       body.replaceChildren(...blocks);
     }
 
+    // An entry of the browser's history, so that Back closes the drawer instead of leaving the list.
+    function keepPlace() {
+      if (!(history.state && history.state.drawer)) history.pushState({ drawer: true }, "");
+    }
+
     async function open(link) {
       const mine = ++turn;
       if (shown) shown.classList.remove("is-open");
       shown = link;
       link.classList.add("is-open");
       page.href = link.href;
+      keepPlace();
       wait();
       if (!drawer.open) drawer.showModal();
       let found = null;
@@ -86,8 +93,12 @@
       event.preventDefault();
       step(by);
     });
+    window.addEventListener("popstate", () => {
+      if (drawer.open) drawer.close();
+    });
     drawer.addEventListener("close", () => {
       turn += 1;
+      if (history.state && history.state.drawer) history.back();
       const last = shown;
       shown = null;
       body.replaceChildren();

@@ -12,7 +12,7 @@ from typing import Any, Final
 import flask_bootstrap
 from babel.numbers import format_compact_decimal
 from flask import Flask, request, url_for
-from flask_babel import format_percent, format_timedelta, get_locale
+from flask_babel import format_decimal, format_percent, format_timedelta, get_locale
 from markupsafe import Markup, escape
 
 from routes import assets
@@ -204,11 +204,13 @@ def short_cash(nanousd: int | None) -> str | Markup:
     return Markup('<span title="{}">{}${}</span>').format(money.show_usd(nanousd), sign, text)
 
 
-def num(number: int | None) -> str:
-    """A count, with the separators of the language; a dash where nobody said."""
+def num(number: float | None) -> str:
+    """A count, or the middle of an axis, with the separators of the language; a dash where nobody said."""
     if number is not None and abs(number) >= FEW_DIGITS:  # typed into a form; babel's decimals end somewhere
         return str(number)
-    return DASH if number is None else _local(f"{number:,}")
+    if number is None:
+        return DASH
+    return _local(f"{number:,}") if isinstance(number, int) else str(format_decimal(number))
 
 
 def short(number: int | None) -> str | Markup:

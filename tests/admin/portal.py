@@ -6,7 +6,7 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from models import Dialog, Message, RaiseRequest, TopUpCode, UsageRecord
-from tests.admin.conftest import add_budget, add_calls, add_key, add_limit, add_team, add_user, rows_of
+from tests.admin.conftest import add_budget, add_calls, add_key, add_limit, add_refusals, add_team, add_user, rows_of
 
 TEAM_PAGES = ("", "keys/", "budgets/", "requests/")
 SUBPAGES = ("keys", "dialogs", "requests", "top-up", "profile")
@@ -54,6 +54,7 @@ def furnish_portal(app: Flask, user_id: int, text: str) -> list[str]:
     key = add_key(app, user_id, text[:255])
     said = {"model": text[:200], "provider": text[:100], "error": text[:300], "custom_id": text[:255]}
     add_calls(app, 2, user_id=user_id, key_id=key, **said)
+    add_refusals(app, 1, user_id=user_id, key_id=key, model=text[:200], message=text[:300])
     call = rows_of(app, UsageRecord)[-1].id
     if not any(row.scope == "user" and row.scope_id == user_id for row in rows_of(app, RaiseRequest)):
         add_budget(app, "user", user_id)
@@ -66,6 +67,7 @@ def furnish_portal(app: Flask, user_id: int, text: str) -> list[str]:
         "/portal/",
         *(f"/portal/{page}/" for page in SUBPAGES),
         "/portal/calls/",
+        "/portal/refused/",
         f"/portal/calls/details/?id={call}",
         "/portal/keys/new/",
         *(f"/portal/keys/{page}/?id={key}" for page in ("details", "rotate", "revoke", "delete")),

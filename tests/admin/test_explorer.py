@@ -220,6 +220,28 @@ def test_a_call_opens_beside_the_list_by_keyboard_and_gives_focus_back(opened: A
     assert opened.evaluate("document.activeElement.dataset.call") == str(second.id)
 
 
+def test_back_closes_the_drawer_and_stays_on_the_list(opened: Any) -> None:
+    place = opened.url
+    for _time in range(2):
+        opened.locator("tbody [data-drawer]").first.click()
+        drawer = opened.get_by_role("dialog")
+        drawer.locator("[data-drawer-part]").wait_for()
+        opened.keyboard.press("ArrowDown")
+        opened.go_back()
+        drawer.wait_for(state="hidden")
+        assert opened.url == place
+    opened.locator("tbody [data-drawer]").first.click()
+    drawer.get_by_role("button", name="Close").click()
+    drawer.wait_for(state="hidden")
+    opened.wait_for_function("!(history.state && history.state.drawer)")  # closing leaves no entry behind
+    opened.locator("tbody [data-drawer]").first.click()
+    opened.reload()
+    opened.locator("tbody [data-drawer]").first.click()
+    drawer.get_by_role("button", name="Close").click()
+    drawer.wait_for(state="hidden")
+    assert opened.url == place
+
+
 def test_the_drawer_closes_by_its_button_and_opens_as_a_page(opened: Any) -> None:
     opened.locator("tbody [data-drawer]").first.click()
     drawer = opened.get_by_role("dialog")

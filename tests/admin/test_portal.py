@@ -16,6 +16,7 @@ from tests.admin.conftest import (
     add_calls,
     add_key,
     add_limit,
+    add_refusals,
     add_team,
     add_user,
     key_row,
@@ -91,6 +92,7 @@ def test_nobody_sees_anything_of_others(panel_anywhere: Flask, ana: int) -> None
         add_request(app, ana),
     )
     add_calls(app, 1, user_id=ana, key_id=key, model="secret-model")
+    add_refusals(app, 1, user_id=ana, key_id=key, model="secret-model")
     add_user(app, "oto")
     foreign = Browser(app, "oto")
     call = 1
@@ -112,8 +114,19 @@ def test_nobody_sees_anything_of_others(panel_anywhere: Flask, ana: int) -> None
     assert foreign.post("/portal/dialogs/rename/", {"id": dialog, "title": "x"}).status_code == 404
     assert row_of(app, ApiKey, key).revoked_at is None
     assert row_of(app, RaiseRequest, asked).state == "open"
-    for page in ("", "keys/", "calls/", "dialogs/", "requests/", "dialogs/?q=secret"):
+    for page in ("", "keys/", "calls/", "refused/", "dialogs/", "requests/", "dialogs/?q=secret"):
         assert not re.search("secret[ -](words|key|model)", foreign.get(f"/portal/{page}").text), page
+
+
+def test_people_read_why_their_calls_were_refused(panel_anywhere: Flask, ana: int, browser: Browser) -> None:
+    assert "No call of yours was refused" in browser.get("/portal/refused/").text
+    key = add_key(panel_anywhere, ana, "laptop")
+    add_refusals(panel_anywhere, 21, user_id=ana, key_id=key, kind="budget", message="The budget is spent.", status=402)
+    first = browser.get("/portal/refused/").text
+    assert (first.count("The budget is spent."), "laptop" in first, "<b>402</b>" in first) == (20, True, True)
+    older = re.search(r'href="(/portal/refused/\?id=\d+)" *>?[^<]*', first)
+    assert older is not None
+    assert browser.get(older[1]).text.count("The budget is spent.") == 1
 
 
 def test_no_page_needs_more_statements_than_it_may(panel_anywhere: Flask, ana: int, browser: Browser) -> None:
@@ -126,8 +139,18 @@ def test_no_page_needs_more_statements_than_it_may(panel_anywhere: Flask, ana: i
         add_calls(app, 2, user_id=ana, key_id=key, model=f"model-{key}")
         add_request(app, ana, state="declined")
     dialog = add_dialog(app, ana, answers=5)
-    own = ["", "calls/", "calls/details/?id=1", "keys/", "keys/new/", f"keys/details/?id={keys[0]}", "dialogs/"]
-    own += [f"dialogs/details/?id={dialog}", "requests/", "requests/new/", "top-up/", "profile/"]
+    add_refusals(app, 5, user_id=ana, key_id=keys[0])
+    own = [
+        "",
+        "calls/",
+        "calls/details/?id=1",
+        "refused/",
+        "keys/",
+        "keys/new/",
+        f"keys/details/?id={keys[0]}",
+        "dialogs/",
+    ]
+    own += ["dialogs/", f"dialogs/details/?id={dialog}", "requests/", "requests/new/", "top-up/", "profile/"]
     of_team = ["team/", f"team/member/?id={ana}", "team/keys/", "team/budgets/", "team/requests/"]
     for who, pages in ((browser, own), (Browser(app, "lea"), of_team)):
         who.get("/portal/")  # the session's bookkeeping is done, and the catalogue read

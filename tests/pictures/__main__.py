@@ -78,6 +78,7 @@ PAGES: Final = (
     Page("playground", "/playground/"),
     Page("portal", "/portal/", ("user",)),
     Page("portal-calls", "/portal/calls/", ("user",)),
+    Page("portal-refused", "/portal/refused/", ("user",)),
     Page("portal-dialogs", "/portal/dialogs/", ("user",)),
     Page("portal-dialog", "/portal/dialogs/details/?id={dialog}", ("user",)),
     Page("portal-team", "/portal/team/", ("user",)),

