@@ -29,6 +29,7 @@ from utils.extensions import bcrypt, db
 
 quick.use_memory()
 quick.share_url_builders()
+quick.share_templates()
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
 
 SECRETS = {
