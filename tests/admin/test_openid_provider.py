@@ -1,7 +1,6 @@
 """Signing in with a provider that others wrote, in a process of its own, with plain HTTP and in a real browser."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from werkzeug.serving import make_server
 
 from tests.admin.conftest import Browser, _quickly, user_of
 from tests.admin.test_second_factor import SECRET
+from tests.fakes.ports import free_port
 
 ANA = {"preferred_username": "ana", "email": "ana@example.test", "groups": ["platform-admins"]}
 
@@ -25,9 +25,7 @@ ANA = {"preferred_username": "ana", "email": "ana@example.test", "groups": ["pla
 @pytest.fixture
 def provider() -> Iterator[str]:
     """The address of a provider that knows Ana; ended with the test."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "-p", str(port), "--require-nonce", "true"]
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}

@@ -15,7 +15,8 @@ from services.remote import Remote
 from services.remote_scripts import MOST, TAKE
 from services.settlement import _recounts
 from services.types import LimitRef
-from tests.fakes.valkey import Valkey, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.valkey import Valkey
 
 NOW = 1_790_000_010.0  # half a minute into its minute, and at no end of a day
 HOLD_S = 720.0

@@ -13,8 +13,9 @@ from services.books.base import HoldRefused
 from services.counters import RemoteAway
 from services.remote import Remote
 from tests.books.test_remote import HOLD_S, count, limit, settle, used
+from tests.fakes.ports import free_port
 from tests.fakes.served import ROOT
-from tests.fakes.valkey import Mute, free_port
+from tests.fakes.valkey import Mute
 from utils import clock
 
 TIMEOUT_S = 0.1

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.contract.documents import FLAGS
-from tests.contract.ports import free_port
+from tests.fakes.ports import free_port
 from tests.fakes.served import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,8 @@ import time
 from pathlib import Path
 
 import requests
+
+from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 GUNICORN = ("-m", "gunicorn", "-c", "gunicorn.conf.py", "app:serving()")
@@ -19,9 +20,7 @@ class Served:
     """Starts at once and answers when the constructor returns."""
 
     def __init__(self, environ: dict[str, str], command: tuple[str, ...] = GUNICORN) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(environ.get("PORT") or probe.getsockname()[1])
+        self.port = int(environ.get("PORT") or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}

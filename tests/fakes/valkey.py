@@ -14,6 +14,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.fakes.ports import free_port
+
 START_S = 20.0
 
 
@@ -73,13 +75,6 @@ class Valkey:
         if self.process.poll() is None:
             self.thaw()
             self.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mute:

@@ -4,7 +4,7 @@ import pytest
 
 from services import limits
 from services.audit import Actor
-from tests.fakes.valkey import free_port
+from tests.fakes.ports import free_port
 from tests.helpers import AUTH, assert_books_agree, chat, rows, with_upstream
 
 ME = Actor("tests")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from sqlalchemy import text
 import app as application
 import config as settings
 from tests.conftest import PASSWORD, SECRETS, TOKEN
+from tests.fakes.ports import free_port
 from tests.fakes.served import ROOT
 from tests.helpers import AUTH
 from tests.start.conftest import bare
@@ -63,9 +63,7 @@ def test_a_server_has_no_commands_of_an_operator(environment):
 
 
 def test_python_app_py_serves_on_loopback_and_says_where(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = tmp_path / "log"
     with log.open("wb") as out:
         served = subprocess.Popen(

@@ -21,7 +21,7 @@ from services.spool import Spool
 from tests.books.test_books import hold, settlement
 from tests.conftest import PASSWORD, SECRETS, TOKEN, make_config
 from tests.fakes.certificates import make_certificate
-from tests.fakes.valkey import free_port
+from tests.fakes.ports import free_port
 from tests.helpers import add_provider
 from utils import clock
 

@@ -1,7 +1,7 @@
 """A start with Valkey or Redis: one that answers, one that does not, an address that is none."""
 
 import config as settings
-from tests.fakes.valkey import free_port
+from tests.fakes.ports import free_port
 
 AWAY = "limits are counted in the database: Valkey or Redis does not answer"
 
