@@ -31,12 +31,12 @@ with its settings and as its user:
 A provider, a model that it serves, and what that costs:
 
     printf '%s\\n' "$GROQ_KEY" | .venv/bin/flask providers create acme --vendor groq
-    .venv/bin/flask models create fast --at acme llama-3.1-8b-instant --then echo echo
-    .venv/bin/flask prices set fast --input 0.05 --output 0.08 --provider acme
+    .venv/bin/flask models create swift --at acme llama-3.1-8b-instant --then echo echo
+    .venv/bin/flask prices set swift --input 0.05 --output 0.08 --provider acme
     .venv/bin/flask prices list
-    .venv/bin/flask models change fast --alias quick --max-output 4096
-    .venv/bin/flask models change fast --disabled
-    .venv/bin/flask models delete fast --yes
+    .venv/bin/flask models change swift --alias quick --max-output 4096
+    .venv/bin/flask models change swift --disabled
+    .venv/bin/flask models delete swift --yes
     .venv/bin/flask providers delete acme --yes
 """
 
