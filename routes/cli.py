@@ -17,6 +17,7 @@ from routes import (
     cli_doctor,
     cli_keys,
     cli_ledger,
+    cli_models,
     cli_outside,
     cli_people,
     cli_prices,
@@ -29,17 +30,38 @@ from routes import (
     openapi,
     screen,
 )
-from routes.cli_base import OPERATOR, fail, in_app, owner, owner_options
+from routes.cli_base import AS_JSON, OPERATOR, Cell, fail, in_app, owner, owner_options, read_secret, show
 from services import bootstrap, budgets, counting, limits, passwords
 from services.configfile import ConfigFileError
 from services.counters import RemoteAway
 from services.errors import GatewayError
 from services.migrating import migration_lock
 from services.periods import PERIODS
+from utils import money
 from utils.extensions import db, gateway
 from utils.settings import is_weak
 
 NONE: Final = "none"  # as a limit: none any more
+LIMIT_COLUMNS: Final[dict[str, Cell]] = {
+    "OWNER": "owner",
+    "UNIT": "unit",
+    "PERIOD": "period",
+    "LIMIT": "limit",
+    "USED": "used",
+}
+
+
+def _amount(member: str) -> Cell:
+    return lambda one: money.show_usd(one[member]) if one["unit"] == "usd" else f"{one[member]:,} tokens"
+
+
+BUDGET_COLUMNS: Final[dict[str, Cell]] = {
+    "OWNER": "owner",
+    "PERIOD": "period",
+    "LIMIT": _amount("limit"),
+    "SPENT": _amount("spent"),
+    "HELD": _amount("held"),
+}
 
 budgets_group = AppGroup("budgets", help="Ceilings of users, keys, teams and models.")
 limits_group = AppGroup("limits", help="How many requests, tokens and concurrent calls may be had.")
@@ -61,6 +83,7 @@ def register(app: Flask) -> None:
         cli_backup.restore,
         cli_doctor.doctor,
         cli_ledger.group,
+        cli_models.group,
         budgets_group,
         limits_group,
         cli_people.group,
@@ -106,10 +129,10 @@ def print_openapi() -> None:
 
 @click.command("create-admin")
 @click.argument("username")
-@click.password_option()
 @in_app
-def create_admin(username: str, password: str) -> None:
-    """Make an admin; asks for the password."""
+def create_admin(username: str) -> None:
+    """Make an admin; asks for the password, or reads it from a pipe."""
+    password = read_secret("Password", twice=True)
     if gateway().config.is_strict and is_weak(password, settings.MIN_PASSWORD):
         fail(f"The password is well-known or shorter than {settings.MIN_PASSWORD} characters.")
     try:
@@ -146,11 +169,12 @@ def budgets_set(
 
 
 @budgets_group.command("show")
+@AS_JSON
 @in_app
-def budgets_show() -> None:
-    """All budgets with what is spent and held of them now."""
-    for line in budgets.lines(gateway().engine):
-        click.echo(line)
+def budgets_show(as_json: bool) -> None:
+    """All budgets with what is spent and held of them now; as JSON in nano-USD or tokens."""
+    found = budgets.listed(gateway().engine)
+    show(found, BUDGET_COLUMNS, as_json=as_json, otherwise="There is no budget.", numbers=3)
 
 
 @limits_group.command("set")
@@ -179,8 +203,9 @@ def limits_set(every_address: bool, unit: str, limit: str, period: str | None, *
 
 
 @limits_group.command("show")
+@AS_JSON
 @in_app
-def limits_show() -> None:
+def limits_show(as_json: bool) -> None:
     """All limits with what is used of them now."""
-    for line in limits.lines(gateway().engine, gateway().remote):
-        click.echo(line)
+    found = limits.listed(gateway().engine, gateway().remote)
+    show(found, LIMIT_COLUMNS, as_json=as_json, otherwise="There is no limit.", numbers=2)

@@ -1,15 +1,17 @@
 """`flask backup` and `flask restore`: everything that is stored, in one file and back."""
 
+from dataclasses import replace as replace_field
 from pathlib import Path
 
 import click
 import flask_migrate
 
-from routes.cli_base import fail, in_app
+from routes.cli_base import fail, in_app, progress
 from services import backups, restoring
 from services.backups import BackupRefused, Source
 from services.migrating import migration_lock
 from utils.extensions import gateway
+from utils.progress import Tell, silent
 
 PROGRAMS = click.option(
     "--programs",
@@ -26,7 +28,8 @@ FILE = click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 def backup(path: Path, programs: Path | None) -> None:
     """Write database and spool into one file, while calls go on; it is complete or not there."""
     try:
-        made = backups.write(_source(programs), path)
+        with progress("Backup") as tell:
+            made = backups.write(_source(programs, tell), path)
     except BackupRefused as exc:
         fail(str(exc))
     size = path.stat().st_size
@@ -44,14 +47,15 @@ def restore(path: Path, programs: Path | None, replace: bool, yes: bool) -> None
     """Put a backup back into an empty database, then bring its tables to this version. The gateway must not run."""
     here, source = gateway(), _source(programs)
     try:
-        found = restoring.opened(path, here.engine)
+        with progress("Checking") as tell:
+            found = restoring.opened(path, here.engine, tell)
         tables, files = restoring.standing(source)
         if tables or files:
             _ask(
                 f"{tables} tables of the database ({here.config.database[1]}) and {files} workers' files", replace, yes
             )
-        with migration_lock(here.engine, here.config.instance_path):
-            aside = restoring.put_back(source, found)
+        with migration_lock(here.engine, here.config.instance_path), progress("Restoring") as tell:
+            aside = restoring.put_back(replace_field(source, tell=tell), found)
     except BackupRefused as exc:
         fail(str(exc))
     flask_migrate.upgrade()
@@ -63,9 +67,9 @@ def restore(path: Path, programs: Path | None, replace: bool, yes: bool) -> None
     click.echo("Now run `flask ledger verify` and `flask audit verify`, then start the gateway.")
 
 
-def _source(programs: Path | None) -> Source:
+def _source(programs: Path | None, tell: Tell = silent) -> Source:
     here = gateway()
-    return Source(here.engine, here.config.instance_path / "spool", here.sealer, here.config.key_pepper, programs)
+    return Source(here.engine, here.config.instance_path / "spool", here.sealer, here.config.key_pepper, programs, tell)
 
 
 def _ask(what: str, replace: bool, yes: bool) -> None:

@@ -1,9 +1,11 @@
 """What the `flask` commands of an operator have in common."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
 from functools import wraps
-from typing import Final, NoReturn, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 from flask.cli import with_appcontext
@@ -11,13 +13,17 @@ from flask.cli import with_appcontext
 import config as settings
 from services import audit
 from services.errors import GatewayError, InvalidRequest
+from utils import jsonx
 from utils.extensions import DATABASE_DOWN, gateway
+from utils.progress import Tell, silent
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Cell = str | Callable[[Mapping[str, Any]], Any]
 
 EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 OPERATOR: Final = audit.Actor("operator")
+AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 OWNERS: Final = {
     "user": "User name.",
     "key": "Number, UUID or hint of a key, as the panel shows them.",
@@ -72,6 +78,73 @@ def fail(message: str) -> NoReturn:
 def why(exc: GatewayError) -> str:
     """The message with what is wrong in each member."""
     return "; ".join([str(exc), *(f"{name} {reason}" for name, reason in exc.details.items())])
+
+
+def show(
+    records: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Cell],
+    *,
+    as_json: bool,
+    otherwise: str,
+    numbers: int = 0,
+) -> None:
+    """Print what a command lists: the records whole as JSON, or as a table; `otherwise` is said if there are none.
+
+    `columns`: by head the member that it shows, or a function that gives the text of a record.
+    """
+    if as_json:
+        click.echo(jsonx.dumps(records).decode())
+        return
+    rows = [tuple(_cell(record, cell) for cell in columns.values()) for record in records]
+    click.echo(table(tuple(columns), rows, numbers=numbers) if rows else otherwise)
+
+
+def show_record(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one record: as JSON, or a line for each member."""
+    if as_json:
+        click.echo(jsonx.dumps(record).decode())
+        return
+    width = max(map(len, record))
+    for name, value in record.items():
+        text = ", ".join(map(_part, value)) if isinstance(value, list) else _cell(record, name)
+        click.echo(f"{name:<{width}}  {text or '-'}")
+
+
+def _part(value: Any) -> str:
+    return jsonx.dumps(value).decode() if isinstance(value, dict) else str(value)
+
+
+def _cell(record: Mapping[str, Any], cell: Cell) -> str:
+    value = record[cell] if isinstance(cell, str) else cell(record)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | Decimal):
+        return f"{value:,}"
+    return "-" if value is None or value == "" else str(value)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Tell]:
+    """A bar while long work is done, on a terminal only and beside the output; gives whom the work tells of itself."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def tell(done: int, whole: int) -> None:
+            bar.length = max(whole, done, 1)
+            bar.update(done - bar.pos)
+
+        yield tell
+        bar.update((bar.length or 0) - bar.pos)  # the whole may have been a guess
+
+
+def read_secret(what: str, *, twice: bool = False) -> str:
+    """A secret typed unseen, or the first line of what is piped in; never an argument, which others can read."""
+    if sys.stdin.isatty():
+        return str(click.prompt(what, hide_input=True, confirmation_prompt=twice))
+    given = sys.stdin.readline().rstrip("\r\n")
+    return given or fail(f"{what}: nothing was given. Type it, or pipe it in.")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> str:

@@ -8,11 +8,12 @@ from typing import Final
 
 import click
 from cryptography.fernet import Fernet
-from flask.cli import AppGroup
+from flask import current_app
+from flask.cli import AppGroup, with_appcontext
 
 import config as settings
-from routes import screen
-from routes.cli_base import OPERATOR, fail, in_app
+from routes import cli_docs, screen
+from routes.cli_base import AS_JSON, OPERATOR, fail, in_app
 from services import configapply, configexport, docs
 from services.configapply import Wish
 from services.configfile import ConfigFileError
@@ -26,10 +27,12 @@ group = AppGroup("config", help="Settings and the configuration file.")
 
 
 @group.command("show")
+@AS_JSON
 @in_app
-def show() -> None:
+def show(as_json: bool) -> None:
     """Every setting as it stands, secrets masked."""
-    click.echo(docs.shown(gateway().config))
+    config = gateway().config
+    click.echo(json.dumps(docs.settings(config)) if as_json else docs.shown(config))
 
 
 @group.command("new-key")
@@ -64,7 +67,7 @@ def export(file: Path | None, people: bool) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @ADOPT
 @click.option("--prune", is_flag=True, help="Remove what an earlier file made and this one does not name.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@AS_JSON
 @in_app
 def plan(file: Path, adopt: bool, prune: bool, as_json: bool) -> None:
     """Say what `apply` would do, and do nothing; exit status 2 = something."""
@@ -101,9 +104,11 @@ def _run(what: Callable[..., configapply.Changes], file: Path, wish: Wish) -> co
 
 @group.command("docs")
 @click.option("--check", is_flag=True, help="Only say whether they are up to date.")
+@with_appcontext
 def write_docs(check: bool) -> None:
-    """Write docs/configuration.md, docs/errors.md and .env.example from the code."""
-    stale = docs.write(settings.ROOT, check_only=check)
+    """Write docs/configuration.md, docs/errors.md, docs/cli.md and .env.example from the code."""
+    commands = cli_docs.page(current_app.cli)
+    stale = docs.write(settings.ROOT, check_only=check) + cli_docs.write(settings.ROOT, commands, check_only=check)
     if check and stale:
         fail(f"out of date, run `make docs`: {', '.join(stale)}")
     click.echo("docs are up to date" if not stale else f"written: {', '.join(stale)}")

@@ -5,13 +5,11 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import OPERATOR, fail, in_app, table, why
+from routes.cli_base import AS_JSON, OPERATOR, Cell, fail, in_app, show, why
 from services import keyviews, pages
 from services.errors import GatewayError
 from utils import jsonx
 from utils.extensions import gateway
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
 group = AppGroup("keys", help="API keys.")
 
@@ -30,12 +28,14 @@ def list_(user: str | None, as_json: bool) -> None:
     except GatewayError as exc:
         fail(why(exc))
     found += page
-    if as_json:
-        click.echo(jsonx.dumps(found).decode())
-        return
-    states = ("works", "revoked")
-    rows = [(one["key"], one["name"], one["userId"], states[one["revoked"]], one["keyId"]) for one in found]
-    click.echo(table(("KEY", "NAME", "USER", "STATE", "UUID"), rows) if rows else "There is no key.")
+    columns: dict[str, Cell] = {
+        "KEY": "key",
+        "NAME": "name",
+        "USER": "userId",
+        "STATE": lambda one: "revoked" if one["revoked"] else "works",
+        "UUID": "keyId",
+    }
+    show(found, columns, as_json=as_json, otherwise="There is no key.")
 
 
 @group.command("create")

@@ -8,13 +8,23 @@ from typing import Final
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import fail, in_app, owner, owner_options
+from routes.cli_base import AS_JSON, Cell, fail, in_app, owner, owner_options, show
 from services import invoices, ledger, reconcile
 from services.errors import GatewayError
 from utils.extensions import gateway
 
 group = AppGroup("ledger", help="The books.")
 DAY: Final = click.DateTime(["%Y-%m-%d"])
+COLUMNS: Final[dict[str, Cell]] = {
+    "NUMBER": lambda one: str(one["number"]),
+    "AT": lambda one: f"{one['at']:%Y-%m-%d %H:%M:%S}",
+    "KIND": "kind",
+    "ACCOUNT": "account",
+    "AMOUNT": "amount",
+    "REQUEST": "request_id",
+    "ACTOR": "actor",
+    "REASON": "reason",
+}
 
 
 @group.command("verify")
@@ -36,15 +46,16 @@ def verify() -> None:
 @group.command("show")
 @owner_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@AS_JSON
 @in_app
-def show(limit: int, **given: str | None) -> None:
+def show_movements(limit: int, as_json: bool, **given: str | None) -> None:
     """The newest movements: of one user (with its budgets), key, team or model, or all."""
     try:
         whose = owner(given) if any(name is not None for name in given.values()) else None
-        for line in ledger.lines(gateway().engine, whose, limit):
-            click.echo(line)
+        found = ledger.newest(gateway().engine, whose, limit)
     except GatewayError as exc:
         fail(str(exc))
+    show(found, COLUMNS, as_json=as_json, otherwise="Nothing was booked.")
 
 
 @group.command("reconcile")

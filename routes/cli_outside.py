@@ -2,7 +2,7 @@
 
 import click
 
-from routes.cli_base import OPERATOR, fail, in_app
+from routes.cli_base import AS_JSON, OPERATOR, fail, in_app, read_secret, show
 from services.errors import GatewayError
 from services.outsiders import BACK_END
 from utils.extensions import gateway
@@ -40,19 +40,20 @@ def unlink(subject: str, issuer: str | None) -> None:
 
 
 @click.command("identities")
+@AS_JSON
 @in_app
-def identities() -> None:
+def identities(as_json: bool) -> None:
     """Everybody who stands for somebody outside."""
-    for one in gateway().outsiders.listed():
-        click.echo(f"{one['username']}  {one['subject']}  {one['issuer']}")
+    columns = {"USER": "username", "SUBJECT": "subject", "ISSUER": "issuer"}
+    show(gateway().outsiders.listed(), columns, as_json=as_json, otherwise="Nobody stands for anybody.")
 
 
 @click.command("pull")
 @click.argument("username")
-@click.password_option(confirmation_prompt=False)
 @in_app
-def pull(username: str, password: str) -> None:
+def pull(username: str) -> None:
     """Make an account for everybody whom BACKEND_USERS_URL lists; USERNAME and the password are of that service."""
+    password = read_secret("Password")
     try:
         made, listed = gateway().sign_ins.pull(username, password)
     except GatewayError as exc:

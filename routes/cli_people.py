@@ -3,7 +3,7 @@
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import OPERATOR, fail, in_app, why
+from routes.cli_base import AS_JSON, OPERATOR, Cell, fail, in_app, read_secret, show, show_record, why
 from services import invitations, people
 from services.errors import GatewayError
 from utils.extensions import gateway
@@ -13,23 +13,41 @@ ROLE = click.Choice(people.ROLES)
 
 
 @group.command("list")
+@AS_JSON
 @in_app
-def list_() -> None:
-    """All users with their keys' hints; admins are marked."""
-    for one in people.listed(gateway().engine)[0]:
-        mark = "  admin" if one["is_admin"] else ""
-        click.echo(f"{one['username']}  {one['api_key'] or '-'}{mark}")
+def list_(as_json: bool) -> None:
+    """All users with role, team, and the hint of a key."""
+    columns: dict[str, Cell] = {
+        "USER": "username",
+        "ROLE": "role",
+        "TEAM": "team",
+        "STATE": lambda one: "active" if one["is_active"] else "disabled",
+        "KEY": "api_key",
+    }
+    show(people.all_shown(gateway().engine), columns, as_json=as_json, otherwise="There is no user.")
+
+
+@group.command("show")
+@click.argument("username")
+@AS_JSON
+@in_app
+def show_one(username: str, as_json: bool) -> None:
+    """One user with all that can be changed of it."""
+    try:
+        found = people.shown(gateway().engine, username)
+    except GatewayError as exc:
+        fail(why(exc))
+    show_record(found, as_json=as_json)
 
 
 @group.command("create")
 @click.argument("username")
 @click.option("--role", type=ROLE, default=people.ROLES[0], show_default=True)
 @click.option("--team", default="", help="Its team, by name.")
-@click.password_option()
 @in_app
-def create(username: str, role: str, team: str, password: str) -> None:
-    """Make a user; asks for the password."""
-    body = {"username": username, "password": password, "role": role, "team": team}
+def create(username: str, role: str, team: str) -> None:
+    """Make a user; asks for the password, or reads it from a pipe."""
+    body = {"username": username, "password": read_secret("Password", twice=True), "role": role, "team": team}
     try:
         gateway().people.create(OPERATOR, body)
     except GatewayError as exc:

@@ -8,11 +8,12 @@ import click
 from flask.cli import AppGroup
 
 from models import Provider
-from routes.cli_base import OPERATOR, fail, in_app
+from routes.cli_base import AS_JSON, OPERATOR, Cell, fail, in_app, progress, show
 from services import pricebook, pricefiles, prices, pricewords
 from services.errors import GatewayError
 from services.pricebook import Change, PriceFileError
 from services.types import Price
+from utils import jsonx
 from utils.extensions import gateway
 
 SOURCE: Final = "operator"
@@ -30,12 +31,37 @@ def _rate_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@group.command("list")
+@AS_JSON
+@in_app
+def prices_list(as_json: bool) -> None:
+    """What every model costs now at each of its providers, in USD per million tokens."""
+    columns: dict[str, Cell] = {
+        "MODEL": "model",
+        "AT": lambda one: f"{one['provider']}/{one['upstream_model']}",
+        "SOURCE": "source",
+        "INPUT": _rate("input"),
+        "OUTPUT": _rate("output"),
+    }
+    found = pricebook.listed(gateway().engine)
+    show(found, columns, as_json=as_json, otherwise="There is no model.", numbers=2)
+
+
+def _rate(kind: str) -> Cell:
+    return lambda one: "free" if one["free"] else None if one[kind] is None else f"{one[kind].normalize():f}"
+
+
 @group.command("show")
 @click.argument("model", default="")
+@AS_JSON
 @in_app
-def prices_show(model: str) -> None:
+def prices_show(model: str, as_json: bool) -> None:
     """What every model costs now; of one MODEL also each rate and the history."""
     try:
+        if as_json:
+            found = pricebook.history(gateway().engine, model) if model else pricebook.listed(gateway().engine)
+            click.echo(jsonx.dumps(found).decode())
+            return
         for line in pricebook.lines(gateway().engine, model):
             click.echo(line)
     except GatewayError as exc:
@@ -104,7 +130,9 @@ def prices_import(file: Path, kind: str, dry_run: bool) -> None:
     try:
         text = file.read_text(encoding="utf-8-sig")
         if kind == "csv":
-            changes = pricebook.store(engine, OPERATOR, pricefiles.read_csv(text, source), dry_run=dry_run)
+            lines = pricefiles.read_csv(text, source)
+            with progress("Prices") as tell:
+                changes = pricebook.store(engine, OPERATOR, lines, dry_run=dry_run, tell=tell)
         else:
             changes = _from_catalogue(CATALOGUES[kind](text, source), dry_run=dry_run)
     except UnicodeDecodeError as exc:
@@ -121,7 +149,8 @@ def _from_catalogue(find: pricebook.Find, *, dry_run: bool) -> list[Change]:
     if dry_run:
         found = pricebook.differences(engine, find, pricebook.is_listed)
         return [change for change in found if change.new is not None]
-    return pricebook.adopt(engine, OPERATOR, find, pricebook.is_listed, action="price_import")
+    with progress("Prices") as tell:
+        return pricebook.adopt(engine, OPERATOR, find, pricebook.is_listed, action="price_import", tell=tell)
 
 
 def _fields(given: Mapping[str, Any], per: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import OPERATOR, fail, in_app
+from routes.cli_base import OPERATOR, fail, in_app, progress
 from services import people
 from services.errors import GatewayError
 from utils.extensions import gateway
@@ -19,7 +19,8 @@ SUFFIXES = (".json", ".zip")
 @in_app
 def run(dry_run: bool) -> None:
     """Delete what has expired; servers do the same every hour. Usage, ledger and audit log stay."""
-    found = gateway().retention.run(is_dry=dry_run)
+    with progress("Looking" if dry_run else "Removing") as tell:
+        found = gateway().retention.run(is_dry=dry_run, tell=tell)
     click.echo("Would be removed:" if dry_run else "Removed:")
     for name, count in found.items():
         click.echo(f"  {count:>8,} {name}")

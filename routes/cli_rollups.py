@@ -5,7 +5,7 @@ import sys
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import in_app
+from routes.cli_base import in_app, progress
 from services import rollupproof
 from utils.extensions import gateway
 
@@ -31,4 +31,6 @@ def verify() -> None:
 @in_app
 def rebuild() -> None:
     """Make the roll-ups of every day anew that usage still has in full; calls and pages go on meanwhile."""
-    click.echo(f"The roll-ups of {rollupproof.rebuild(gateway().engine):,} days were made anew.")
+    with progress("Roll-ups") as tell:
+        days = rollupproof.rebuild(gateway().engine, tell)
+    click.echo(f"The roll-ups of {days:,} days were made anew.")

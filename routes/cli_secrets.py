@@ -5,7 +5,7 @@ import sys
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import OPERATOR, in_app
+from routes.cli_base import OPERATOR, in_app, progress
 from services import rotation
 from utils.extensions import gateway
 
@@ -21,7 +21,8 @@ group = AppGroup("secrets", help="Changing the secrets that the gateway keeps th
 def rotate(dry_run: bool, batch: int) -> None:
     """Seal everything anew with the first of ENCRYPTION_KEYS; exit status 1 = there is something that no key opens."""
     here = gateway()
-    report = rotation.rotate(here.engine, here.sealer, here.keys, OPERATOR, batch=batch, dry_run=dry_run)
+    with progress("Sealing") as tell:
+        report = rotation.rotate(here.engine, here.sealer, here.keys, OPERATOR, rotation.How(batch, dry_run, tell))
     done = "to be sealed anew" if dry_run else "sealed anew"
     for column in report.columns:
         broken = f", {column.broken:,} that no key opens" if column.broken else ""

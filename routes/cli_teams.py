@@ -3,7 +3,7 @@
 import click
 from flask.cli import AppGroup
 
-from routes.cli_base import OPERATOR, fail, in_app
+from routes.cli_base import AS_JSON, OPERATOR, fail, in_app, show
 from services import teams
 from services.errors import GatewayError
 from utils.extensions import gateway
@@ -26,8 +26,9 @@ def add(name: str, users: tuple[str, ...]) -> None:
 
 
 @group.command("list")
+@AS_JSON
 @in_app
-def list_() -> None:
+def list_(as_json: bool) -> None:
     """All teams, and how many users each has."""
-    for line in teams.lines(gateway().engine):
-        click.echo(line)
+    columns = {"TEAM": "name", "USERS": "users"}
+    show(teams.listed(gateway().engine), columns, as_json=as_json, otherwise="There is no team.", numbers=1)

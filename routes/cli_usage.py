@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from routes.cli_base import in_app, table
+from routes.cli_base import AS_JSON, in_app, table
 from services import activity, reports
 from services.activity import Activity, Period, Sums
 from services.rollups import DAY, DAY_S
@@ -23,7 +23,7 @@ BY: Final = ("model", "provider", "user", "key", "day")
 @click.option(
     "--days", type=click.IntRange(1, MOST_DAYS), default=30, show_default=True, help="Of UTC, today included."
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@AS_JSON
 @in_app
 def usage(by: str, days: int, as_json: bool) -> None:
     """Calls, tokens and cost of the last days, the dearest first; days in their order."""

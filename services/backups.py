@@ -25,6 +25,7 @@ from services.books import copies
 from services.credentials import Sealer
 from services.spool import COMPACT_BYTES, workers
 from utils import clock, ids
+from utils.progress import Tell, measured, silent
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -61,6 +62,7 @@ class Source:
     sealer: Sealer
     pepper: str
     programs: Path | None = None  # folder of pg_dump and psql
+    tell: Tell = silent  # bytes
 
 
 def write(source: Source, path: Path) -> Manifest:
@@ -103,7 +105,7 @@ def _fill(source: Source, file: IO[bytes], copy: Path) -> Manifest:
     kind = source.engine.dialect.name
     notes = _notes(source.spool)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as box, MOMENTS[kind](source, copy) as taken:
-        revision, chunks = taken
+        revision, size, chunks = taken
         if not revision:
             raise BackupRefused("The database has no tables yet, so there is nothing to back up.")
         manifest = Manifest(
@@ -117,12 +119,12 @@ def _fill(source: Source, file: IO[bytes], copy: Path) -> Manifest:
         )
         for name, content in _with_later(notes, _notes(source.spool)).items():
             _add(box, manifest, f"spool/{name}", iter([content]))
-        _add(box, manifest, DATABASES[kind], chunks())
+        _add(box, manifest, DATABASES[kind], measured(chunks(), source.tell, size))
         box.writestr(MANIFEST, json.dumps(asdict(manifest), indent=2))
     return manifest
 
 
-Taken = tuple[str, Callable[[], Iterator[bytes]]]  # revision, and the database in pieces
+Taken = tuple[str, int, Callable[[], Iterator[bytes]]]  # revision, about how many bytes, and they in pieces
 
 
 @contextmanager
@@ -135,8 +137,9 @@ def _sqlite(source: Source, copy: Path) -> Iterator[Taken]:
                 yield chunk
 
     try:
-        with copies.moment(Path(str(source.engine.url.database))) as connection:
-            yield copies.revision(connection), chunks
+        path = Path(str(source.engine.url.database))
+        with copies.moment(path) as connection:
+            yield copies.revision(connection), path.stat().st_size, chunks
     except copies.BrokenCopy as exc:
         raise BackupRefused(f"The database is damaged, or cannot be copied: {exc}.") from exc
     finally:
@@ -151,8 +154,9 @@ def _postgres(source: Source, _copy: Path) -> Iterator[Taken]:
         revision = connection.execute(text(copies.REVISION)).scalar() if has_any else None
         program = pgtools.find("pg_dump", source.programs, server_version(connection))
         snapshot = str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
+        size = int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
         _arguments, options = source.engine.dialect.create_connect_args(source.engine.url)
-        yield str(revision or ""), lambda: pgtools.dump(program, options, snapshot)
+        yield str(revision or ""), size, lambda: pgtools.dump(program, options, snapshot)
 
 
 MOMENTS: Final = {"sqlite": _sqlite, "postgresql": _postgres}

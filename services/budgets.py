@@ -1,9 +1,9 @@
 """Setting and showing budgets. What is spent of them is the books' affair."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, func, inspect, select, tuple_
@@ -245,14 +245,23 @@ def check_timezone(name: str) -> str:
     return name
 
 
-def lines(engine: Engine) -> Iterator[str]:
-    """Every budget in a line of text."""
+def listed(engine: Engine) -> list[dict[str, Any]]:
+    """Every budget: `owner` in words, `unit`, `period` (`balance` if prepaid), `timezone`, `limit`, `spent`, `held`.
+
+    The amounts are nano-USD or tokens, as the unit says.
+    """
     with Session(engine) as session:
         rows = session.scalars(select(Budget).order_by(Budget.id)).all()
         called = owners.names(session, [(row.scope, row.scope_id) for row in rows])
-    for state in states(engine, rows):
-        row = state.budget
-        show = money.show_usd if row.unit == "usd" else "{:,} tokens".format
-        kind = "balance" if row.is_prepaid else row.period
-        figures = f"limit {show(row.limit_amount)}, spent {show(state.spent)}, held {show(state.held)}"
-        yield f"{owners.label(row, called)}  {kind}: {figures}"
+    return [
+        {
+            "owner": owners.label(state.budget, called),
+            "unit": state.budget.unit,
+            "period": "balance" if state.budget.is_prepaid else state.budget.period,
+            "timezone": state.budget.timezone,
+            "limit": state.budget.limit_amount,
+            "spent": state.spent,
+            "held": state.held,
+        }
+        for state in states(engine, rows)
+    ]

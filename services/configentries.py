@@ -170,6 +170,10 @@ class RoutingEntry(Strict):
     context_fallbacks: list[str] = []
     content_fallbacks: list[str] = []
 
+    def fallbacks(self) -> dict[str, list[str]]:
+        """The models that calls go on to, by member."""
+        return {"context_fallbacks": self.context_fallbacks, "content_fallbacks": self.content_fallbacks}
+
 
 class ModelEntry(Strict):
     """One public model of the file."""

@@ -170,10 +170,23 @@ def _rates(given: dict[str, int | None]) -> dict[str, Any]:
 
 
 def _store_model(work: Work, row: Model | None, entry: ModelEntry) -> Model:
+    row = write_model(work, row, entry)
+    row.managed_by = SOURCE
+    work.session.flush()
+    price_model(work, row, entry)
+    return row
+
+
+def write_model(work: Work, row: Model | None, entry: ModelEntry) -> Model:
+    """Put into the row, or a new one, what an entry says of a model, but for prices and the window.
+
+    Raises:
+        Misplaced: it is deployed at a provider that there is not.
+    """
     _check_places(work, entry)
     is_new = row is None
     row = row or Model(name=entry.name)
-    row.managed_by, row.is_enabled, row.fallbacks = SOURCE, entry.enabled, entry.fallbacks
+    row.is_enabled, row.fallbacks = entry.enabled, entry.fallbacks
     row.max_output_tokens, row.description = entry.max_output_tokens, entry.description
     row.aliases, row.routing = entry.aliases or None, entry.routing.model_dump(exclude_defaults=True) or None
     if entry.owned_by is not None or is_new:
@@ -181,8 +194,6 @@ def _store_model(work: Work, row: Model | None, entry: ModelEntry) -> Model:
     work.session.add(row)
     work.models[row.name] = row
     _deploy(work, row, entry)
-    work.session.flush()
-    _price(work, row, entry)
     return row
 
 
@@ -214,8 +225,8 @@ def _deploy(work: Work, row: Model, entry: ModelEntry) -> None:
         present[key].priority, present[key].weight, present[key].is_enabled = said.priority, said.weight, said.enabled
 
 
-def _price(work: Work, row: Model, entry: ModelEntry) -> None:
-    """Prices as the file says them; where it says none, and of the window, what the catalogue knows."""
+def price_model(work: Work, row: Model, entry: ModelEntry) -> None:
+    """Prices as the entry says them; where it says none, and of the window, what the catalogue knows."""
     by_id, now = {provider.id: provider for provider in work.providers.values()}, prices.now()
     entries = {
         d: prices.find_entry(by_id[d.provider_id].kind, by_id[d.provider_id].base_url, d.upstream_model)

@@ -57,9 +57,9 @@ follows it.
 """
 
 
-def shown(config: Config) -> str:
-    """The settings in force, one a line, secrets masked."""
-    lines = []
+def settings(config: Config) -> dict[str, str]:
+    """The settings in force by the names of their variables, secrets masked."""
+    found = {}
     for name, field in Config.model_fields.items():
         mark, value = marks(field), getattr(config, name)
         text = (
@@ -67,7 +67,13 @@ def shown(config: Config) -> str:
         )
         if mark.get("secret"):
             text = ",".join(masked(part) for part in value) if isinstance(value, tuple) else masked(str(value))
-        lines.append(f"{mark['env']}={text}")
+        found[mark["env"]] = text
+    return found
+
+
+def shown(config: Config) -> str:
+    """The same, one a line, and where the database's address is from."""
+    lines = (f"{name}={text}" for name, text in settings(config).items())
     return "\n".join([*lines, f"# database: from {config.database[1]}"])
 
 

@@ -5,7 +5,6 @@ taken in one read transaction, so calls may go on meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -192,8 +191,10 @@ def verify(engine: Engine) -> Report:
     return Report(usage_rows, entries, holds, len(check.accounts), len(check.days), tuple(check.found))
 
 
-def lines(engine: Engine, owner: tuple[str, str] | None, limit: int) -> Iterator[str]:
-    """The newest movements in lines of text, newest first: all, or those of a user, key, team or model.
+def newest(engine: Engine, owner: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
+    """The newest movements, newest first: all, or those of a user, key, team or model.
+
+    Of each `number`, `at`, `kind`, `account` and `amount` in words, `request_id`, `actor`, `reason`.
 
     Raises:
         InvalidRequest, NotFound: see owners.find.
@@ -209,19 +210,19 @@ def lines(engine: Engine, owner: tuple[str, str] | None, limit: int) -> Iterator
             each = [session.scalars(query.where(mine[0] == kind, mine[1] == number)) for kind, number in accounts]
             found = sorted((row for rows in each for row in rows), key=lambda row: -row.id)[:limit]
         called = _names(session, {(row.account, row.account_id) for row in found})
-    for row in found:
-        yield "  ".join(
-            (
-                str(row.id),
-                f"{row.created_at:%Y-%m-%d %H:%M:%S}",
-                row.kind,
-                called[row.account, row.account_id],
-                _amount(row),
-                row.request_id or "-",
-                row.actor or "-",
-                row.reason or "-",
-            )
-        )
+    return [
+        {
+            "number": row.id,
+            "at": row.created_at,
+            "kind": row.kind,
+            "account": called[row.account, row.account_id],
+            "amount": _amount(row),
+            "request_id": row.request_id,
+            "actor": row.actor,
+            "reason": row.reason,
+        }
+        for row in found
+    ]
 
 
 def _accounts(session: Session, scope: str, number: int) -> list[tuple[str, int]]:

@@ -3,10 +3,10 @@
 How much of one is used, services/counters.py knows; see docs/limits.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Engine, func, inspect, select, tuple_
 from sqlalchemy.orm import Session
@@ -198,14 +198,19 @@ def check_kind(unit: str, period: str) -> None:
         raise InvalidRequest("Concurrent calls have the period `none`, everything else has another.", param="period")
 
 
-def lines(engine: Engine, remote: "Remote | None" = None) -> Iterator[str]:
-    """Every limit in a line of text."""
+def listed(engine: Engine, remote: "Remote | None" = None) -> list[dict[str, Any]]:
+    """Every limit: `owner` in words, `unit`, `period`, `limit`, `used` (None where each address has a count)."""
     with Session(engine) as session:
         rows = session.scalars(select(Limit).order_by(Limit.id)).all()
         called = owners.names(session, [(row.scope, row.scope_id) for row in rows])
     gone = used(engine, rows, remote)
-    for row in rows:
-        whose = "every address" if row.scope == "address" else owners.label(row, called)
-        span = "at once" if row.unit == "concurrent" else f"per {row.period}"
-        state = "" if row.scope == "address" else f", {gone.get(row.id, 0):,} used"
-        yield f"{whose}: {row.limit_amount:,} {row.unit} {span}{state}"
+    return [
+        {
+            "owner": "every address" if row.scope == "address" else owners.label(row, called),
+            "unit": row.unit,
+            "period": row.period,
+            "limit": row.limit_amount,
+            "used": None if row.scope == "address" else gone.get(row.id, 0),
+        }
+        for row in rows
+    ]

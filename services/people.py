@@ -87,6 +87,12 @@ def listed(engine: Engine, *, skip: int = 0, limit: int | None = None) -> tuple[
     return [short(user.username, hint, user.role) for user, hint, _team in rows], total
 
 
+def all_shown(engine: Engine) -> list[dict[str, Any]]:
+    """Every user by name as `shown` has one."""
+    with Session(engine) as session:
+        return [_shown(*row) for row in session.execute(_hinted().order_by(User.username)).tuples()]
+
+
 def locale(value: Any) -> str:
     """One of LOCALES, as the standard for such names or we write it."""
     found = next((one for one in LOCALES if str(value).replace("-", "_").lower() == one.lower()), None)
@@ -270,7 +276,10 @@ def _view(session: Session, username: str) -> dict[str, Any]:
     found = session.execute(_hinted().where(User.username == _name(username))).first()
     if found is None:
         raise _unknown()
-    user, hint, team = found
+    return _shown(*found)
+
+
+def _shown(user: User, hint: str | None, team: str | None) -> dict[str, Any]:
     return short(user.username, hint, user.role) | {
         "role": user.role,
         "is_active": user.is_active,

@@ -3,7 +3,7 @@
 Every change is a new row and an audit entry; calls that are booked keep what they were charged.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,6 +17,7 @@ from services import audit, prices, pricewords
 from services.errors import GatewayError, InvalidRequest, NotFound
 from services.types import Price
 from utils import money
+from utils.progress import Tell, silent, told
 
 LISTS: Final = ("litellm", "genai")  # formats of others' catalogues; a price from one yields to the next one
 Find = Callable[[Provider, str], Price | None]  # a catalogue: a provider and its model's name
@@ -80,7 +81,9 @@ def put(
         return _put(session, actor, "price_set", found, Line(0, model, price, provider, valid_from))
 
 
-def store(engine: Engine, actor: audit.Actor, lines: Iterable[Line], *, dry_run: bool = False) -> list[Change]:
+def store(
+    engine: Engine, actor: audit.Actor, lines: Sequence[Line], *, dry_run: bool = False, tell: Tell = silent
+) -> list[Change]:
     """Set the prices of a file, all or none; with `dry_run` only say what would change.
 
     Raises:
@@ -89,7 +92,7 @@ def store(engine: Engine, actor: audit.Actor, lines: Iterable[Line], *, dry_run:
     changes, problems = [], []
     with Session(engine) as session, session.begin() as transaction:
         models = _models(session)
-        for line in lines:
+        for line in told(lines, len(lines), tell):
             try:
                 changes.append(_put(session, actor, "price_import", models.get(line.model), line))
             except GatewayError as exc:
@@ -111,12 +114,19 @@ def differences(engine: Engine, find: Find, replaces: Callable[[Price], bool]) -
 
 
 def adopt(
-    engine: Engine, actor: audit.Actor, find: Find, replaces: Callable[[Price], bool], *, action: str
+    engine: Engine,
+    actor: audit.Actor,
+    find: Find,
+    replaces: Callable[[Price], bool],
+    *,
+    action: str,
+    tell: Tell = silent,
 ) -> list[Change]:
     """Store what a catalogue says where it differs (see `differences`); what it does not know any more stays."""
     changes = []
     with Session(engine) as session, session.begin():
-        for model, level, change in _differences(session, find, replaces):
+        found = list(_differences(session, find, replaces))
+        for model, level, change in told(found, len(found), tell):
             if change.new is not None:
                 _adopt(model, level, change.new, replaces)
                 _note(session, actor, action, model, change)
@@ -127,6 +137,48 @@ def adopt(
 def is_listed(price: Price) -> bool:
     """Whether a price came from a catalogue, ours or an imported one, and not from people or the configuration file."""
     return prices.is_catalogue(price.source) or price.source.startswith(tuple(f"{name} " for name in LISTS))
+
+
+def listed(engine: Engine) -> list[dict[str, Any]]:
+    """What every model costs at each of its providers now.
+
+    `model`, `provider`, `upstream_model`, `free`, each rate by its kind in USD per million tokens, `request` and
+    `image` in USD, `source`; None where nobody said.
+    """
+    now = prices.now()
+    with Session(engine) as session:
+        return [
+            {
+                "model": row.name,
+                "provider": one.provider.name,
+                "upstream_model": one.upstream_model,
+                **_figures(_record(prices.in_force(row.prices, one.id, now))),
+            }
+            for row in _models(session).values()
+            for one in row.deployments
+        ]
+
+
+def history(engine: Engine, model: str) -> list[dict[str, Any]]:
+    """Every price of a model that was, is or will be, oldest first: `from`, `until`, `at` and the figures of `listed`.
+
+    Raises:
+        NotFound: no such model.
+    """
+    with Session(engine) as session:
+        row = _models(session).get(model)
+        if row is None:
+            raise NotFound(f"There is no model `{model}`.", param="model")
+        places = {deployment.id: _place(deployment) for deployment in row.deployments}
+        return [
+            {
+                "from": one.valid_from_at,
+                "until": one.valid_until_at,
+                "at": places.get(one.deployment_id) if one.deployment_id is not None else None,
+                **_figures(prices.record_of(one)),
+            }
+            for one in sorted(row.prices, key=lambda one: (one.valid_from_at, one.id))
+        ]
 
 
 def lines(engine: Engine, model: str = "") -> Iterator[str]:
@@ -249,6 +301,14 @@ def _place(deployment: Deployment) -> str:
 
 def _sourced(price: Price | None) -> str:
     return "unknown" if price is None else f"{pricewords.show(price)} [{price.source}]"
+
+
+def _figures(price: Price | None) -> dict[str, Any]:
+    """A price as `listed` has it."""
+    amounts = {kind: getattr(price, name, None) for kind, name in pricewords.KINDS.items()}
+    amounts |= {"request": price and price.request_nanousd, "image": price and price.image_nanousd}
+    usd = {kind: None if amount is None else money.usd(amount) for kind, amount in amounts.items()}
+    return {"free": price and price.is_free, **usd, "source": price and price.source}
 
 
 def _units(price: Price) -> Iterator[str]:

@@ -36,6 +36,7 @@ from services.books import copies
 from services.credentials import SealBroken
 from services.spool import workers
 from utils import clock
+from utils.progress import Tell, measured, silent, told
 
 SPOOLED: Final = re.compile(r"spool/(id|\w+\.\d+\.\w+\.jsonl)", re.ASCII)
 MANIFEST_BYTES: Final = 16 * 1024 * 1024
@@ -71,7 +72,7 @@ class Opened:
     spool: tuple[str, ...]  # names of members
 
 
-def opened(path: Path, engine: Engine) -> Opened:
+def opened(path: Path, engine: Engine, tell: Tell = silent) -> Opened:
     """Look at the file, all of it.
 
     Raises:
@@ -82,7 +83,7 @@ def opened(path: Path, engine: Engine) -> Opened:
             with box.open(MANIFEST) as member:
                 manifest = Manifest(**json.loads(member.read(MANIFEST_BYTES)))
             _check(manifest, engine.dialect.name)
-            for name, known in manifest.members.items():
+            for name, known in told(manifest.members.items(), len(manifest.members), tell):
                 _verify(box, name, known)
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, zlib.error) as exc:
         raise BackupRefused(f"{path} is no whole backup: {exc}. Take another one.") from exc
@@ -162,12 +163,17 @@ def _chunks(box: zipfile.ZipFile, name: str) -> Iterator[bytes]:
             yield chunk
 
 
+def _database(source: Source, box: zipfile.ZipFile, kind: str) -> Iterator[bytes]:
+    name = DATABASES[kind]
+    return measured(_chunks(box, name), source.tell, box.getinfo(name).file_size)
+
+
 def _sqlite(source: Source, box: zipfile.ZipFile) -> None:
     target = Path(str(source.engine.url.database))
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
         copy = Path(folder) / "copy.db"
         with copy.open("wb") as file:
-            file.writelines(_chunks(box, DATABASES["sqlite"]))
+            file.writelines(_database(source, box, "sqlite"))
         copies.check(copy)
         with copies.moment(copy) as connection:
             copies.copy(connection, target)
@@ -181,7 +187,7 @@ def _postgres(source: Source, box: zipfile.ZipFile) -> None:
 
     def parts() -> Iterator[bytes]:
         yield from drops
-        yield from _chunks(box, DATABASES["postgresql"])
+        yield from _database(source, box, "postgresql")
 
     pgtools.read(program, options, parts())
 

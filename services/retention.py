@@ -27,6 +27,7 @@ from models import (
 from services import reports
 from services.accounts import IDLE, LONGEST
 from utils import clock
+from utils.progress import Tell, silent, told
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +89,10 @@ class Retention:
             ),
         )
 
-    def run(self, *, is_dry: bool = False) -> dict[str, int]:
+    def run(self, *, is_dry: bool = False, tell: Tell = silent) -> dict[str, int]:
         """How many rows of each kind went; of a dry run, how many would."""
-        now = clock.now()
-        found = {part.name: self._count(part, now) if is_dry else self._remove(part, now) for part in self._parts}
+        now, parts = clock.now(), told(self._parts, len(self._parts), tell)
+        found = {part.name: self._count(part, now) if is_dry else self._remove(part, now) for part in parts}
         if not is_dry and any(found.values()):
             log.info("kept long enough, removed: %s", ", ".join(f"{count} {name}" for name, count in found.items()))
         return found

@@ -40,6 +40,7 @@ from services.rollups import (
     state,
 )
 from utils import clock
+from utils.progress import Tell, silent, told
 
 PAUSE_S: Final = 0.02  # between the hours that are made anew, so that others may write
 MARGIN_MS: Final = 300_000  # a call's id is made at most that long from the moment that is stored with it
@@ -78,7 +79,7 @@ def verify(engine: Engine) -> Report:
     return Report(len(days), calls, max(0, newest - after), tuple(differences))
 
 
-def rebuild(engine: Engine) -> int:
+def rebuild(engine: Engine, tell: Tell = silent) -> int:
     """Make the roll-ups anew of every day that usage still has in full, an hour at a time; returns how many days.
 
     Calls go on meanwhile, and so does adding up. A page that is read while an hour or a day is made still shows it.
@@ -88,12 +89,13 @@ def rebuild(engine: Engine) -> int:
     if first_s is None:
         return 0
     last_s = int(clock.now_s()) // DAY_S * DAY_S
-    for day_s in range(first_s, last_s + DAY_S, DAY_S):
+    days = range(first_s, last_s + DAY_S, DAY_S)
+    for day_s in told(days, len(days), tell):
         for hour_s in range(day_s, day_s + DAY_S, HOUR_S):
             _in_turn(engine, HOUR, hour_s)
             clock.sleep(PAUSE_S)
         _in_turn(engine, DAY, day_s)
-    return (last_s - first_s) // DAY_S + 1
+    return len(days)
 
 
 def _first_day_s(connection: Connection) -> int | None:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, Engine, LargeBinary, Table, select, update
+from sqlalchemy import Column, Engine, LargeBinary, Table, func, select, update
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Provider
 from services import audit, peppers
 from services.credentials import SealBroken, Sealer
 from services.keys import Keys
+from utils.progress import Tell, silent
 
 BATCH: Final = 100  # rows of a transaction; those of stored texts may be large
 
@@ -37,30 +38,55 @@ class Report:
     keys_left: int
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How the work is done."""
+
+    batch: int = BATCH  # rows at once
+    dry_run: bool = False  # only count
+    tell: Tell = silent
+
+
 def columns() -> list[tuple[Table, Column[Any]]]:
     """All columns of sealed values: there are no other bytes in the database."""
     tables = Provider.metadata.sorted_tables
     return [(table, column) for table in tables for column in table.columns if isinstance(column.type, LargeBinary)]
 
 
-def rotate(
-    engine: Engine, sealer: Sealer, keys: Keys, actor: audit.Actor, *, batch: int = BATCH, dry_run: bool = False
-) -> Report:
-    """Seal everything anew and move the keys that can be moved; with `dry_run` only count."""
-    found = tuple(_column(engine, sealer, where, batch, dry_run=dry_run) for where in columns())
-    if not dry_run:
-        _move_kept(engine, sealer, keys, batch)
+def rotate(engine: Engine, sealer: Sealer, keys: Keys, actor: audit.Actor, how: How = How()) -> Report:
+    """Seal everything anew and move the keys that can be moved."""
+    counted = _Counted(how.tell, 0 if how.tell is silent else sum(_count(engine, where) for where in columns()))
+    found = tuple(_column(engine, sealer, where, how, counted) for where in columns())
+    if not how.dry_run:
+        _move_kept(engine, sealer, keys, how.batch)
     with Session(engine) as session, session.begin():
         details = {column.column: column.renewed for column in found if column.renewed}
-        if details and not dry_run:
+        if details and not how.dry_run:
             audit.note(session, actor, "secrets_rotate", "system", None, details)
         return Report(found, peppers.count_left(session, keys.pepper))
 
 
-def _column(engine: Engine, sealer: Sealer, where: tuple[Table, Column[Any]], batch: int, *, dry_run: bool) -> Sealed:
+class _Counted:
+    """Rows of all columns, on their way."""
+
+    def __init__(self, tell: Tell, whole: int) -> None:
+        self._tell, self._whole, self._done = tell, whole, 0
+
+    def add(self, rows: int) -> None:
+        """So many more are done."""
+        self._done += rows
+        self._tell(self._done, self._whole)
+
+
+def _count(engine: Engine, where: tuple[Table, Column[Any]]) -> int:
+    with engine.connect() as connection:
+        return connection.execute(select(func.count(where[1]))).scalar_one()
+
+
+def _column(engine: Engine, sealer: Sealer, where: tuple[Table, Column[Any]], how: How, counted: _Counted) -> Sealed:
     table, column = where
     told = Sealed(f"{table.name}.{column.name}")
-    for rows in _batches(engine, where, batch):
+    for rows in _batches(engine, where, how.batch):
         fresh = {}
         for number, sealed in rows:
             told.found += 1
@@ -72,8 +98,9 @@ def _column(engine: Engine, sealer: Sealer, where: tuple[Table, Column[Any]], ba
             if renewed is not None:
                 fresh[number] = (sealed, renewed)
         told.renewed += len(fresh)
-        if fresh and not dry_run:
+        if fresh and not how.dry_run:
             _store(engine, where, fresh)
+        counted.add(len(rows))
     return told
 
 

@@ -1,6 +1,6 @@
 """Teams: made, joined and listed by command, and removed. The panel also renames them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Engine, delete, func, select, update
@@ -39,14 +39,12 @@ def add(engine: Engine, actor: audit.Actor, name: str, users: Sequence[str] = ()
         return before is None
 
 
-def lines(engine: Engine) -> Iterator[str]:
-    """Every team in a line of text, with how many users it has."""
+def listed(engine: Engine) -> list[dict[str, object]]:
+    """Every team by name: `name`, and `users`, which is how many it has."""
     count = func.count(User.id)
     query = select(Team.name, count).join(User, User.team_id == Team.id, isouter=True).group_by(Team.id, Team.name)
     with Session(engine) as session:
-        rows = session.execute(query.order_by(Team.name)).tuples().all()
-    for name, members in rows:
-        yield f"{name}  {members:,} {'user' if members == 1 else 'users'}"
+        return [{"name": name, "users": users} for name, users in session.execute(query.order_by(Team.name)).tuples()]
 
 
 def remove(session: Session, team_id: int) -> None:

@@ -1,5 +1,6 @@
 """Small words that tests use: bodies, rows, a provider on the fake upstream."""
 
+import re
 from typing import Any
 
 from flask import Flask
@@ -95,3 +96,8 @@ def assert_books_agree(engine: Engine) -> None:
     report = ledger.verify(engine)
     assert report.differences == ()
     assert report.open_holds == 0
+
+
+def squeezed(table: str) -> list[str]:
+    """The lines of a table that a command printed, with two spaces between cells, however wide they are."""
+    return [re.sub(r" {2,}", "  ", line) for line in table.splitlines()]

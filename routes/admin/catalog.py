@@ -15,9 +15,8 @@ from routes.admin.guard import go
 from routes.admin.managed import source_of
 from routes.admin.offers import OfferPages
 from routes.admin.tables import Choice
-from routes.admin.texts import N_, gettext, lazy_gettext
-from services import modelbook, pricebook, reports
-from services.errors import InvalidRequest
+from routes.admin.texts import gettext, lazy_gettext
+from services import modelbook, modelnames, pricebook, reports
 from utils import money
 from utils.extensions import db, gateway
 
@@ -259,16 +258,9 @@ def _offer(form: ModelForm) -> ModelForm:
 
 
 def _check_names(row: Model, form: Any) -> None:
-    aliases = dict(db.session.execute(select(Model.name, Model.aliases)).tuples().all())
-    names = aliases.keys()
-    if form.name.data != row.name:
-        if form.name.data in names:
-            raise InvalidRequest(N_("There is a model of that name already."), param="name")
-        if any(form.name.data in (given or ()) for name, given in aliases.items() if name != row.name):
-            raise InvalidRequest(N_("Another model has this name as an alias; take it from there first."), param="name")
-    unknown = [name for name in form.fallback_names() if name not in names or name == form.name.data]
-    if unknown:
-        raise InvalidRequest(N_("A fallback must be the name of another model."), param="fallbacks")
+    names = modelnames.known(db.session())
+    modelnames.check_name(names, form.name.data, row.name)
+    modelnames.check_fallbacks(names, form.name.data, form.fallback_names(), "fallbacks")
 
 
 def _set_deployments(row: Model, form: Any) -> None:

@@ -2,21 +2,19 @@
 
 from typing import Any, Final
 
-from sqlalchemy import select
 from wtforms import FloatField, IntegerField, SelectField
 from wtforms.validators import Length, NumberRange, Optional
 
 from models import Model
 from routes.admin import prices
 from routes.admin.forms import TextField, options
-from routes.admin.texts import N_, lazy_gettext
-from services.errors import InvalidRequest
+from routes.admin.texts import lazy_gettext
+from services import modelnames
 from services.routing import LATENCY, WEIGHT
 from utils.extensions import db
 
 _ = lazy_gettext
 
-LONGEST_NAME: Final = 200
 LONGEST_S: Final = 86_400
 PLAIN: Final = ("retries", "first_byte_s", "silence_s", "total_s")  # fields of the form and of the row alike
 NAMES: Final = ("context_fallbacks", "content_fallbacks")
@@ -66,23 +64,12 @@ def set_routing(row: Model, form: RoutingFields) -> None:
     Raises:
         InvalidRequest: an alias is taken, or a fallback is no other model.
     """
-    known = {name: set(aliases or ()) for name, aliases in db.session.execute(select(Model.name, Model.aliases))}
-    _check_aliases(row, form, known)
+    known = modelnames.known(db.session())
+    modelnames.check_aliases(known, row.name, form.names_in("aliases"))
     for field in NAMES:
-        if any(name not in known or name == row.name for name in form.names_in(field)):
-            raise InvalidRequest(N_("A fallback must be the name of another model."), param=field)
+        modelnames.check_fallbacks(known, row.name, form.names_in(field), field)
     routing = {name: form[name].data for name in PLAIN if form[name].data is not None}
     routing |= {name: found for name in NAMES if (found := form.names_in(name))}
     if form.strategy.data != WEIGHT:
         routing["strategy"] = form.strategy.data
     row.aliases, row.routing = form.names_in("aliases") or None, routing or None
-
-
-def _check_aliases(row: Model, form: RoutingFields, known: dict[str, set[str]]) -> None:
-    others = {name: aliases for name, aliases in known.items() if name != row.name}
-    taken = {row.name, *others, *(alias for aliases in others.values() for alias in aliases)}
-    for alias in form.names_in("aliases"):
-        if len(alias) > LONGEST_NAME or any(char.isspace() for char in alias):
-            raise InvalidRequest(N_("An alias has at most 200 characters and no spaces."), param="aliases")
-        if alias in taken:
-            raise InvalidRequest(N_("There is a model of that name already."), param="aliases")

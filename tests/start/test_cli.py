@@ -1,5 +1,7 @@
 """The commands of an operator: what they print, what they change, and how they end."""
 
+import json
+
 import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
@@ -9,7 +11,7 @@ import config as settings
 from models import ApiKey, AuditEntry, Budget, User
 from services import docs
 from tests.conftest import PASSWORD, SECRETS
-from tests.helpers import AUTH, chat, with_upstream
+from tests.helpers import AUTH, chat, squeezed, with_upstream
 
 PASSWORD_PROMPTS = f"{PASSWORD}\n{PASSWORD}\n"
 
@@ -72,17 +74,13 @@ def test_a_bad_configuration_file_stops_the_start_with_78(flask, tmp_path):
 
 
 def test_an_admin_is_made_and_can_sign_in(command, app, session):
-    assert command("create-admin", "eve", given=PASSWORD_PROMPTS) == (0, _prompts() + "Admin `eve` made.\n")
+    assert command("create-admin", "eve", given=PASSWORD_PROMPTS) == (0, "Admin `eve` made.\n")
     answer = app.test_client().post("/login", json={"username": "eve", "password": PASSWORD})
     assert answer.status_code == 200
     assert find(session, User, username="eve").role == "admin"
     entry = find(session, AuditEntry, action="user_create", resource_id="eve")
     assert (entry.actor, entry.details) == ("operator", {"role": "admin"})
     assert PASSWORD not in str(entry.details)
-
-
-def _prompts():
-    return "Password: \nRepeat for confirmation: \n"
 
 
 @pytest.mark.parametrize(
@@ -147,8 +145,11 @@ def test_pages_are_written_and_checked(lite, tmp_path, monkeypatch):
     run = lite.test_cli_runner().invoke
     stale = run(args=["config", "docs", "--check"])
     assert stale.exit_code == settings.EXIT_BAD_CONFIG
-    assert "run `make docs`: docs/configuration.md, docs/errors.md, .env.example" in stale.output
-    assert run(args=["config", "docs"]).output == "written: docs/configuration.md, docs/errors.md, .env.example\n"
+    assert "run `make docs`: docs/configuration.md, docs/errors.md, .env.example, docs/cli.md" in stale.output
+    assert (
+        run(args=["config", "docs"]).output
+        == "written: docs/configuration.md, docs/errors.md, .env.example, docs/cli.md\n"
+    )
     assert run(args=["config", "docs", "--check"]).output == "docs are up to date\n"
     assert (tmp_path / "docs/configuration.md").read_text(encoding="utf-8") == docs.configuration()
 
@@ -171,7 +172,7 @@ def test_the_ledger_is_verified_and_a_difference_ends_with_1(command, app, sessi
 
 
 def test_budgets_are_set_changed_and_shown(command, session):
-    assert command("budgets", "show") == (0, "")
+    assert command("budgets", "show") == (0, "There is no budget.\n")
     put = ["budgets", "set", "--user", "admin", "--unit", "usd", "--period", "month", "--timezone", "Europe/Lisbon"]
     assert command(*put, "--limit", "12.5") == (0, "Budget set.\n")
     assert command(*put, "--limit", "20") == (0, "Budget set.\n")
@@ -180,26 +181,28 @@ def test_budgets_are_set_changed_and_shown(command, session):
     assert command(*key) == (0, "Budget set.\n")
     assert (row.limit_amount, row.timezone) == (20_000_000_000, "Europe/Lisbon")
     called = find(session, ApiKey, id=1).hint
-    assert command("budgets", "show")[1].splitlines() == [
-        "user admin  month: limit $20.00, spent $0.00, held $0.00",
-        f"key {called} (#1)  total: limit 1,000 tokens, spent 0 tokens, held 0 tokens",
+    assert [line.split("  ") for line in squeezed(command("budgets", "show")[1])] == [
+        ["OWNER", "PERIOD", "LIMIT", "SPENT", "HELD"],
+        ["user admin", "month", "$20.00", "$0.00", "$0.00"],
+        [f"key {called} (#1)", "total", "1,000 tokens", "0 tokens", "0 tokens"],
     ]
+    assert [one["limit"] for one in json.loads(command("budgets", "show", "--json")[1])] == [20 * 10**9, 1000]
     assert command(*put[:-2], "--limit", "30") == (0, "Budget set.\n")
     row = find(session, Budget, period="month")
     assert (row.limit_amount, row.timezone) == (30_000_000_000, "Europe/Lisbon"), "a zone that is not named stays"
     assert command(*put[:-2], "--limit", "none") == (0, "Budget removed.\n")
     assert command(*put[:-2], "--limit", "none") == (78, "There is no such budget.\n")
     assert find(session, AuditEntry, action="limit_set", actor="operator", resource_type="user") is not None
-    assert [line.split()[0] for line in command("budgets", "show")[1].splitlines()] == ["key"]
+    assert [line.split()[0] for line in command("budgets", "show")[1].splitlines()] == ["OWNER", "key"]
 
 
 def test_limits_are_set_removed_and_shown(command):
     put = ["limits", "set", "--key", "1", "--unit", "requests", "--period", "hour"]
     assert command(*put, "--limit", "5") == (0, "Limit set.\n")
     assert command("limits", "set", "--every-address", "--unit", "concurrent", "--limit", "3") == (0, "Limit set.\n")
-    first, second = command("limits", "show")[1].splitlines()
-    assert first.endswith("(#1): 5 requests per hour, 0 used")
-    assert second == "every address: 3 concurrent at once"
+    _heads, first, second = squeezed(command("limits", "show")[1])
+    assert first.endswith("(#1)  requests  hour  5  0")
+    assert second == "every address  concurrent  none  3  -"
     assert command(*put, "--limit", "none") == (0, "Limit removed.\n")
     bad = ["limits", "set", "--user", "admin", "--unit", "concurrent", "--limit", "5", "--period", "day"]
     status, output = command(*bad)
@@ -216,7 +219,7 @@ def test_keys_that_share_a_hint_are_told_apart_by_number(command, session):
     assert (status, "Several keys have the hint `co\u2026`: name the key by its number or UUID" in output) == (78, True)
     for number in (3, 4):
         assert command("budgets", "set", "--key", str(number), "--unit", "usd", "--limit", "1")[0] == 0
-    assert [line.split("  ")[0] for line in command("budgets", "show")[1].splitlines()] == [
+    assert [line.split("  ")[0] for line in command("budgets", "show")[1].splitlines()[1:]] == [
         "key co\u2026 (#3)",
         "key co\u2026 (#4)",
     ]

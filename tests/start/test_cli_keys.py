@@ -13,8 +13,8 @@ from tests.helpers import chat
 def command(app):
     """Gives exit status and text."""
 
-    def run(*arguments):
-        result = app.test_cli_runner().invoke(args=[str(one) for one in arguments])
+    def run(*arguments, given=None):
+        result = app.test_cli_runner().invoke(args=[str(one) for one in arguments], input=given)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result.exit_code, result.output
@@ -24,7 +24,7 @@ def command(app):
 
 @pytest.fixture
 def owner(command):
-    assert command("users", "create", "ana", "--password", "a good password")[0] == 0
+    assert command("users", "create", "ana", given="a good password\n")[0] == 0
     return "ana"
 
 

@@ -22,9 +22,12 @@ def test_somebody_is_linked_listed_and_unlinked(app, command, session):
     number = add_user(app, "ana")
     assert command("link", "ana", "5") == (0, "`5` of `back end` is `ana` here.\n")
     assert command("link", "ana", "x-1", "--issuer", "https://issuer.test")[0] == 0
-    assert command("identities") == (0, "ana  5  back end\nana  x-1  https://issuer.test\n")
+    assert command("identities") == (
+        0,
+        "USER  SUBJECT  ISSUER\nana   5        back end\nana   x-1      https://issuer.test\n",
+    )
     assert command("unlink", "5") == (0, "`5` of `back end` is nobody here.\n")
-    assert command("identities") == (0, "ana  x-1  https://issuer.test\n")
+    assert command("identities") == (0, "USER  SUBJECT  ISSUER\nana   x-1      https://issuer.test\n")
     noted = [row.action for row in session.query(AuditEntry).filter_by(resource_id=str(number))]
     assert noted == ["identity_link", "identity_link", "identity_unlink"]
 
@@ -39,7 +42,7 @@ def test_what_cannot_be_is_said(app, command):
     assert command("link", "ana", "x" * 256)[0] == 78
     assert command("link", "ana", "a\nb")[0] == 78
     assert command("unlink", "6") == (78, "`6` of `back end` has no account here.\n")
-    assert command("identities") == (0, "ana  5  back end\n")
+    assert command("identities") == (0, "USER  SUBJECT  ISSUER\nana   5        back end\n")
 
 
 @pytest.fixture

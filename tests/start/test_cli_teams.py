@@ -24,10 +24,10 @@ def test_a_newcomer_finds_the_way_to_the_budget_of_a_team(command):
     budget = ["budgets", "set", "--team", "research", "--unit", "usd", "--limit", "200", "--period", "month"]
     status, said = command(*budget)
     assert (status, said) == (78, "There is no team `research`. Make it with: flask teams add NAME USER\u2026\n")
-    assert command("teams", "list") == (0, "")
+    assert command("teams", "list") == (0, "There is no team.\n")
     assert command("teams", "add", "research") == (0, "Team `research` made.\n")
     assert command(*budget)[0] == 0
-    assert command("teams", "list") == (0, "research  0 users\n")
+    assert command("teams", "list") == (0, "TEAM      USERS\nresearch      0\n")
 
 
 def test_users_join_and_leave_the_team_they_were_in(app, command, session):
@@ -36,7 +36,7 @@ def test_users_join_and_leave_the_team_they_were_in(app, command, session):
     assert command("teams", "add", "blue", "ana", "bo") == (0, "Team `blue` made; 2 users joined.\n")
     assert command("teams", "add", "red", "bo") == (0, "Team `red` made; 1 user joined.\n")
     assert command("teams", "add", "red") == (0, "Team `red` was there already.\n")
-    assert command("teams", "list")[1].splitlines() == ["blue  1 user", "red  1 user"]
+    assert command("teams", "list")[1].splitlines() == ["TEAM  USERS", "blue      1", "red       1"]
     query = select(User.username, Team.name).join(Team, User.team_id == Team.id).order_by(User.username)
     assert session.execute(query).tuples().all() == [("ana", "blue"), ("bo", "red")]
     entries = session.scalars(
