@@ -5,7 +5,6 @@ import pytest
 from services import limits
 from services.audit import Actor
 from tests.fakes.ports import free_port
-from tests.fakes.valkey import free_port
 from tests.helpers import AUTH, assert_books_agree, chat, rows, squeezed, with_upstream
 
 ME = Actor("tests")
