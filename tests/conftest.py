@@ -21,6 +21,8 @@ import config as settings
 from app import create_app
 from services import Gateway
 from tests import quick
+from tests.fakes.pgbouncer import MISSING, pgbouncer
+from tests.fakes.pgbouncer import PROGRAM as PGBOUNCER
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
@@ -38,6 +40,9 @@ SECRETS = {
     "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
     "API_AUTH_TOKENS": "test-token-of-the-tests",
 }
+IS_POOLED = bool(os.environ.get("TOLLHOUSE_PGBOUNCER"))  # every test of Postgres goes through a pooler: `make pooled`
+if IS_POOLED:
+    SECRETS["DB_POOLING"] = "transaction"
 TOKEN = SECRETS["API_AUTH_TOKENS"]
 PASSWORD = "correct horse battery"  # of the admin
 
@@ -64,6 +69,19 @@ def postgres_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="tollhouse-pg-", dir=quick.folder()))
     try:
         with postgres(folder) as (url, _pid):
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres_server: str) -> Iterator[str]:
+    """A pgbouncer in transaction mode before it."""
+    if PGBOUNCER is None:
+        pytest.skip(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="tollhouse-pgbouncer-", dir=quick.folder()))
+    try:
+        with pgbouncer(folder, postgres_server) as url:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,6 +161,11 @@ def _create_database(server: str, name: str, template: str = "template0") -> str
     return server.rsplit("/", 1)[0] + f"/{name}"
 
 
+def pooled(pooler: str, url: str) -> str:
+    """The address of a database through the pooler."""
+    return f"{pooler.rsplit('/', 1)[0]}/{url.rsplit('/', 1)[1]}"
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path, templates: Callable[[str], str]) -> Iterator[str]:
     """The address of a fresh, migrated database; every test that asks for one runs on both."""
@@ -153,7 +176,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, templates: Callable
         return
     server = request.getfixturevalue("postgres_server")
     name = f"t_{secrets.token_hex(6)}"
-    yield _create_database(server, name, template)
+    url = _create_database(server, name, template)
+    yield pooled(request.getfixturevalue("pooler"), url) if IS_POOLED else url
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
