@@ -21,6 +21,7 @@ import config as settings
 from app import create_app
 from services import Gateway
 from tests import quick
+from tests.fakes.network import OURS
 from tests.fakes.pgbouncer import MISSING, pgbouncer
 from tests.fakes.pgbouncer import PROGRAM as PGBOUNCER
 from tests.fakes.postgres import postgres
@@ -49,12 +50,12 @@ PASSWORD = "correct horse battery"  # of the admin
 
 @pytest.fixture(autouse=True, scope="session")
 def _only_loopback() -> Iterator[None]:
-    """A test that talks to anything but this machine fails."""
+    """A test that talks to anything but this machine, and the hosts that tests make in it, fails."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
-        if host and not (host.startswith("127.") or host in ("::1", "localhost")):
+        if host and not (host.startswith(("127.", OURS)) or host in ("::1", "localhost")):
             raise AssertionError(f"a test tried to connect to {host}")
         connect(self, address)
 
