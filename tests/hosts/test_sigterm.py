@@ -14,10 +14,10 @@ from tests.helpers import assert_books_agree, chat, rows, with_upstream
 from tests.races.conftest import SOAK
 
 STREAMS = 200
-GRACEFUL_S = 8  # streams are ended 3 s before
-SHORT = '{{"words": 20, "every_s": 0.1}}'
+GRACEFUL_S = 10  # streams are ended 3 s before
+SHORT = '{{"words": 10, "every_s": 0.1}}'
 LONG = '{{"words": 1000, "every_s": 0.25}}'
-WORDS = 20
+WORDS = 10
 WITHIN_S = 60.0
 
 
@@ -72,21 +72,20 @@ def test_two_hundred_open_streams_are_all_settled(app, database, serve, upstream
     assert all(said.startswith(b"HTTP/1.1 200") for said in streams.said.values())
     begun = time.monotonic()
     served.process.send_signal(signal.SIGTERM)
-    streams.read(lambda _said: False)
+    streams.read(lambda said: said.endswith(b"0\r\n\r\n"))  # else they wait for another request
     took_s = time.monotonic() - begun
     assert served.process.wait(WITHIN_S) == 0
     streams.close()
-    whole = [said for said in streams.said.values() if said.rstrip().endswith((b"[DONE]", b"[DONE]\n\r\n0", b"\r\n0"))]
-    ended = Counter((b"data: [DONE]" in said, b'"error"' in said) for said in whole)
+    ended = Counter(b'"error"' in said for said in streams.said.values() if said.endswith(b"0\r\n\r\n"))
     booked = Counter((row.outcome, row.state) for row in rows(engine))
     assert sum(booked.values()) == STREAMS, booked
     assert_books_agree(engine)
     print(
         f"{engine.dialect.name}, {worker_class}: {STREAMS} streams at SIGTERM, {dict(booked)}, "
-        f"0 lost, over after {took_s:.1f} s; {dict(ended)}"
+        f"0 lost, over after {took_s:.1f} s"
     )
-    assert booked["ok", "measured"] == STREAMS / 2
+    assert sum(ended.values()) == STREAMS, "who was cut off is told so"
+    assert booked == {("ok", "measured"): ended[False], ("drained", "estimated"): ended[True]}
+    assert min(ended.values()) > STREAMS / 4
     assert {row.output_tokens for row in rows(engine) if row.outcome == "ok"} == {WORDS}
-    assert all(row.output_tokens > WORDS / 10 for row in rows(engine))
-    assert set(ended) == {(True, False), (False, True)}
-    assert len(whole) == STREAMS
+    assert all(row.output_tokens for row in rows(engine)), "what was delivered is paid for"
