@@ -40,7 +40,10 @@ bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays again
 	$(BIN)/python bench/bench.py --database sqlite,postgres
 
 soak: .venv/.installed-dev      ## The long runs: races, kills and faults at full size
-	TOLLHOUSE_SOAK=1 $(BIN)/python -m pytest tests/races --timeout=3600
+	TOLLHOUSE_SOAK=1 $(BIN)/python -m pytest tests/races tests/hosts --timeout=3600 -s
+
+pooled: .venv/.installed-dev      ## The tests of Postgres, all through pgbouncer in transaction mode (needs it installed)
+	TOLLHOUSE_PGBOUNCER=1 $(BIN)/python -m pytest tests/books tests/races tests/routes -n auto -k postgres --deselect $(PREPARED)
 
 fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, hostile bodies, and requests made up from openapi.json
 	TOLLHOUSE_FUZZ=100000 $(BIN)/python -m pytest tests/fuzz --timeout=3600
@@ -61,6 +64,7 @@ lock: .venv/.installed-dev      ## Pin the dependencies of the *.in files again
 
 # What must be covered line by line: money, keys, and what goes over the wire.
 EXACT := services/accounting.py,services/leases.py,services/shares.py,services/books/*,services/pricing.py,services/keys.py,services/settlement.py,services/providers/*,services/dialects/*
+PREPARED := "tests/books/test_rare.py::test_numbers_of_any_size_share_a_prepared_statement[postgres]"
 LOCK := --generate-hashes --strip-extras --no-header
 
 .venv/.installed: requirements.txt
@@ -73,4 +77,4 @@ LOCK := --generate-hashes --strip-extras --no-header
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/.installed
 
-.PHONY: help install run test check fix docs pictures bench soak fuzz contract clients deploy-check lock golden-update
+.PHONY: help install run test check fix docs pictures bench soak pooled fuzz contract clients deploy-check lock golden-update

@@ -17,6 +17,10 @@ from config import Config, ConfigError
 from utils import extensions, logs
 
 DEVELOPMENT_PORT = 5000
+CONNECT = {  # by DB_POOLING, what psycopg.connect is told; what one transaction prepares, another may not find
+    "session": {"connect_timeout": 2},
+    "transaction": {"connect_timeout": 2, "prepare_threshold": None},
+}
 
 
 class _Unusable(click.ClickException):
@@ -95,7 +99,7 @@ def _engine_options(config: Config, url: str) -> dict[str, object]:
         "pool_size": config.db_pool_size,
         "max_overflow": config.db_max_overflow,
         "pool_pre_ping": True,
-        "connect_args": {"connect_timeout": 2},
+        "connect_args": CONNECT[config.db_pooling],
     }
 
 

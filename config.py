@@ -135,6 +135,7 @@ class Config(BaseModel):
     db_echo: bool = _("DB_ECHO", False, "Log the statements of the control plane.")
     db_pool_size: Count = _("DB_POOL_SIZE", 5, "Postgres connections kept per worker, for the pages and again for the books.")
     db_max_overflow: Annotated[int, Field(ge=0)] = _("DB_MAX_OVERFLOW", 10, "Further connections of the pages under load.")
+    db_pooling: Literal["session", "transaction"] = _("DB_POOLING", "session", "How a pooler between here and Postgres lends connections: `transaction` for pgbouncer with `pool_mode = transaction`, else `session`; see [deploy.md](deploy.md#pgbouncer).")
     sqlite_synchronous: Literal["NORMAL", "FULL"] = _("SQLITE_SYNCHRONOUS", "NORMAL", "`FULL` also survives a power cut with nothing lost, at about 0.2 ms a call.")
     sql_user: str = _("SQL_USER", "", "Postgres by parts: user.")
     sql_passwd: str = _("SQL_PASSWD", "", "… password.", secret=True)

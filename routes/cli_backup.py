@@ -18,6 +18,10 @@ PROGRAMS = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder with Postgres' pg_dump and psql; default: wherever programs are.",
 )
+POOLED = (
+    "Postgres' programs leave settings on connections that a pooler in transaction mode then lends to the gateway. "
+    "For this command name the server itself: DATABASE_URL=postgresql://…, with DB_POOLING=session."
+)
 FILE = click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 
 
@@ -69,6 +73,8 @@ def restore(path: Path, programs: Path | None, replace: bool, yes: bool) -> None
 
 def _source(programs: Path | None, tell: Tell = silent) -> Source:
     here = gateway()
+    if here.engine.dialect.name == "postgresql" and here.config.db_pooling == "transaction":
+        fail(POOLED)
     return Source(here.engine, here.config.instance_path / "spool", here.sealer, here.config.key_pepper, programs, tell)
 
 

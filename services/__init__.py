@@ -378,6 +378,7 @@ def _books(config: Config, engine: Engine) -> Books:
         pool_size=config.db_pool_size,
         statement_timeout_s=config.postgresql_read_timeout_s,
         lock_timeout_s=config.postgresql_write_timeout_s,
+        is_pooled=config.db_pooling == "transaction",
     )
 
 

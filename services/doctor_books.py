@@ -27,6 +27,7 @@ UNSAFE: Final = {  # settings of Postgres that must not be `off`, and what else 
 }
 APART_S: Final = 2.0  # that much two clocks may differ
 FAR_S: Final = 60.0  # and that much makes periods and expiry wrong
+POOLED: Final = "If its pool_mode is `transaction`, set DB_POOLING=transaction; if it is `session`, all is well."
 AHEAD: Final = timedelta(seconds=60)
 ASKED_TOGETHER: Final = 500
 ALIVE: Final = "Start the gateway: a worker books them within seconds; see its log if they stay."
@@ -41,12 +42,22 @@ def database(patient: Patient) -> list[Result]:
             )
             return [Result(OK, f"SQLite {version} ({mode}), from {patient.here.config.database[1]}")]
         values = {name: str(connection.exec_driver_sql(f"SHOW {name}").scalar()) for name in ASKED}
-    return postgres(values, patient.here.config)
+        is_pooled = _is_pooled(connection)
+    return postgres(values, patient.here.config, is_pooled=is_pooled)
 
 
-def postgres(values: Mapping[str, str], config: Config) -> list[Result]:
+def _is_pooled(connection: Connection) -> bool:
+    """Whether a pooler answers: it makes up a process id for its clients, who do not have a server of their own."""
+    server = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    driver: Any = connection.connection.driver_connection
+    return bool(server != driver.info.backend_pid)
+
+
+def postgres(values: Mapping[str, str], config: Config, *, is_pooled: bool = False) -> list[Result]:
     """What these settings of a server mean."""
     major, found = int(values["server_version_num"]) // 10_000, []
+    if is_pooled and config.db_pooling == "session":
+        found.append(Result(WARN, "a pooler stands before Postgres", POOLED))
     if major < OLDEST:
         said = f"Postgres {major} gets no corrections any more"
         found.append(Result(WARN, said, f"Move to Postgres {OLDEST} or newer."))

@@ -17,24 +17,26 @@ LOCK_ID: Final = 7_640_001  # any number nobody else uses in this database
 
 @contextmanager
 def migration_lock(engine: Engine, folder: Path) -> Iterator[None]:
-    """Hold the lock of the database: an advisory one on Postgres, a file in the instance folder on SQLite.
+    """Hold the lock of the database: an advisory one on Postgres, a file beside the database on SQLite.
 
-    Whoever dies lets go of it. It cannot be taken twice, not even by one process.
+    Whoever dies lets go of it. It cannot be taken twice, not even by one process. `folder` is for a SQLite database
+    that is no file.
     """
     if engine.dialect.name == "postgresql":
-        with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": LOCK_ID})
-            connection.commit()
-            try:
-                yield
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": LOCK_ID})
-                connection.commit()
+        # It belongs to a transaction and not to a connection, which a pooler lends out again after each transaction.
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
+            yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "migration.lock"
     if engine.url.database and not engine.url.database.startswith((":", "file:")):
-        Path(engine.url.database).touch(0o600)  # SQLite gives its side files the same mode
-    with (folder / "migration.lock").open("w") as file:
+        database = Path(engine.url.database).resolve()  # gateways with instance folders of their own may share it
+        path = database.with_name(f"{database.name}-migration")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database.touch(0o600)  # SQLite gives its side files the same mode
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

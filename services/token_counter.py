@@ -53,6 +53,11 @@ def get_tokenizer(model_name: str) -> tiktoken.Encoding:
     return tiktoken.get_encoding(name if name in SHIPPED else FALLBACK)
 
 
+def load() -> None:
+    """Be ready to count for most models: where many calls are about to be ended, that would take the time they have."""
+    get_tokenizer(FALLBACK)
+
+
 def count_tokens(text: str, model_name: str) -> int:
     """Tokens of a text. Special tokens in it, such as `<|endoftext|>`, count as the plain text they are."""
     encoding, starts = get_tokenizer(model_name), range(0, len(text), PIECE_CHARS)

@@ -16,6 +16,7 @@ from socket import SHUT_RDWR
 from socket import socket as Socket  # noqa: N812 - `socket` is the word for its number here
 from typing import Any, Final
 
+from services import token_counter
 from services.errors import CallerGone
 from services.providers import common
 from services.types import Call
@@ -132,9 +133,13 @@ class Watch:
             self._pid = os.getpid()
 
     def _run(self, looker: object) -> None:
+        is_ready = False  # for the end
         while self._looker is looker:
             clock.sleep(LOOK_S)
             try:
+                if self._drain_at_s is not None and self._calls and not is_ready:
+                    is_ready = True
+                    token_counter.load()
                 self.look()
             except Exception:
                 log.exception("looking at the callers' connections failed")

@@ -21,6 +21,9 @@ import config as settings
 from app import create_app
 from services import Gateway
 from tests import quick
+from tests.fakes.network import OURS
+from tests.fakes.pgbouncer import MISSING, pgbouncer
+from tests.fakes.pgbouncer import PROGRAM as PGBOUNCER
 from tests.fakes.postgres import postgres
 from tests.fakes.served import Served
 from tests.fakes.upstream import Upstream
@@ -39,18 +42,21 @@ SECRETS = {
     "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
     "API_AUTH_TOKENS": "test-token-of-the-tests",
 }
+IS_POOLED = bool(os.environ.get("TOLLHOUSE_PGBOUNCER"))  # every test of Postgres goes through a pooler: `make pooled`
+if IS_POOLED:
+    SECRETS["DB_POOLING"] = "transaction"
 TOKEN = SECRETS["API_AUTH_TOKENS"]
 PASSWORD = "correct horse battery"  # of the admin
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _only_loopback() -> Iterator[None]:
-    """A test that talks to anything but this machine fails."""
+    """A test that talks to anything but this machine, and the hosts that tests make in it, fails."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
-        if host and not (host.startswith("127.") or host in ("::1", "localhost")):
+        if host and not (host.startswith(("127.", OURS)) or host in ("::1", "localhost")):
             raise AssertionError(f"a test tried to connect to {host}")
         connect(self, address)
 
@@ -65,6 +71,19 @@ def postgres_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="tollhouse-pg-", dir=quick.folder()))
     try:
         with postgres(folder) as (url, _pid):
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres_server: str) -> Iterator[str]:
+    """A pgbouncer in transaction mode before it."""
+    if PGBOUNCER is None:
+        pytest.skip(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="tollhouse-pgbouncer-", dir=quick.folder()))
+    try:
+        with pgbouncer(folder, postgres_server) as url:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -144,6 +163,11 @@ def _create_database(server: str, name: str, template: str = "template0") -> str
     return server.rsplit("/", 1)[0] + f"/{name}"
 
 
+def pooled(pooler: str, url: str) -> str:
+    """The address of a database through the pooler."""
+    return f"{pooler.rsplit('/', 1)[0]}/{url.rsplit('/', 1)[1]}"
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path, templates: Callable[[str], str]) -> Iterator[str]:
     """The address of a fresh, migrated database; every test that asks for one runs on both."""
@@ -154,7 +178,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, templates: Callable
         return
     server = request.getfixturevalue("postgres_server")
     name = f"t_{secrets.token_hex(6)}"
-    yield _create_database(server, name, template)
+    url = _create_database(server, name, template)
+    yield pooled(request.getfixturevalue("pooler"), url) if IS_POOLED else url
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 

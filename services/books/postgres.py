@@ -1,4 +1,8 @@
-"""The books on Postgres: each step is one statement, so one round trip, in a transaction of its own."""
+"""The books on Postgres: each step is one statement, so one round trip, in a transaction of its own.
+
+Behind a pooler in transaction mode the next transaction may be on another connection: nothing is prepared there, and
+the time limits come with each transaction.
+"""
 
 import os
 import threading
@@ -36,6 +40,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 
 POOL_WAIT_S: Final = 10.0  # a crowd is served in turn; only a database that hangs makes calls fail
+NOTHING_PREPARED: Final = {"prepare_threshold": None}  # for psycopg.connect
 ATTEMPTS: Final = 3  # for a deadlock, or a connection that Postgres had closed while it lay idle
 _OWN: Final = {
     statement: statement.replace("?", "%s").encode()
@@ -45,29 +50,41 @@ _OWN: Final = {
 
 
 class PostgresBooks(Books):
-    """See the module. `connect` makes a connection in autocommit mode; it is first called in the worker process."""
+    """See the module. `connect` makes a connection in autocommit mode; it is first called in the worker process.
 
-    def __init__(self, connect: Callable[[], Connection], *, pool_size: int) -> None:
-        self._connect, self._pool_size = connect, pool_size
+    `limits`: a statement that sets the time limits of its transaction, where the connection cannot have them.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], *, pool_size: int, limits: bytes = b"") -> None:
+        self._connect, self._pool_size, self._limits = connect, pool_size, limits
         self._guard = threading.Lock()
         self._pid = 0
         self._pool: QueuePool | None = None
 
     @classmethod
     def of_engine(
-        cls, engine: Engine, *, pool_size: int, statement_timeout_s: float, lock_timeout_s: float
+        cls,
+        engine: Engine,
+        *,
+        pool_size: int,
+        statement_timeout_s: float,
+        lock_timeout_s: float,
+        is_pooled: bool = False,
     ) -> "PostgresBooks":
-        """Books in the database of an engine, over connections of their own."""
+        """Books in the database of an engine, over connections of their own; `is_pooled`: see the module."""
         arguments, options = engine.dialect.create_connect_args(engine.url)
-        limits = f"-c statement_timeout={statement_timeout_s * 1000:.0f} -c lock_timeout={lock_timeout_s * 1000:.0f}"
+        limits = {"statement_timeout": statement_timeout_s, "lock_timeout": lock_timeout_s}
+        told = " ".join(f"-c {name}={seconds * 1000:.0f}" for name, seconds in limits.items())
+        own = NOTHING_PREPARED if is_pooled else {"options": told}
 
         def connect() -> Connection:
-            made = psycopg.connect(*arguments, **{"connect_timeout": 2, "options": limits, **options}, autocommit=True)
+            made = psycopg.connect(*arguments, **{"connect_timeout": 2, **own, **options}, autocommit=True)
             # Else the size of each number would be part of a statement's name, and each combination be planned anew.
             made.adapters.register_dumper(int, Int8Dumper)
             return made
 
-        return cls(connect, pool_size=pool_size)
+        sets = (f"set_config('{name}', '{seconds * 1000:.0f}', true)" for name, seconds in limits.items())
+        return cls(connect, pool_size=pool_size, limits=f"SELECT {', '.join(sets)};".encode() if is_pooled else b"")
 
     def reserve(self, hold: HoldRow, takes: Sequence[Take], counts: Sequence[Count] = ()) -> Held:
         """See Books.reserve."""
@@ -136,6 +153,8 @@ class PostgresBooks(Books):
         """See Books.transact."""
         try:
             with self._connected() as connection, connection.transaction():
+                if self._limits:
+                    connection.execute(self._limits)
                 return work(_Translated(connection))
         except (psycopg.IntegrityError, psycopg.DataError) as exc:
             raise BooksRefused(f"the database refuses a value: {exc}") from exc
@@ -163,7 +182,7 @@ class PostgresBooks(Books):
         while True:
             try:
                 with self._connected() as connection:
-                    cursor = connection.execute(_OWN[statement], values)
+                    cursor = self._executed(connection, statement, values)
                     return cursor.fetchall() if cursor.description else []
             except (errors.DeadlockDetected, _Broken) as exc:
                 if attempt == ATTEMPTS:
@@ -173,6 +192,15 @@ class PostgresBooks(Books):
                 raise
             except psycopg.Error as exc:  # also InternalError: a standby after a failover is read-only
                 raise BooksUnavailable(f"the database does not take the statement: {exc}") from exc
+
+    def _executed(self, connection: Connection, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+        if not self._limits:
+            return connection.execute(_OWN[statement], values)
+        # Sent together, in one round trip, they are one transaction; that takes values that stand in the text.
+        cursor = psycopg.ClientCursor(connection)
+        cursor.execute(self._limits + _OWN[statement], values)
+        cursor.nextset()
+        return cursor
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

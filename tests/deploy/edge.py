@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -20,6 +20,7 @@ from tests.fakes.served import ROOT
 NAME = "llm.example.com"
 SITES = ROOT / "deploy/nginx"
 HOOK = ROOT / "deploy/certbot-hook.sh"
+HOST = ROOT / "deploy/nginx-host.sh"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 MAIN = """{user}daemon off;
 worker_processes 2;
@@ -79,9 +80,10 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 class Edge:
-    """nginx in front of the gateway at `behind`, a port."""
+    """nginx in front of the gateway at `behind`, a port, or of those at these addresses with their ports."""
 
-    def __init__(self, folder: Path, behind: int) -> None:
+    def __init__(self, folder: Path, behind: int | Sequence[str]) -> None:
+        servers = [f"127.0.0.1:{behind}"] if isinstance(behind, int) else behind
         self.folder, self.lineage, self.webroot = folder, folder / "live", folder / "webroot"
         self.tls_port, self.plain_port = free_port(), free_port()
         self.authority = Authority(folder)
@@ -91,10 +93,21 @@ class Edge:
         self.conf.write_text(MAIN.format(user=user, folder=folder), encoding="utf-8")
         (folder / "sites").mkdir()
         for name in ("tollhouse.conf", "tollhouse-http.conf"):
-            (folder / "sites" / name).write_text(self._site(name, behind), encoding="utf-8")
+            (folder / "sites" / name).write_text(self._site(name, servers), encoding="utf-8")
         with (folder / "started.log").open("wb") as out:
             self.process = subprocess.Popen([str(NGINX), "-c", str(self.conf)], stdout=out, stderr=out)
         self._wait()
+
+    def host(self, order: str, server: str) -> "subprocess.CompletedProcess[str]":
+        """Take a host `out` or put it `in`, as an operator does."""
+        given = {"PATH": os.environ["PATH"], "NGINX": str(NGINX), "NGINX_CONF": str(self.conf)}
+        site = {"SITE": str(self.folder / "sites/tollhouse.conf")}
+        words = [str(HOST), order, server]
+        return subprocess.run(words, env=given | site, capture_output=True, text=True, timeout=90, check=False)
+
+    def reload(self) -> None:
+        """`nginx -s reload`."""
+        subprocess.run([str(NGINX), "-c", str(self.conf), "-s", "reload"], timeout=20, check=True)
 
     def hook(self) -> "subprocess.CompletedProcess[str]":
         """Run the deploy hook as certbot does after a renewal."""
@@ -119,24 +132,24 @@ class Edge:
         self.process.terminate()
         self.process.wait(20)
 
-    def _site(self, name: str, behind: int) -> str:
+    def _site(self, name: str, servers: Sequence[str]) -> str:
         text = "\n".join(
             line
             for line in (SITES / name).read_text(encoding="utf-8").splitlines()
             if not line.strip().startswith("listen [::]:")
         )
-        for before, after in self._places(name, behind):
+        for before, after in self._places(name, servers):
             assert before in text, f"{name} has no `{before}`"
             text = text.replace(before, after)
         return text
 
-    def _places(self, name: str, behind: int) -> Iterator[tuple[str, str]]:
+    def _places(self, name: str, servers: Sequence[str]) -> Iterator[tuple[str, str]]:
         if name == "tollhouse-http.conf":
             yield "listen 80;", f"listen 127.0.0.1:{self.plain_port};"
             yield "/opt/tollhouse/webroot;", f"{self.webroot};"
             return
         yield "listen 443 ssl http2;", f"listen 127.0.0.1:{self.tls_port} ssl http2;"
-        yield "server 127.0.0.1:8000;", f"server 127.0.0.1:{behind};"
+        yield "server 127.0.0.1:8000;", "\n    ".join(f"server {server};" for server in servers)
         yield f"/etc/letsencrypt/live/{NAME}/", f"{self.lineage}/"
         yield "/var/log/nginx/", f"{self.folder}/"
 

@@ -85,6 +85,23 @@ def test_a_renewed_certificate_is_served_and_no_stream_is_cut(site):
     assert [len(call.words()) for call in calls] == [48] * len(calls)
     assert [call.end() for call in calls] == [(0, version) for version in VERSIONS * 5]
     assert here.edge.ask()[0] == 200
+    print(f"{len(calls)} streams over a renewal, 0 cut")
+
+
+def test_reloads_cut_no_stream(site):
+    """One after the other, so that workers of several generations have streams."""
+    here, calls = site(), []
+    for _reload in range(3):
+        begun = [here.chat(version, words=40, every_s=0.1) for version in VERSIONS * 4]
+        for call in begun:
+            assert len(call.words(2)) == 2
+        calls += begun
+        here.edge.reload()
+    assert [call.process.poll() for call in calls] == [None] * len(calls), "they are still being read"
+    missing = sum(38 - len(call.words()) for call in calls)
+    assert [call.end() for call in calls] == [(0, version) for version in VERSIONS * 4 * 3]
+    assert missing == 0
+    print(f"{len(calls)} streams over 3 reloads, 0 cut")
 
 
 def test_a_renewal_that_went_wrong_changes_nothing(site):
@@ -121,6 +138,7 @@ def test_signing_in_is_limited_by_address_and_nothing_else_is(site):
     known = refused(here.edge, "/login", "-d", "username=nobody&password=x")
     assert 16 <= known <= 19, "one and ten more of thirty are let through, and one every two seconds"
     assert TOO_MANY in at_once(here.edge, "/login", "-d", "x=y")
+    print(f"of 30 attempts to sign in at once from one address nginx refused {known}")
     for path in ("/register", "/admin/login", "/admin/login/code", "/login/"):
         assert refused(here.edge, path, *spoofed, "-d", "x=y") >= 10, path
     assert refused(here.edge, "/admin/login") == 0, "looking at the page is no attempt"
@@ -139,6 +157,7 @@ def test_addresses_that_callers_claim_have_no_effect(site):
         for n in range(6)
     ]
     assert found == [200, 200, 200, 200, 429, 429]
+    print(f"limit 4, six claimed addresses: {found}")
     other = here.edge.ask(*BEARER, "--interface", "127.0.0.2", "-d", body, path="/v1/chat/completions")
     assert other[0] == 200, "the address of the connection counts"
 

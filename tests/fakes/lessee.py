@@ -27,6 +27,7 @@ from services.spool import Spool
 from services.token_counter import estimate
 from services.types import Attempt, BudgetRef, Call, Caller, Demand, LimitRef, Usage
 from tests.calls import DEPLOYMENT, make_call
+from tests.conftest import IS_POOLED
 from utils import clock, ids
 
 USER, NAME = 1, "api-tokens"  # whose calls they are
@@ -49,7 +50,9 @@ class Lessee:
         budgets_: tuple[BudgetRef, ...] = (),
         limits_: tuple[LimitRef, ...] = (),
     ) -> None:
-        self.books = PostgresBooks.of_engine(engine, pool_size=4, statement_timeout_s=10, lock_timeout_s=5)
+        self.books = PostgresBooks.of_engine(
+            engine, pool_size=4, statement_timeout_s=10, lock_timeout_s=5, is_pooled=IS_POOLED
+        )
         self.spool = Spool(folder)
         self.leases = Leases(self.books, self.spool, calls_per_s=calls_per_s, longest_s=60)
         self.accounting = Accounting(self.books, self.spool, hold_s=60, leases=self.leases)

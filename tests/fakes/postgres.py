@@ -19,8 +19,10 @@ class PostgresMissing(Exception):
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[tuple[str, int]]:
+def postgres(folder: Path, also: str = "") -> Iterator[tuple[str, int]]:
     """Run a fresh server on 127.0.0.1 while the block lasts; gives its address (database `postgres`) and process id.
+
+    `also`: another address of this machine, at which everybody who reaches it is let in.
 
     Postgres refuses to run as root, so root runs it as `nobody`, from a copy that `nobody` may read.
     """
@@ -40,6 +42,7 @@ def postgres(folder: Path) -> Iterator[tuple[str, int]]:
     port, log = _free_port(), folder / "log"
     data = ["-D", str(folder / "data")]
     options = {"cwd": "/", "user": user, "group": group, "env": environment}
+    listens = f"127.0.0.1,{also}" if also and also != "127.0.0.1" else "127.0.0.1"
     with log.open("wb") as out:
         made = subprocess.run(
             [str(programs / "initdb"), *data, "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres"],
@@ -50,6 +53,9 @@ def postgres(folder: Path) -> Iterator[tuple[str, int]]:
         )
         if made.returncode:
             raise PostgresMissing(f"initdb failed: {log.read_text(errors='replace')[-2000:]}")
+        if also:
+            with (folder / "data/pg_hba.conf").open("a", encoding="ascii") as rules:
+                rules.write("host all all 198.18.0.0/15 trust\n")
         server = subprocess.Popen(
             [
                 str(programs / "postgres"),
@@ -57,7 +63,7 @@ def postgres(folder: Path) -> Iterator[tuple[str, int]]:
                 "-p",
                 str(port),
                 "-c",
-                "listen_addresses=127.0.0.1",
+                f"listen_addresses={listens}",
                 "-c",
                 "unix_socket_directories=",
                 "-c",

@@ -17,17 +17,28 @@ GUNICORN = ("-m", "gunicorn", "-c", "gunicorn.conf.py", "app:serving()")
 
 
 class Served:
-    """Starts at once and answers when the constructor returns."""
+    """Starts at once and answers when the constructor returns.
 
-    def __init__(self, environ: dict[str, str], command: tuple[str, ...] = GUNICORN) -> None:
+    `prefix`: words before the command, which must become it; `code`: where the code lies.
+    """
+
+    def __init__(
+        self,
+        environ: dict[str, str],
+        command: tuple[str, ...] = GUNICORN,
+        *,
+        prefix: tuple[str, ...] = (),
+        code: Path = ROOT,
+    ) -> None:
+        self.host = environ.get("HOST", "127.0.0.1")
         self.port = int(environ.get("PORT") or free_port())
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}:{self.port}"
         self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
+                [*prefix, sys.executable, *command],
+                cwd=code,
                 stdout=out,
                 stderr=out,
                 env={**kept, "HOST": "127.0.0.1", "PORT": str(self.port), **environ},
@@ -59,7 +70,7 @@ class Served:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def _wait(self) -> None:
-        end = time.monotonic() + 40
+        end = time.monotonic() + 90  # two that begin on an empty database migrate one after the other
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output()}")

@@ -70,19 +70,20 @@ class Served:
 class Upstream:
     """The server; runs in threads of the test process from `start` to `stop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.served: list[Served] = []
         self.default = Plan()
         self.models = ["gpt-4o-mini", "gpt-4o"]
         self.connections = 0
         self._plans: deque[Plan] = deque()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server((host, 0), backlog=1024)
         self.port = self._listener.getsockname()[1]
         self._stopping = False
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
     def will(self, **plan: Any) -> None:
         """What to do with the next request that names no plan itself."""

@@ -41,7 +41,7 @@ def crowd(size: int, numbers: Iterable[int], work: Callable[[int], Any]) -> list
 
 def ask(served: Served, body: dict[str, Any], token: str, timeout: float = 60.0) -> tuple[int, str]:
     """One call on a connection of its own, read to its end: status and text; (0, reason) if the line broke."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=timeout)
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=timeout)
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)

@@ -94,10 +94,11 @@ def test_two_upgrades_at_once_take_turns(database, environ):
 
 
 def test_while_one_migrates_another_waits(app, tmp_path):
+    """Whatever folder of its own either has."""
     engine, done = app.extensions["gateway"].engine, threading.Event()
 
     def other():
-        with migration_lock(engine, tmp_path):
+        with migration_lock(engine, tmp_path / "other"):
             done.set()
 
     thread = threading.Thread(target=other)
