@@ -20,6 +20,7 @@ GatewayError               500     server_error            internal_server_error
   TooManyAttempts          429     rate_limit_error        too_many_attempts         no
   AccountingUnavailable    503     server_error            accounting_unavailable    no
   Draining                 503     server_error            shutting_down             no
+  Overloaded               503     server_error            overloaded                no
   CallerGone               499     invalid_request_error   client_closed_request     no
   UpstreamError            502     upstream_error          upstream_error            yes
     UpstreamUnreachable    502     upstream_error          upstream_unreachable      yes
@@ -196,6 +197,16 @@ class Draining(GatewayError):
     """This worker is ending; another one will take the call."""
 
     status, code, level, should_retry = 503, "shutting_down", logging.INFO, True
+
+
+class Overloaded(GatewayError):
+    """This worker has no place for the request; `kind` is what it was refused as (services/shedding.py)."""
+
+    status, code, level, should_retry = 503, "overloaded", logging.WARNING, True
+
+    def __init__(self, kind: str) -> None:
+        super().__init__("The gateway is busy; try again in a second.", retry_after_s=1)
+        self.rule = kind
 
 
 class CallerGone(GatewayError):
