@@ -133,6 +133,7 @@ class Config(BaseModel):
                           also=("SQLALCHEMY_DATABASE_URI",), secret=True, group="Database")
     track_modifications: bool = _("SQLALCHEMY_TRACK_MODIFICATIONS", False, "Event tracking of Flask-SQLAlchemy.")
     db_echo: bool = _("DB_ECHO", False, "Log the statements of the control plane.")
+    database_wait_s: Seconds = _("DATABASE_WAIT", 60.0, "How long a start waits for a Postgres that does not answer yet.")
     db_pool_size: Count = _("DB_POOL_SIZE", 5, "Postgres connections kept per worker, for the pages and again for the books.")
     db_max_overflow: Annotated[int, Field(ge=0)] = _("DB_MAX_OVERFLOW", 10, "Further connections of the pages under load.")
     sqlite_synchronous: Literal["NORMAL", "FULL"] = _("SQLITE_SYNCHRONOUS", "NORMAL", "`FULL` also survives a power cut with nothing lost, at about 0.2 ms a call.")
