@@ -39,8 +39,8 @@ pictures: .venv/.installed-dev      ## Pictures of every page in every size and 
 bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays against a fake upstream (needs a C compiler)
 	$(BIN)/python bench/bench.py --database sqlite,postgres
 
-soak: .venv/.installed-dev      ## The long runs: races, kills and faults at full size
-	TOLLHOUSE_SOAK=1 $(BIN)/python -m pytest tests/races --timeout=3600
+soak: .venv/.installed-dev      ## The long runs: races, kills and faults at full size, and SOAK_MINUTES (30) of mixed life
+	TOLLHOUSE_SOAK=1 SOAK_MINUTES=$(or $(SOAK_MINUTES),30) $(BIN)/python -m pytest -s tests/races tests/degraded --timeout=7200
 
 fuzz: .venv/.installed-dev      ## 100,000 random cuts of streams, hostile bodies, and requests made up from openapi.json
 	TOLLHOUSE_FUZZ=100000 $(BIN)/python -m pytest tests/fuzz --timeout=3600
