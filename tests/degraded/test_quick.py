@@ -36,10 +36,10 @@ def test_models_are_listed_while_their_provider_is_down(lite):
     figure("F51", p50_ms=f"{part_of(took, 0.5) * 1000:.1f}", p99_ms=f"{part_of(took, 0.99) * 1000:.1f}")
 
 
-def test_no_line_is_lost_while_logs_are_rotated(serve, tmp_path):
+def test_no_line_is_lost_while_logs_are_rotated(serve):
     """F40: four processes write to one standard error; its file is renamed meanwhile, and the server told."""
     served = serve(WEB_CONCURRENCY="4", LOG_FORMAT="json")
-    sent, whole = [], tmp_path / "rotated.log"
+    sent, whole = [], served.log.with_suffix(".old")
 
     def call(number):
         connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
