@@ -200,13 +200,9 @@ class Draining(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """This worker has no place for the request; `kind` is what it was refused as (services/shedding.py)."""
+    """This worker has no place for the request; `rule` is what it was refused as (services/shedding.py)."""
 
     status, code, level, should_retry = 503, "overloaded", logging.WARNING, True
-
-    def __init__(self, kind: str) -> None:
-        super().__init__("The gateway is busy; try again in a second.", retry_after_s=1)
-        self.rule = kind
 
 
 class CallerGone(GatewayError):

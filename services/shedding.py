@@ -62,10 +62,16 @@ class Shedding:
 
     def _wait(self, kind: str) -> None:
         if kind != CALL or self._waiting >= self.most_waiting:
-            raise Overloaded(kind)
+            raise _refusal(kind)
         self._waiting += 1
         try:
             if not self._changed.wait_for(lambda: self._taken < self.most[kind], WAIT_S):
-                raise Overloaded(kind)
+                raise _refusal(kind)
         finally:
             self._waiting -= 1
+
+
+def _refusal(kind: str) -> Overloaded:
+    exc = Overloaded("The gateway is busy; try again in a second.", retry_after_s=1)
+    exc.rule = kind
+    return exc
