@@ -5,12 +5,14 @@ Run as `gunicorn -c gunicorn.conf.py "app:serving()"`, which is what `make run` 
 
 import ctypes
 import gc
+import logging
 import signal
 import subprocess
 import sys
 from contextlib import suppress
 
 import config as settings
+from utils import places
 from utils.settings import GUNICORN_PORT
 
 M_ARENA_MAX = -8  # of malloc.h
@@ -38,6 +40,17 @@ logs.configure(
     _config.log_level, as_json=_config.logs_json, secrets=_config.secrets, with_access=_config.access_log
 )  # the server has something to say before the app is loaded
 
+_wanted = places.wanted(_config.worker_class, _config.threads, _config.worker_connections)
+_calls = places.make_room(_wanted)  # a worker that may open no more files ends at the next connection, with all streams
+if _calls < 1:
+    print(f"too few open files are allowed here: `ulimit -n {places.files(_wanted)}`", file=sys.stderr)  # noqa: T201 - as above
+    sys.exit(settings.EXIT_BAD_CONFIG)
+if _calls < _wanted:
+    logging.getLogger("tollhouse").warning(
+        "the limit of open files allows %d calls at once instead of %d; `ulimit -n %d` allows all",
+        *(_calls, _wanted, places.files(_wanted)),
+    )
+
 # Migrations and first rows, in a process of its own: this one must open nothing before it forks.
 _done = subprocess.run([sys.executable, "-m", "flask", "--app", "app", "prepare"], check=False, cwd=settings.ROOT)
 if _done.returncode:
@@ -48,8 +61,10 @@ _ports = (_config.port or GUNICORN_PORT, _config.admin_port, _config.proxy_port)
 bind = [f"{_host}:{port}" for port in _ports if port is not None]
 workers = _config.web_concurrency
 worker_class = _config.worker_class  # `sync` is no choice: it would serve one stream at a time
-threads = _config.threads if _config.worker_class == "gthread" else 1
-worker_connections = _config.worker_connections
+_all = _calls + places.beyond(_calls)  # the calls, and what services/shedding.py never refuses
+_has_threads = _config.worker_class == "gthread"
+threads = _all if _has_threads else 1
+worker_connections = places.connections(_calls, _config.worker_connections) if _has_threads else _all
 preload_app = True  # the workers share the memory of what they all load
 timeout = 60  # of the worker's heartbeat; a stream may last longer
 graceful_timeout = _config.graceful_timeout_s

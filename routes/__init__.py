@@ -28,6 +28,7 @@ from routes import (
     providers,
     render,
     responses,
+    shedding,
     systemconfig,
     teams,
     user,
@@ -57,6 +58,7 @@ def register(app: Flask, config: Config) -> None:
     assets.register(app, *(("apidocs.asset",) if config.has_docs else ()))
     render.register(app)
     ops.watch(app)
+    shedding.register(app)
     if config.default_locale == "en":  # its refusals are
         here = app.extensions["gateway"]
         app.wsgi_app = EarlyRefusal(app.wsgi_app, here.callers.identify, here.metrics, here.refusals.note)  # type: ignore[method-assign]  # a WSGI app around the app

@@ -59,6 +59,7 @@ from services.responses import Responses
 from services.retention import Retention
 from services.rollups import Rollups
 from services.secondfactors import SecondFactors
+from services.shedding import Shedding
 from services.spool import Spool
 from services.systemconfig import SystemConfigs
 from services.takeout import Takeout
@@ -101,6 +102,7 @@ class Gateway:
     discovery: Discovery
     checks: Checks
     watch: Watch
+    shedding: Shedding
     layers: Layers
     health: Health
     pipeline: Pipeline
@@ -181,8 +183,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, leases=_leases(config, books, spool, hold_s))
     tokens = Tokens(transport)
     discovery = Discovery(engine, sealer, transport, WIRES, tokens)
-    watch = Watch(config.proxy_timeout_s)
-    health = Health()
+    watch, health = Watch(config.proxy_timeout_s), Health()
     policy = Policy(
         config.refuses_unpriced,
         config.default_max_output_tokens,
@@ -274,6 +275,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         discovery,
         Checks(engine, sealer, transport, WIRES, tokens),
         watch,
+        Shedding.of(config),
         layers,
         health,
         pipeline,

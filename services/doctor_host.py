@@ -19,12 +19,11 @@ from services.components import LOW_BYTES
 from services.counters import RemoteAway
 from services.errors import UpstreamError
 from services.transport import PORTS, certificate_of
-from utils import clock
+from utils import clock, places
 from utils.settings import is_loopback, weak_secrets
 
 SPARE_BYTES: Final = 1024 * 1024 * 1024  # less than that is left on the disk, and it is time to look
 MIB: Final = 1024 * 1024
-FILES: Final = 64  # that a worker has open besides the connections of calls
 SOON: Final = timedelta(days=14)  # certbot renews 30 days before the end, so by then it has failed for two weeks
 TLS_S: Final = 5.0  # longest wait for a certificate
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -115,8 +114,8 @@ def disk(patient: Patient) -> list[Result]:
 def files(patient: Patient) -> list[Result]:
     """Whether a worker may have two files open for each connection it takes: the caller's and the provider's."""
     config = patient.here.config
-    calls = config.worker_connections if config.worker_class == "gevent" else config.threads
-    needed, (limit, _most) = 2 * calls + FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
+    calls = places.wanted(config.worker_class, config.threads, config.worker_connections)
+    needed, (limit, _most) = places.files(calls), resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= needed:
         return [Result(OK, f"{needed:,} are needed for {calls:,} calls, and this shell's limit allows them")]
     mend = f"`ulimit -n {needed}` before the start, `LimitNOFILE={needed}` in a unit of systemd, or fewer connections."

@@ -20,6 +20,7 @@ GatewayError               500     server_error            internal_server_error
   TooManyAttempts          429     rate_limit_error        too_many_attempts         no
   AccountingUnavailable    503     server_error            accounting_unavailable    no
   Draining                 503     server_error            shutting_down             no
+  Overloaded               503     server_error            overloaded                no
   CallerGone               499     invalid_request_error   client_closed_request     no
   UpstreamError            502     upstream_error          upstream_error            yes
     UpstreamUnreachable    502     upstream_error          upstream_unreachable      yes
@@ -196,6 +197,12 @@ class Draining(GatewayError):
     """This worker is ending; another one will take the call."""
 
     status, code, level, should_retry = 503, "shutting_down", logging.INFO, True
+
+
+class Overloaded(GatewayError):
+    """This worker has no place for the request; `rule` is what it was refused as (services/shedding.py)."""
+
+    status, code, level, should_retry = 503, "overloaded", logging.WARNING, True
 
 
 class CallerGone(GatewayError):

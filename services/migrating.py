@@ -5,14 +5,50 @@ from there.
 """
 
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import OperationalError
 
+from utils import clock
+
+log = logging.getLogger(__name__)
+
+TRY_S: Final = 0.5
+FINAL: Final = "FATAL:"  # Postgres has answered, and said no …
+PASSING: Final = ("starting up", "shutting down", "recovery mode", "too many", "reserved for")  # … for the moment only
 LOCK_ID: Final = 7_640_001  # any number nobody else uses in this database
+
+
+class DatabaseAway(Exception):
+    """It takes no connection; the message says why."""
+
+
+def await_database(engine: Engine, longest_s: float) -> None:
+    """Return when the database takes connections: it may start later than the gateway, or just be starting again.
+
+    Raises:
+        DatabaseAway: it did not in all that time, or it answers and will never let us in.
+    """
+    end_s, is_told = clock.monotonic_s() + longest_s, False
+    while True:
+        try:
+            engine.connect().close()
+        except OperationalError as exc:
+            said = str(exc.orig).partition("\n")[0]
+            is_final = FINAL in said and not any(word in said for word in PASSING)
+            if engine.dialect.name == "sqlite" or is_final or clock.monotonic_s() >= end_s:
+                raise DatabaseAway(said) from None
+            if not is_told:
+                log.warning("waiting for the database: %s", said)
+                is_told = True
+            clock.sleep(TRY_S)
+        else:
+            return
 
 
 @contextmanager

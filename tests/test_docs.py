@@ -109,6 +109,13 @@ def test_rows_of_the_compatibility_page_name_tests_that_exist():
     assert unproven(rows) == []
 
 
+def test_rows_of_the_faults_name_tests_that_exist():
+    page = (DOCS / "faults.md").read_text(encoding="utf-8")
+    rows = table(page.split("\n## Table\n")[1])
+    assert len(rows) > 30
+    assert unproven([[row[0], row[1], row[3]] for row in rows]) == []
+
+
 def test_a_row_without_its_test_is_seen():
     good = ["row", "what", "`tests/test_docs.py::test_a_row_without_its_test_is_seen`, `tests/test_docs.py`"]
     bad = [

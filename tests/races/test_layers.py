@@ -42,7 +42,7 @@ def serve_crowd(serve, database):
         DATABASE_URL=database,
         WORKER_CLASS="gthread",
         WEB_CONCURRENCY=str(PROCESSES),
-        THREADS=str(THREADS),
+        THREADS=str(2 * THREADS),  # chance gives one process more callers than another
         DB_POOL_SIZE="8",
     )
 

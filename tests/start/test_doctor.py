@@ -196,15 +196,15 @@ def test_open_files(make_app, sqlite_database):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     app = make_app(sqlite_database, WORKER_CONNECTIONS="200")
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (463, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (563, hard))
         assert states(looked(app), "files") == [WARN]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (464, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (564, hard))
         assert states(looked(app), "files") == [OK]
         threaded = make_app(sqlite_database, WORKER_CLASS="gthread", THREADS="300")
         ((state, said, mend),) = looked(threaded)["files"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert (state, "664" in said, "LimitNOFILE=664" in mend) == (WARN, True, True)
+    assert (state, "814" in said, "LimitNOFILE=814" in mend) == (WARN, True, True)
 
 
 def test_a_database_that_is_away_hides_what_is_in_it(make_app):
