@@ -18,6 +18,7 @@ class AlertSettings(BaseModel):
     smtp_user: str = _("SMTP_USER", "", "Whom to sign in as there; empty = nobody.")
     smtp_password: str = _("SMTP_PASSWORD", "", "The password for that.", secret=True)
     smtp_from: str = _("SMTP_FROM", "", "Sender of the messages, such as `alerts@example.com`; required with `SMTP_HOST`.")
+    smtp_ca_file: str = _("SMTP_CA_FILE", "", "A file with the authorities that sign its certificate; empty = the public ones.")
     alert_key_days: Days = _("ALERT_KEY_DAYS", 7, "That many days before a key expires somebody is told, if it was made to live longer; 0 = never.")
     alert_error_rate: Share = _("ALERT_ERROR_RATE", 0.25, "Share of a model's calls that fail from which somebody is told, 0 to 1; 0 = never.")
     alert_error_calls: Annotated[int, Field(ge=1, le=5000)] = _("ALERT_ERROR_CALLS", 20, "Fewer calls of a model in the window tell nothing.")

@@ -55,6 +55,7 @@ def build(
         config.smtp_password,
         config.smtp_security,
         config.smtp_from,
+        config.smtp_ca_file,
     )
     watch = AlertWatch(
         engine,

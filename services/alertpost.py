@@ -188,7 +188,7 @@ class AlertPost:
             found = session.execute(query.where(AlertDelivery.id == delivery_id)).one_or_none()
             if found is None:
                 return None
-            alert, target = found.tuple()
+            alert, target = found[0], found[1]
             is_former = target.former_until_at is not None and target.former_until_at > clock.now()
             sealed = (target.secret, target.former_secret if is_former else None)
             return Parcel(

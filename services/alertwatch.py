@@ -55,7 +55,7 @@ SHORT: Final = ("second", "minute")  # periods that nobody is told of
 WARN_PERCENT: Final = 80  # of a budget that warns nobody itself: from there a refusal means that it is used up
 SERVER_ERROR, TOO_MANY = 500, 429
 TURN: Final = "alerts.looked"  # the setting that says when somebody last looked at the database
-Database = Callable[[], Sequence[Noticed]]
+AHEAD_MS: Final = 60_000  # so much later than now nobody can have looked: the clock was set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +161,11 @@ class AlertWatch:
 
     def _is_our_turn(self) -> bool:
         """Whether this worker looks at the database now: the first one after LOOK_S does, for all."""
-        now, long_ago = (f"{moment_ms:015d}" for moment_ms in (clock.now_ms(), clock.now_ms() - int(LOOK_S * 900)))
-        is_long_ago = or_(Setting.value <= long_ago, Setting.value > now)  # or the clock was set back
+        now_ms = clock.now_ms()
+        now, long_ago, ahead = (f"{now_ms + more_ms:015d}" for more_ms in (0, -round(LOOK_S * 900), AHEAD_MS))
         with Session(self._engine) as session:
             value = session.scalar(select(Setting.value).where(Setting.key == TURN))
-        if value is not None and long_ago < value <= now:
+        if value is not None and long_ago < value <= ahead:
             return False
         with Session(self._engine) as session, session.begin():
             if value is None:
@@ -173,7 +173,11 @@ class AlertWatch:
                 first = kind.insert(Setting).values(key=TURN, value=now, updated_at=clock.now())
                 made = session.execute(first.on_conflict_do_nothing())
                 return bool(made.rowcount)  # type: ignore[attr-defined]  # of an insert there is one
-            taken = update(Setting).where(Setting.key == TURN, is_long_ago).values(value=now)
+            taken = (
+                update(Setting)
+                .where(Setting.key == TURN, or_(Setting.value <= long_ago, Setting.value > ahead))
+                .values(value=now)
+            )
             done = session.execute(taken.execution_options(synchronize_session=False))
             return bool(done.rowcount)  # type: ignore[attr-defined]  # the same
 

@@ -52,6 +52,7 @@ class Server:
     password: str
     security: str
     sender: str
+    ca_file: str = ""  # who signs its certificate, if not the public authorities
 
 
 def send(server: Server, to: str, subject: str, text: str, code: str) -> None:
@@ -91,7 +92,7 @@ class _Line:
         """Say it; returns the addresses that were refused."""
         with _client(self._server, self._dialled) as client:
             if self._server.security == "starttls":
-                client.starttls(context=ssl.create_default_context())
+                client.starttls(context=ssl.create_default_context(cafile=self._server.ca_file or None))
                 self._socket = client.sock
             if self._server.user:
                 client.login(self._server.user, self._server.password)
@@ -108,7 +109,9 @@ class _Line:
         is_tls = self._server.security == "tls"
         self._socket = dial(host, port, RULES, is_tls=is_tls, timeout_s=TIMEOUT_S)
         if is_tls:
-            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
+            self._socket = ssl.create_default_context(cafile=self._server.ca_file or None).wrap_socket(
+                self._socket, server_hostname=host
+            )
         return self._socket
 
 
