@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models_alerts import Alert, AlertDelivery, AlertTarget
@@ -98,6 +98,12 @@ def rotate(session: Session, sealer: Sealer, actor: audit.Actor, row: AlertTarge
     session.flush()
     audit.note(session, actor, f"{RESOURCE}_rotate", RESOURCE, row.id, {"secret": "changed"})
     return secret
+
+
+def remove(session: Session, row: AlertTarget) -> None:
+    """Take it away with all that it was told or waits for, within the caller's transaction."""
+    session.execute(delete(AlertDelivery).where(AlertDelivery.target_id == row.id))
+    session.delete(row)
 
 
 def described(row: AlertTarget) -> dict[str, Any]:
