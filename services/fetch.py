@@ -66,7 +66,9 @@ class Fetcher:
             with self._session.request(method, url, **options) as response:
                 body = _read(response.raw, end_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            raise UpstreamUnreachable(f"`{url}` could not be read: {_first_of_ours(exc)}") from exc
+            raise UpstreamUnreachable(
+                f"`{url}` could not be read: {_first_of_ours(exc) or type(exc).__name__}"
+            ) from exc
         if len(body) > MAX_BYTES:
             raise UpstreamError(f"`{url}` answered more than {MAX_BYTES} bytes")
         return response.status_code, body, url
@@ -84,7 +86,9 @@ class Fetcher:
             with self._session.post(url, data=body, headers=dict(headers), **options) as response:
                 return int(response.status_code)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            raise UpstreamUnreachable(f"the address did not take it: {_first_of_ours(exc)}") from exc
+            raise UpstreamUnreachable(
+                f"the address did not take it: {_first_of_ours(exc) or type(exc).__name__}"
+            ) from exc
 
     def hand_over(
         self, url: str, headers: Mapping[str, str], body: bytes, timeouts_s: tuple[float, float], most: int
@@ -101,7 +105,9 @@ class Fetcher:
                 host = urlsplit(response.headers.get("location", "")).netloc
                 return Taken(response.status_code, host, said.decode(errors="replace")[:most])
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-            raise UpstreamUnreachable(f"the address did not take it: {_first_of_ours(exc)}") from exc
+            raise UpstreamUnreachable(
+                f"the address did not take it: {_first_of_ours(exc) or type(exc).__name__}"
+            ) from exc
 
     def close(self) -> None:
         """Close its connections."""
@@ -214,10 +220,9 @@ class _GuardedAdapter(requests.adapters.HTTPAdapter):
         }
 
 
-def _first_of_ours(exc: BaseException) -> str:
-    """Our own error among the causes, else the kind of the outermost."""
-    ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
-    return str(ours or type(exc).__name__)
+def _first_of_ours(exc: BaseException) -> UpstreamError | None:
+    """Our own error among the causes."""
+    return next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

@@ -72,7 +72,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "accounts",
             "activity",
             "agents",
-            *("alertpost", "alerts", "alerttargets", "alertwatch"),
+            *("alerting", "alertpost", "alerts", "alerttargets", "alertwatch"),
             "audit",
             "auditlog",
             "backups",

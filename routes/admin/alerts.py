@@ -76,7 +76,7 @@ class Alerts(Log):
         query = query.join(AlertTarget, AlertTarget.id == AlertDelivery.target_id).order_by(AlertDelivery.id)
         for number, state, name in db.session.execute(query.where(AlertDelivery.alert_id.in_(numbers))):
             found[number].append((state, name))
-        has_targets = bool(numbers) or db.session.scalar(select(func.count(AlertTarget.id)))
+        has_targets = bool(numbers) or db.session.scalar(select(AlertTarget.id).limit(1)) is not None
         return {
             "told": found,
             "words": words,

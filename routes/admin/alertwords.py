@@ -7,6 +7,7 @@ language.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from routes import wording
 from routes.admin.texts import N_, gettext, lazy_gettext
 
 _ = lazy_gettext
@@ -42,7 +43,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "spool.stuck": N_("%(waiting)s calls wait to be booked on %(place)s, the oldest for %(seconds)s s."),
     "test": N_("A test of target %(target)s, sent by %(by)s."),
 }
+SAID: Final = ("what", "error")  # facts that are texts of services
 OF_FAILURES: Final = (
+    N_("all its models"),
     N_("the answer was %(status)s: %(why)s"),
     N_("the receiver does not understand it: see the form of alerts in docs/alerts.md"),
     N_("the receiver wants to know who sends: check the secret, or what the address carries"),
@@ -78,7 +81,8 @@ class _Missing(dict[str, Any]):
 
 def sentence(event: str, facts: Mapping[str, Any]) -> str:
     """What happened, in the language of the request."""
-    return gettext(SENTENCES[event]) % _Missing(facts) if event in SENTENCES else event
+    said = {name: wording.say(value) if name in SAID else value for name, value in facts.items()}
+    return gettext(SENTENCES[event]) % _Missing(said) if event in SENTENCES else event
 
 
 def overall(states: Mapping[str, int]) -> str:
