@@ -207,9 +207,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
     redaction = Redaction(config.secrets, config.redact_patterns)
     bodies = Bodies(engine, sealer, redaction, retention_days=config.bodies_retention_days)
-    retention = Retention(
-        engine, dialog_days=config.dialogs_retention_days, invitation_days=config.invitations_retention_days
-    )
+    retention = Retention.of(engine, config)
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)

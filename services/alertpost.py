@@ -20,7 +20,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -153,6 +153,7 @@ class AlertPost:
             delivery_id, attempts = claimed
             parcel = self._parcel(delivery_id)
             if parcel is None:
+                self._drop(delivery_id)
                 continue
             outcome = self._attempt(parcel)
             self._note(delivery_id, attempts, outcome, is_last=parcel.event == alerts.TEST)
@@ -181,7 +182,7 @@ class AlertPost:
         return None if attempts is None else (number, attempts)
 
     def _parcel(self, delivery_id: int) -> Parcel | None:
-        """What to send; None = the target was deleted at this moment."""
+        """What to send; None = the alert or its target is gone."""
         query = select(Alert, AlertTarget).join(AlertDelivery, AlertDelivery.alert_id == Alert.id)
         query = query.join(AlertTarget, AlertTarget.id == AlertDelivery.target_id)
         with Session(self._engine) as session:
@@ -201,6 +202,11 @@ class AlertPost:
                 alert.facts,
                 alert.created_at.isoformat(timespec="milliseconds"),
             )
+
+    def _drop(self, delivery_id: int) -> None:
+        """Its alert or target is gone."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(delete(AlertDelivery).where(AlertDelivery.id == delivery_id))
 
     def _attempt(self, parcel: Parcel) -> Outcome:
         try:

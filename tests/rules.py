@@ -95,7 +95,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "dialogfiles",
             "dialogs",
             "discovery",
-            "doctor_books",
+            *("doctor_alerts", "doctor_books"),
             "erasure",
             "firststeps",
             "gauges",
