@@ -46,7 +46,7 @@ def targets() -> None:
 @click.argument("name")
 @in_app
 def test(name: str) -> None:
-    """Send a test to the target NAME now; exit 1 if it is not taken."""
+    """Send a test to the target NAME now; it fails where the target does not take it."""
     here = gateway()
     row = alerttargets.named(here.engine, name)
     if row is None:

@@ -63,13 +63,12 @@ def send(server: Server, to: str, subject: str, text: str, code: str) -> None:
     """
     if not server.host:
         raise MailFailed("no mail server is set: set SMTP_HOST and SMTP_FROM, and start the gateway again")
-    message = _message(server, to, subject, text, code)
     line = _Line(server)
     timer = threading.Timer(TOTAL_S, line.cut)
     timer.daemon = True
     timer.start()
     try:
-        refused = line.deliver(message)
+        refused = line.deliver(_message(server, to, subject, text, code))
     except UpstreamError as exc:
         raise MailFailed(f"{exc}: check SMTP_HOST and SMTP_PORT") from exc
     except (smtplib.SMTPException, OSError, ValueError) as exc:

@@ -10,7 +10,7 @@ from flask import session as browser
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 from wtforms import BooleanField, RadioField, SelectMultipleField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired, Length, ValidationError
 from wtforms.widgets import CheckboxInput, ListWidget
 
 from models_alerts import Alert, AlertDelivery, AlertTarget
@@ -115,6 +115,15 @@ class Alerts(Log):
         return go(".details_view", id=row.id)
 
 
+class EventsField(SelectMultipleField):  # type: ignore[misc, unused-ignore]  # the package ships no types
+    """Events to tick."""
+
+    def pre_validate(self, form: Any) -> None:
+        """See WTForms."""
+        if set(self.data or ()) - set(alerts.OFFERED):
+            raise ValidationError(gettext("Not a valid choice."))
+
+
 class TargetForm(PanelForm):
     """What may be changed of a target."""
 
@@ -122,7 +131,7 @@ class TargetForm(PanelForm):
     address = TextField(
         _("Address"), [Length(0, alerttargets.MAX_ADDRESS)], description=_("Left empty, it stays what it is.")
     )
-    events = SelectMultipleField(
+    events = EventsField(
         _("Events"),
         choices=options({event: words.EVENT_NAMES[event] for event in alerts.OFFERED}),
         widget=ListWidget(prefix_label=False),

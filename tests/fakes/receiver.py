@@ -115,7 +115,10 @@ class _Conversation(socketserver.StreamRequestHandler):
                 self.server.ended.wait(30)
                 return
             self._say("220 here")
-            self._talk()
+            try:
+                self._talk()
+            finally:
+                self.connection.close()
 
     def _talk(self) -> None:
         recipients: list[str] = []
