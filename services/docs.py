@@ -91,7 +91,7 @@ def configuration() -> str:
     return CONFIGURATION_HEAD + "".join(_settings())
 
 
-def _fields() -> list[FieldInfo]:
+def fields() -> list[FieldInfo]:
     """Those of config.py in their order, then those of the classes that it is made of."""
     own = Config.__annotations__
     named = sorted(Config.model_fields.items(), key=lambda entry: entry[0] not in own)
@@ -99,7 +99,7 @@ def _fields() -> list[FieldInfo]:
 
 
 def _settings() -> Iterator[str]:
-    for field in _fields():
+    for field in fields():
         mark = marks(field)
         if "group" in mark:
             yield f"\n## {mark['group']}\n\n| variable | default | meaning |\n|---|---|---|\n"
@@ -114,7 +114,7 @@ def example() -> str:
 
 
 def _examples() -> Iterator[str]:
-    for field in _fields():
+    for field in fields():
         mark = marks(field)
         if "group" in mark:
             yield f"\n# ---- {mark['group']} ----\n"

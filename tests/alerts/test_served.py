@@ -23,7 +23,7 @@ def test_a_budget_is_told_of_at_80_and_100_percent(serve, sqlite_database, recei
     budgets.put(engine, BY, scope="user", owner="api-tokens", unit="tokens", limit="1000000", period="day")
     receiver.faults = [answer(500)]
     served = serve(WEB_CONCURRENCY="2", UNPRICED_POLICY="free_flagged")
-    body = {"model": "echo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
+    body = {"model": "echo", "messages": [{"role": "user", "content": "Hello " * 200}], "max_tokens": 300}
     assert ask(served, body, TOKEN)[0] == 200
     with Session(engine) as session, session.begin():  # what is spent stays, and is now 85 % of it
         spent = budgets.states(engine, session.scalars(select(Budget)).all())[0].spent
