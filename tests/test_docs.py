@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from config import Config, load, marks
+from config import load, marks
 from services import configentries, configfile, docs, errors
 
 ROOT = Path(__file__).resolve().parents[1]
