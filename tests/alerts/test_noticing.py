@@ -272,3 +272,14 @@ def test_a_call_pays_nothing_for_alerts(app, client):
     with statements(app) as seen:
         assert client.post("/v1/chat/completions", json=chat(model="echo"), headers=AUTH).status_code == 200
     assert [one for one in seen if "alert" in one.lower()] == []
+
+
+def test_old_alerts_go_but_not_those_that_say_that_they_were_told(app):
+    here = app.extensions["gateway"]
+    for event, period in (("budget.warning", "1700000000/9"), ("balance.low", "0/9"), ("key.expiring", "17")):
+        alerts.tell(here.engine, alerts.Noticed(event, "a subject", period, {}))
+    with Session(here.engine) as session, session.begin():
+        session.execute(update(Alert).values(created_at=clock.now() - timedelta(days=91)))
+    alerts.tell(here.engine, alerts.Noticed("provider.down", "account 1", "after 0", {}))
+    assert here.retention.run()["alerts"] == 2
+    assert [event for event, _subject in told(app)] == ["balance.low", "provider.down"]
