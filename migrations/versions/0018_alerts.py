@@ -62,7 +62,7 @@ def _alerts() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
         sa.UniqueConstraint("code", name=op.f("uq_alerts_code")),
-        sa.UniqueConstraint("event", "subject", "period", name=op.f("uq_alerts_event")),
+        sa.UniqueConstraint("event", "subject", "period", name=op.f("uq_alerts_event_subject_period")),
     )
     op.create_index("ix_alerts_user", "alerts", ["user_id", "id"])
 
@@ -71,8 +71,8 @@ def _deliveries() -> None:
     op.create_table(
         "alert_deliveries",
         sa.Column("id", SERIAL, nullable=False),
-        sa.Column("alert_id", sa.BigInteger, nullable=False),
-        sa.Column("target_id", sa.BigInteger, nullable=False),
+        sa.Column("alert_id", SERIAL, nullable=False),
+        sa.Column("target_id", SERIAL, nullable=False),
         sa.Column("state", sa.String(10), nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("next_at", sa.BigInteger, nullable=False),
@@ -92,7 +92,7 @@ def _deliveries() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_deliveries")),
-        sa.UniqueConstraint("alert_id", "target_id", name=op.f("uq_alert_deliveries_alert_id")),
+        sa.UniqueConstraint("alert_id", "target_id", name=op.f("uq_alert_deliveries_alert_id_target_id")),
     )
     op.create_index("ix_alert_deliveries_due", "alert_deliveries", ["state", "next_at"])
     op.create_index("ix_alert_deliveries_target", "alert_deliveries", ["target_id", "id"])
