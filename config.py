@@ -16,9 +16,10 @@ from typing import Annotated, Final, Literal
 
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 import config_checks
+from config_alerts import AlertSettings
 from config_checks import SECRETS_FILE, corrected, is_strict, problems_of
 from config_fields import (
     Balance,
@@ -55,7 +56,7 @@ class ConfigError(Exception):
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in problems)]))
 
 
-class Config(BaseModel):
+class Config(AlertSettings):
     """All settings, checked and frozen. Attribute = setting; units stand in the names."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)

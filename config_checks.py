@@ -1,5 +1,6 @@
 """What is wrong with settings that are well-formed one by one, and what deserves a warning only. See config.py."""
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ MIN_TOKEN: Final = 16
 MIN_PASSWORD: Final = 12
 OTLP: Final = "opentelemetry.proto"  # a package of requirements-otel.txt
 OIDC_CALLBACK: Final = "/admin/openid/callback"
+MAILBOX: Final = re.compile(r"[^@\s<>,;]{1,64}@[^@\s<>,;]{1,255}")
 REQUIRED: Final = ("API_AUTH_TOKENS", "HOST", "PORT", "LOG_LEVEL", "RATE_LIMIT_PER_MINUTE")
 
 
@@ -69,6 +71,7 @@ def problems_of(config: "Config", merged: Mapping[str, str]) -> list[str]:
         *_url_problems(config),
         *_sign_on_problems(config),
         *_webhook_problems(config),
+        *_mail_problems(config),
         *_outside_problems(config),
         *_trace_problems(config),
     ]
@@ -141,6 +144,18 @@ def _webhook_problems(config: "Config") -> list[str]:
         found.append(f"WEBHOOK_SECRET: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
     if config.metrics_token and len(config.metrics_token) < MIN_TOKEN:
         found.append(f"METRICS_TOKEN: {MIN_TOKEN} characters or more. Fix: `openssl rand -hex 32` makes one")
+    return found
+
+
+def _mail_problems(config: "Config") -> list[str]:
+    """What the mail server would refuse, or what would go over the net in the clear."""
+    if not config.smtp_host:
+        return []
+    found = []
+    if not MAILBOX.fullmatch(config.smtp_from):
+        found.append("SMTP_FROM: required with SMTP_HOST. Fix: an address that the server takes, as alerts@example.com")
+    if config.smtp_user and config.smtp_security == "none" and not settings.is_loopback(config.smtp_host):
+        found.append("SMTP_SECURITY: `none` would send SMTP_PASSWORD in the clear. Fix: `starttls` or `tls`")
     return found
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Str
 from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-import models_rollups  # noqa: F401 - its tables belong to the same database
+import models_alerts  # noqa: F401 - its tables belong to the same database
+import models_rollups  # noqa: F401 - the same
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
 from models_people import (
     Agent,
@@ -64,8 +65,7 @@ __all__ = [
     "UsageRecord",
 ]
 
-# The books know users, keys and budgets by number for ever. SQLite would give the number of a deleted one to the
-# next, which would then start with the other's usage; Postgres never does.
+# The books know these by number for ever: SQLite would give the number of a deleted one, and its usage, to the next.
 NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
 
 

@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 
 import config as settings
 from routes import (
+    cli_alerts,
     cli_audit,
     cli_backup,
     cli_config,
@@ -78,6 +79,7 @@ def register(app: Flask) -> None:
         cli_keys.group,
         cli_usage.usage,
         cli_secrets.group,
+        cli_alerts.group,
         cli_audit.group,
         cli_backup.backup,
         cli_backup.restore,

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Config, project
+from services import alerting
 from services.accounting import Accounting
 from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
@@ -137,6 +138,7 @@ class Gateway:
     gauges: Gauges
     components: Components
     remote: "Remote | None"  # where limits are counted, if not in the database
+    alerts: alerting.Alerting
 
     def start_worker(self) -> None:
         """Begin what goes on beside the calls; once in each process that serves."""
@@ -153,6 +155,7 @@ class Gateway:
         self.housekeeper.stop()
         self.watch.close()
         self.webhooks.close()
+        self.alerts.post.close()
         self.accounting.close()
         with suppress(SQLAlchemyError):  # moments of last use are not worth staying for
             self.keys.flush_used()
@@ -184,13 +187,8 @@ def build(config: Config, engine: Engine) -> Gateway:
     tokens = Tokens(transport)
     discovery = Discovery(engine, sealer, transport, WIRES, tokens)
     watch, health = Watch(config.proxy_timeout_s), Health()
-    policy = Policy(
-        config.refuses_unpriced,
-        config.default_max_output_tokens,
-        config.sse_keepalive_s,
-        patience,
-        config.llm_max_retries,
-    )
+    chosen = (config.refuses_unpriced, config.default_max_output_tokens, config.sse_keepalive_s)
+    policy = Policy(*chosen, patience, config.llm_max_retries)
     accounts = Accounts(
         engine,
         catalog,
@@ -210,12 +208,11 @@ def build(config: Config, engine: Engine) -> Gateway:
     responses = Responses(engine, sealer, retention_days=config.responses_retention_days)
     redaction = Redaction(config.secrets, config.redact_patterns)
     bodies = Bodies(engine, sealer, redaction, retention_days=config.bodies_retention_days)
-    retention = Retention(
-        engine, dialog_days=config.dialogs_retention_days, invitation_days=config.invitations_retention_days
-    )
+    retention = Retention.of(engine, config)
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
+    alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     housekeeper = Housekeeper(
         [
             Job("replay", 1.0, accounting.replay),
@@ -234,6 +231,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("erased", 60.0, erasure.finish, is_slow=True),
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
             *outlets.jobs,
+            *alerts.jobs,
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
     )
@@ -324,6 +322,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             [limits_elsewhere(remote.check)] if remote is not None else [],
         ),
         remote,
+        alerts,
     )
 
 

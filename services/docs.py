@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic.fields import FieldInfo
+
 from config import Config, marks
 from services import errors
 from services.credentials import masked
@@ -95,8 +97,15 @@ def configuration() -> str:
     return CONFIGURATION_HEAD + "".join(_settings())
 
 
+def fields() -> list[FieldInfo]:
+    """Those of config.py in their order, then those of the classes that it is made of."""
+    own = Config.__annotations__
+    named = sorted(Config.model_fields.items(), key=lambda entry: entry[0] not in own)
+    return [field for _name, field in named]
+
+
 def _settings() -> Iterator[str]:
-    for field in Config.model_fields.values():
+    for field in fields():
         mark = marks(field)
         if "group" in mark:
             yield f"\n## {mark['group']}\n\n| variable | default | meaning |\n|---|---|---|\n"
@@ -111,7 +120,7 @@ def example() -> str:
 
 
 def _examples() -> Iterator[str]:
-    for field in Config.model_fields.values():
+    for field in fields():
         mark = marks(field)
         if "group" in mark:
             yield f"\n# ---- {mark['group']} ----\n"

@@ -1,13 +1,14 @@
 """What `flask doctor` looks at: a table of checks, each of which finds out how one thing is and how to mend it.
 
-The checks stand in doctor_host.py (the machine and the settings) and doctor_books.py (the database and what is in it).
-They change nothing, and start nothing that goes on.
+The checks stand in doctor_host.py (the machine and the settings), doctor_books.py (the database and what is in it)
+and doctor_alerts.py. They change nothing, and start nothing that goes on.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from services import doctor_alerts
 from services import doctor_books as books
 from services import doctor_host as host
 from services.checkup import BAD, OK, WARN, Check, Patient, Result
@@ -32,6 +33,7 @@ TABLE: Final[tuple[tuple[str, str, Check], ...]] = (
     ("spool", TABLES, books.spool),
     ("holds", TABLES, books.holds),
     ("audit", TABLES, books.audit),
+    ("alerts", TABLES, doctor_alerts.alerts),
     ("valkey", NOTHING, host.valkey),
 )
 

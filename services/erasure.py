@@ -35,6 +35,7 @@ from models import (
     User,
     WebSession,
 )
+from models_alerts import Alert
 from services import people, removal
 from services.accounts import ERASED
 from services.audit import Actor, note
@@ -71,6 +72,7 @@ SAID: Final[Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute
     "answers": (StoredResponse.id, StoredResponse.user_id),
     "texts": (StoredBody.request_id, StoredBody.user_id),
     "refusals": (Refusal.id, Refusal.user_id),
+    "alerts": (Alert.id, Alert.user_id),
 }
 CALLERS: Final = (UsageRecord.custom_id, UsageRecord.client_metadata, UsageRecord.error)  # what callers put into usage
 

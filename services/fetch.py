@@ -7,7 +7,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -64,8 +66,9 @@ class Fetcher:
             with self._session.request(method, url, **options) as response:
                 body = _read(response.raw, end_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
-            raise UpstreamUnreachable(f"`{url}` could not be read: {ours or type(exc).__name__}") from exc
+            raise UpstreamUnreachable(
+                f"`{url}` could not be read: {_first_of_ours(exc) or type(exc).__name__}"
+            ) from exc
         if len(body) > MAX_BYTES:
             raise UpstreamError(f"`{url}` answered more than {MAX_BYTES} bytes")
         return response.status_code, body, url
@@ -83,12 +86,41 @@ class Fetcher:
             with self._session.post(url, data=body, headers=dict(headers), **options) as response:
                 return int(response.status_code)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            ours = next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
-            raise UpstreamUnreachable(f"the address did not take it: {ours or type(exc).__name__}") from exc
+            raise UpstreamUnreachable(
+                f"the address did not take it: {_first_of_ours(exc) or type(exc).__name__}"
+            ) from exc
+
+    def hand_over(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeouts_s: tuple[float, float], most: int
+    ) -> "Taken":
+        """As `deliver`, with the beginning of what was answered; `timeouts_s`: to connect, and for the answer.
+
+        Raises:
+            UpstreamUnreachable: not sent, or no answer within the time.
+        """
+        options: dict[str, Any] = {"timeout": timeouts_s, "allow_redirects": False, "stream": True}
+        try:
+            with self._session.post(url, data=body, headers=dict(headers), **options) as response:
+                said = b"" if response.ok else response.raw.read1(most * 4, decode_content=False)
+                host = urlsplit(response.headers.get("location", "")).netloc
+                return Taken(response.status_code, host, said.decode(errors="replace")[:most])
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+            raise UpstreamUnreachable(
+                f"the address did not take it: {_first_of_ours(exc) or type(exc).__name__}"
+            ) from exc
 
     def close(self) -> None:
         """Close its connections."""
         self._session.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was answered to a body: status, the host that a redirect leads to, and the beginning of the answer."""
+
+    status: int
+    host: str
+    said: str
 
 
 def guarded(session: Client, rules: AddressRules) -> Client:
@@ -186,6 +218,11 @@ class _GuardedAdapter(requests.adapters.HTTPAdapter):
             "http": type("GuardedPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("GuardedTLSPool", (urllib3.connectionpool.HTTPSConnectionPool,), {"ConnectionCls": secure}),
         }
+
+
+def _first_of_ours(exc: BaseException) -> UpstreamError | None:
+    """Our own error among the causes."""
+    return next((cause for cause in _causes(exc) if isinstance(cause, UpstreamError)), None)
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

@@ -102,6 +102,17 @@ class Circuit:
             self.span = span
 
 
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A circuit that is open. `model` is empty where it is one of an account."""
+
+    name: tuple[str, int]
+    provider: str
+    model: str
+    error: str
+    failures: int
+
+
 class Health:
     """See the module. Kept in memory, one for each worker."""
 
@@ -204,6 +215,17 @@ class Health:
             }
             for name, circuit in known
         }
+
+    def down(self, deployments: Iterable[Deployment]) -> list[Down]:
+        """The open circuits of these and of their accounts; not those that only want to be asked less."""
+        with self._guard:
+            is_open = {name: one for name, one in self._circuits.items() if one.is_open and one.status != TOO_MANY}
+        found = {}
+        for deployment in deployments:
+            for name, model in ((_deployment(deployment), deployment.model), (_account(deployment), "")):
+                if (circuit := is_open.get(name)) is not None:
+                    found[name] = Down(name, deployment.upstream.name, model, circuit.error, circuit.in_a_row)
+        return list(found.values())
 
     def _of(self, deployment: Deployment) -> list[Circuit]:
         found = (self._circuits.get(_deployment(deployment)), self._circuits.get(_account(deployment)))

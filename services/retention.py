@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Engine, delete, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from config import Config
 from models import (
     Dialog,
     Invitation,
@@ -24,6 +25,7 @@ from models import (
     StoredResponse,
     WebSession,
 )
+from models_alerts import Alert, AlertDelivery
 from services import reports
 from services.accounts import IDLE, LONGEST
 from utils import clock
@@ -53,9 +55,10 @@ class Part:
 class Retention:
     """See the module. 0 days = kept."""
 
-    def __init__(self, engine: Engine, *, dialog_days: int, invitation_days: int) -> None:
+    def __init__(self, engine: Engine, *, dialog_days: int, invitation_days: int, alert_days: int) -> None:
         self._engine = engine
         dialogs, invitations = timedelta(days=dialog_days), timedelta(days=invitation_days)
+        kept = timedelta(days=alert_days)
         self._parts = (
             Part("texts of calls", StoredBody.request_id, lambda now: StoredBody.expires_at <= now),
             Part(
@@ -77,6 +80,7 @@ class Retention:
                 lambda now: or_(WebSession.seen_at < now - IDLE, WebSession.created_at < now - LONGEST),
             ),
             Part("refused calls", Refusal.id, lambda now: Refusal.request_id < oldest_id(now - REFUSALS)),
+            Part("alerts", Alert.id, lambda now: _is_told(now - kept), inner=(AlertDelivery.alert_id,)),
             Part("retired secrets", RetiredSecret.digest, lambda now: RetiredSecret.expires_at <= now),
             Part(
                 "invitations",
@@ -88,6 +92,12 @@ class Retention:
                 ),
             ),
         )
+
+    @classmethod
+    def of(cls, engine: Engine, config: Config) -> "Retention":
+        """As the settings say."""
+        days = (config.dialogs_retention_days, config.invitations_retention_days, config.alerts_retention_days)
+        return cls(engine, dialog_days=days[0], invitation_days=days[1], alert_days=days[2])
 
     def run(self, *, is_dry: bool = False, tell: Tell = silent) -> dict[str, int]:
         """How many rows of each kind went; of a dry run, how many would."""
@@ -116,6 +126,11 @@ class Retention:
             if len(found) < part.batch or not gone:
                 return removed
             clock.sleep(PAUSE_S)
+
+
+def _is_told(moment: datetime) -> ColumnElement[bool]:
+    """Alerts from before that can go: those of budgets without periods stay, or they would be told again."""
+    return (Alert.created_at < moment) & ~Alert.period.startswith("0/")
 
 
 def oldest_id(moment: datetime) -> str:

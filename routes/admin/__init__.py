@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from routes import render, wording, words
 from routes.admin import guard, joining, openid, secondfactor, show, signin  # noqa: F401 - three of them add routes
 from routes.admin.agents import Agents
+from routes.admin.alerts import Alerts, AlertTargets
 from routes.admin.balances import Balances, Transactions
 from routes.admin.blocked import Blocked
 from routes.admin.budgets import Budgets
@@ -96,6 +97,8 @@ def _pages() -> tuple[Any, ...]:
         Routes(N_("Routes"), ROUTING, endpoint="own_routes", url="/admin/routes"),
         Usage(N_("Usage"), OBSERVE, endpoint="usage"),
         Blocked(N_("Why was it blocked?"), OBSERVE, endpoint="blocked"),
+        Alerts(N_("Alerts"), OBSERVE, endpoint="alerts"),
+        AlertTargets(N_("Alert targets"), OBSERVE, endpoint="alert_targets", url="/admin/alert-targets"),
         Ledger(N_("Ledger"), OBSERVE, endpoint="ledger"),
         Transactions(N_("Token transactions"), OBSERVE, endpoint="transactions"),
         Dialogs(N_("Dialogs"), OBSERVE, endpoint="all_dialogs", url="/admin/dialogs"),

@@ -31,6 +31,7 @@ from models import (
 )
 from services import Gateway, balances, invitations
 from services.audit import Actor
+from tests.admin.alerting import furnish_alerts
 from tests.admin.conftest import CANARY, add_budget, add_calls, add_limit, add_refusals, add_team, add_user, rows_of
 from tests.admin.portal import furnish_portal
 from utils import ids, jsonx
@@ -109,7 +110,12 @@ def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
     add_refusals(app, 1, **{"user_id": user, "key_id": key, "team_id": team, "kind": "models"} | told)
     talk(app, text, user, key)
     numbers = {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit}
-    return [*mine, *_like(app, number_of(app, reader), user, text), *paths(app, numbers, text)]
+    return [
+        *mine,
+        *furnish_alerts(app, text),
+        *_like(app, number_of(app, reader), user, text),
+        *paths(app, numbers, text),
+    ]
 
 
 def _note(here: Gateway, text: str, user: int) -> None:

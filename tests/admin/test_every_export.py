@@ -9,7 +9,19 @@ from flask import Flask
 from tests.admin.conftest import Browser, add_user
 from tests.admin.pages import LISTS, furnish
 
-MORE = ("balances", "transactions", "dialogs", "messages", "agents", "routes", "raises", "topups", "blocked")
+MORE = (
+    "balances",
+    "transactions",
+    "dialogs",
+    "messages",
+    "agents",
+    "routes",
+    "raises",
+    "topups",
+    "blocked",
+    "alerts",
+    "alert-targets",
+)
 PLANTED = "planted-words"
 
 

@@ -7,13 +7,14 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from models import Deployment, Price, StoredBody
+from models_alerts import AlertDelivery
 from routes.admin.guard import SecureModelView
 from tests.admin.pages import furnish
 from tests.admin.payloads import PAYLOADS
 from utils.extensions import Base
 
 TEXT: Final = "Zqx<b>"
-SHOWN_WITH_OTHERS: Final = (Deployment, Price, StoredBody)  # on pages about another table
+SHOWN_WITH_OTHERS: Final = (AlertDelivery, Deployment, Price, StoredBody)  # on pages about another table
 # Columns that no caller, provider or admin can put a text of their own into.
 OURS: Final = {
     "users": {"password_hash", "role", "locale"},
@@ -36,6 +37,9 @@ OURS: Final = {
     "routes": {"uuid", "path", "key_ids", "cache", "retry_strategy", "managed_by"},
     "raise_requests": {"kind", "scope", "unit", "period", "state"},
     "top_up_codes": {"digest", "unit"},
+    "alert_targets": {"kind"},
+    "alerts": {"code"},
+    "alert_deliveries": {"state"},
     "refusals": {"request_id", "kind", "rule", "details"},
 }
 

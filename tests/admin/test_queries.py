@@ -5,6 +5,7 @@ from flask import Flask
 
 from services import invitations
 from services.audit import Actor
+from tests.admin.alerting import add_alert, add_target
 from tests.admin.conftest import (
     Browser,
     add_budget,
@@ -42,6 +43,8 @@ MOST = {  # statements of a list, with the one that finds the session
     "messages": 4,
     "agents": 5,
     "routes": 4,
+    "alerts": 4,
+    "alert-targets": 5,
 }
 
 
@@ -63,6 +66,7 @@ def fill(app: Flask, start: int, end: int) -> None:
         add_calls(app, 2, user_id=user, key_id=key, team_id=team, custom_id=f"call-{place}")
         talk(app, f"text-{place}", user, key)
         add_request(app, user)
+        add_alert(app, add_target(app, f"target-{place}"), f"alert-{place}")
         add_code(app, f"code-{place}", user, f"{place:064d}")
         app.extensions["gateway"].audit.note(_actor(), "thing_done", "thing", place, {"after": {"a": 1}})
 
@@ -88,7 +92,9 @@ def test_lists_do_not_ask_once_a_row(panel_anywhere: Flask) -> None:
     assert {view: found[0] for view, found in counts.items() if found[0] > MOST[view] + BADGE} == {}
 
 
-@pytest.mark.parametrize("view", ["usage", "ledger", "audit", "blocked", "transactions", "dialogs", "messages"])
+@pytest.mark.parametrize(
+    "view", ["usage", "ledger", "audit", "blocked", "transactions", "dialogs", "messages", "alerts"]
+)
 def test_logs_are_neither_counted_nor_skipped_into(panel_admin: Browser, view: str) -> None:
     add_calls(panel_admin.app, 30)
     panel_admin.get(f"/admin/{view}/")

@@ -30,6 +30,7 @@ from models import (
 from services import Gateway, invitations
 from services.accounts import Person
 from services.audit import Actor
+from tests.admin.alerting import add_alert, add_target
 from tests.admin.conftest import add_calls
 from tests.callers import bearer
 from utils import clock
@@ -105,6 +106,8 @@ class World:
         }
         self.ids: dict[str, Callable[[], object]] = {
             "agents": self.places["agent_id"],
+            "alert-targets": lambda: add_target(self.app),
+            "alerts": lambda: add_alert(self.app, add_target(self.app)),
             "audit": lambda: 1,
             "balances": self._balance,
             "blocked": self._refusal,

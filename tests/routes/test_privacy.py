@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models import AuditEntry, Identity, Invitation, LedgerEntry, SecondFactor, Setting, StoredBody, SystemConfig, User
-from services import chain, takeout
+from services import alerts, chain, takeout
 from services.audit import Actor
 from services.errors import Conflict
 from tests.callers import add_user, bearer, find, issue
@@ -20,7 +20,7 @@ MARKER = "Xylomarker"
 BOTH = {"should_log_request": True, "should_log_response": True}
 EXPORT = "/api/v1/users/me/export"
 GONE = (
-    *("dialogs", "messages", "agents", "stored_responses", "stored_bodies", "refusals"),
+    *("dialogs", "messages", "agents", "stored_responses", "stored_bodies", "refusals", "alerts"),
     *("api_keys", "web_sessions", "identities"),
 )
 
@@ -43,6 +43,7 @@ def person(app, upstream):
         session.add(SecondFactor(user_id=number, sealed=b"x", recovery=[MARKER]))
         session.add(SystemConfig(key="a", value="b", updated_by=name))
         session.add(Invitation(digest="d", hint="inv-…", created_by=name, expires_at=clock.now()))
+    alerts.tell(gateway.engine, alerts.Noticed("balance.low", MARKER, "0/1", {"owner": f"user {name}"}, number))
     gateway.accounts.begin_session(number, "10.1.2.3", MARKER)
     gateway.bodies.flush()
     gateway.refusals.flush()
@@ -177,6 +178,7 @@ def test_an_erased_account_leaves_no_text_and_the_books_agree(app, person):
         "answers": 1,
         "texts": 4,
         "refusals": 1,
+        "alerts": 1,
         "usage_notes": 2,
     }
     assert marked(app) == ["audit_log.actor", "audit_log.resource_id"]  # nobody can change it: docs/privacy.md

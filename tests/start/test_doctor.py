@@ -212,7 +212,7 @@ def test_a_database_that_is_away_hides_what_is_in_it(make_app):
     found = looked(app)
     assert states(found, "database") == [BAD]
     hidden = {check for check in EVERY if "not looked at" in found[check][0][1]}
-    assert hidden == {"migrations", "clock", "admin", "providers", "spool", "holds", "audit"}
+    assert hidden == {"migrations", "clock", "admin", "providers", "spool", "holds", "audit", "alerts"}
     assert "pass-of-the-database" not in str(found) + run(app)[1]
 
 
