@@ -171,8 +171,8 @@ class AlertWatch:
             if value is None:
                 kind = sqlite if self._engine.dialect.name == "sqlite" else postgresql
                 first = kind.insert(Setting).values(key=TURN, value=now, updated_at=clock.now())
-                made = session.execute(first.on_conflict_do_nothing())
-                return bool(made.rowcount)  # type: ignore[attr-defined]  # of an insert there is one
+                made = session.execute(first.on_conflict_do_nothing().returning(Setting.key))
+                return made.first() is not None  # a count of rows need not be known
             taken = (
                 update(Setting)
                 .where(Setting.key == TURN, or_(Setting.value <= long_ago, Setting.value > ahead))
