@@ -51,6 +51,7 @@ LISTS = {
 INDEXES = {
     "ix_usage_user_id_id": "user_id, id",
     "ix_usage_key_id_id": "key_id, id",
+    "ix_usage_not_ok": "outcome, request_id",
     "ix_usage_user_sums": "user_id, request_id, input_tokens, output_tokens, cache_read_input_tokens",
 }
 SERIES = {
@@ -174,7 +175,8 @@ def add_rows(app: Flask, rows: int, first: int = 1) -> None:
             connection.exec_driver_sql(f"DROP INDEX {name}")
         connection.exec_driver_sql(statement.replace("%", "%%") if kind == "postgresql" else statement)
         for name, columns in INDEXES.items() if is_all else ():
-            connection.exec_driver_sql(f"CREATE INDEX {name} ON usage ({columns})")
+            few = " WHERE outcome <> 'ok'" if name == "ix_usage_not_ok" else ""
+            connection.exec_driver_sql(f"CREATE INDEX {name} ON usage ({columns}){few}")
     if is_all:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")  # as the databases do by themselves, or not at all on SQLite

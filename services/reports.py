@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models import ApiKey, AuditEntry, LedgerEntry, Refusal, Team, UsageRecord, User
+from models_books import NOT_OK
 from services.pricing import PER_MILLION, charge_lines, line_millionths
 from services.types import ChargeLine, Price, Usage
 from utils import jsonx, money
@@ -151,7 +152,8 @@ def usage_walk(wanted: UsageFilter) -> Walk:
     """The way through the usage table for a filter.
 
     Of one user or key there is an index in the order of settling; anything else goes by request id, that is by the
-    moment the call began. A span with an end goes by request id too, or the walk would have to find its end first.
+    moment the call began. A span with an end goes by request id too, or the walk would have to find its end first. Of
+    the calls that did not simply succeed there is an index by outcome and request id.
     """
     usage = UsageRecord
     span: list[Condition] = [usage.request_id == wanted.request_id] if wanted.request_id else []
@@ -165,7 +167,10 @@ def usage_walk(wanted: UsageFilter) -> Walk:
         if value is not None
     ]
     by_owner = bool(owner) and wanted.until_ms is None and not wanted.request_id
-    also = [_equals(name, value) for name in UNINDEXED if (value := getattr(wanted, name))]
+    indexed = "outcome" if not by_owner and wanted.outcome not in ("", "ok") else ""
+    if indexed:
+        span += [usage.outcome == wanted.outcome, NOT_OK]
+    also = [_equals(name, value) for name in UNINDEXED if name != indexed and (value := getattr(wanted, name))]
     if by_owner and wanted.since_ms is not None:
         since = request_ids_from(wanted.since_ms)
         also.append(lambda columns: apart(columns.request_id) >= since)

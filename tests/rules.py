@@ -15,6 +15,7 @@ TABLES = (
 )  # parts of models.py
 # Who may import whom. The longest matching name counts; nobody imports `app`.
 WIRE = ("services.types", "services.errors", "utils")
+MODELS = ("models", "models_alerts", "models_books", "models_rollups")  # whose tables services know
 LAYERS = {
     "utils": ("utils",),
     "config": ("config_alerts", "config_checks", "config_fields", "utils"),
@@ -23,7 +24,7 @@ LAYERS = {
     "config_fields": ("utils",),
     "models": (*TABLES, "utils"),
     **dict.fromkeys(TABLES, ("utils",)),
-    "services": ("services", "models", "models_alerts", "models_rollups", "config", "config_checks", "utils"),
+    "services": ("services", *MODELS, "config", "config_checks", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
     "services.books": (

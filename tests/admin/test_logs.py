@@ -20,6 +20,7 @@ from tests.admin.conftest import Browser, add_calls, add_key, add_team, add_user
 
 OLDER = re.compile(r'href="([^"]*before=[^"]*)"')
 NEWER = re.compile(r'href="([^"]*after=[^"]*)"')
+QUERY_PLAN = {"sqlite": "QUERY PLAN", "postgresql": ""}
 SHOWN = re.compile(r'lead-cell"><a href="[^"]*\?id=(\d+)"')
 
 
@@ -126,6 +127,25 @@ def test_a_rare_call_is_found_step_by_step_and_never_by_reading_everything(
         if path:
             assert "may be more further back" in page
     assert (len(found), pages) == (2, 4)
+
+
+def test_calls_that_failed_are_found_by_an_index(panel_anywhere: Flask) -> None:
+    add_calls(panel_anywhere, 2, outcome="upstream_error")
+    add_calls(panel_anywhere, 300)
+    engine = panel_anywhere.extensions["gateway"].engine
+    walk = reports.usage_walk(reports.UsageFilter(outcome="upstream_error"))
+    assert len(reports.read_page(engine, walk).rows) == 2
+    query = select(UsageRecord.id).where(*walk.where).order_by(walk.key.desc()).limit(20)
+    words = str(query.compile(engine, compile_kwargs={"literal_binds": True}))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("ANALYZE usage")
+            for way in ("seqscan", "bitmapscan"):  # of so few rows any order is quickly made
+                connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        plan = str(connection.exec_driver_sql(f"EXPLAIN {QUERY_PLAN[engine.dialect.name]} {words}").fetchall())
+    assert "ix_usage_not_ok" in plan
+    assert "sort" not in plan.lower()
+    assert "temp b-tree" not in plan.lower()
 
 
 def test_the_bill_of_a_call(panel_admin: Browser) -> None:

@@ -48,7 +48,7 @@ SAME = frozenset(  # the same word in both languages, a name, or a code that the
         "Total",
     }
     | {"user admin"}
-    | {"curl", "default", "Node", "Python"}
+    | {"curl", "default", "E-mail", "Node", "Python", "Webhook"}
     | {"role, team, expires_at", "tests"}
 )
 

@@ -1,5 +1,6 @@
 """The pages about alerts: a target is made, tested, given another secret and deleted; failures are sent again."""
 
+import json
 import re
 
 import pytest
@@ -123,7 +124,7 @@ def test_commands_list_and_test(browser: Browser, receiver: Receiver) -> None:
     sealed = browser.gateway.sealer.seal(receiver.url)
     target = add_target(browser.app, "hook", sealed_address=sealed, events=["key.expiring"])
     name = rows_of(browser.app, AlertTarget)[0].name
-    assert f"{name}  webhook  hook  key.expiring" in run(args=["alerts", "targets"]).output
+    assert re.search(rf"{name} +webhook +hook +key.expiring +yes", run(args=["alerts", "targets"]).output)
     assert "took it: the answer was 204." in run(args=["alerts", "test", name]).output
     receiver.faults = [answer(500)]
     failed = run(args=["alerts", "test", name])
@@ -133,4 +134,6 @@ def test_commands_list_and_test(browser: Browser, receiver: Receiver) -> None:
     add_alert(browser.app, target, "ana")
     listed = run(args=["alerts", "list", "--last", "1"]).output
     assert alerts.sentence("budget.warning", {"owner": "ana", "spent": "ana", "limit": "ana", "percent": 80}) in listed
-    assert "failed, 0 attempts" in listed
+    assert f"{name}: failed" in listed
+    (told,) = json.loads(run(args=["alerts", "list", "--last", "1", "--json"]).output)
+    assert (told["type"], told["deliveries"][0]["target"]) == ("budget.warning", name)

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.orm import Session
 
+from services import alerttargets
+from services.audit import Actor
 from tests.conftest import PASSWORD, SECRETS, TOKEN
+from tests.fakes.receiver import Receiver
 from tests.fakes.served import ROOT
 from tests.helpers import add_model, add_provider
 from tests.start import pages
@@ -95,6 +99,7 @@ class Desk:
         self.key = self.flask("flask keys create z-second --user admin").strip()
         answer = self.app.test_client().post("/login", json={"username": "admin", "password": PASSWORD})
         self.token = answer.json["access_token"]
+        self.said["alerts test NAME"] = "alerts test ops"
         self.said["inv-…"] = self.flask("flask invite").splitlines()[0]
         first, second = sorted(
             self.app.extensions["gateway"].key_management.search({}).views, key=lambda one: one["name"]
@@ -104,6 +109,12 @@ class Desk:
         (self.folder / "invoice.csv").write_text("date,model,cost\n2026-05-01,gpt-4o-mini,0\n", "utf-8")
         (self.folder / "house.yaml").write_text("teams: [{name: research}, {name: house}]\n", "utf-8")
 
+    def tell(self, address: str) -> None:
+        """Somebody who hears of alerts."""
+        here, wanted = self.app.extensions["gateway"], alerttargets.Given("ops", "webhook", address, None)
+        with Session(here.engine) as session, session.begin():
+            alerttargets.create(session, here.sealer, Actor("tests"), wanted)
+
 
 @pytest.fixture
 def desk(make_app, sqlite_database, serve, upstream, tmp_path, monkeypatch):
@@ -112,7 +123,10 @@ def desk(make_app, sqlite_database, serve, upstream, tmp_path, monkeypatch):
     made = Desk(app, serve(**environ), tmp_path)
     monkeypatch.chdir(tmp_path)
     made.prepare(upstream)
-    return made
+    receiver = Receiver()
+    made.tell(receiver.url)
+    yield made
+    receiver.stop()
 
 
 def why_not(block: Block) -> str:
@@ -195,9 +209,9 @@ def test_pages_that_are_run_elsewhere_have_nothing_else():
 
 
 def test_other_fenced_code_is_what_it_says():
-    """YAML and JSON are read; a language that nobody reads is not there."""
+    """YAML and JSON are read, tests/alerts/test_examples.py runs JavaScript; what nobody reads is not there."""
     found = [block for page in pages.PAGES for block in pages.blocks(page) if block.kind not in ("shell", "python", "")]
-    assert {block.kind for block in found} <= {"yaml", "json", "csv"}
+    assert {block.kind for block in found} <= {"yaml", "json", "csv", "javascript"}
     for block in found:
         if block.kind in ("yaml", "json"):
             assert yaml.safe_load(block.text), block.place
