@@ -51,7 +51,7 @@ def seconds(count: int, work: Callable[[], object]) -> list[float]:
     return took
 
 
-@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.timeout(7200 if SOAK else 600)
 def test_pages_and_keys_of_a_large_gateway(panel_admin: Browser) -> None:
     fill(panel_admin)
     told = {}
