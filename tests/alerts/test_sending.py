@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -127,6 +128,11 @@ def test_a_target_that_hangs_keeps_nobody_else_waiting(app, receiver, add_target
     alerts.tell(engine, alerts.Noticed("key.expiring", "key 1", "1", {"name": "a", "user": "b", "expires_at": "c"}))
     alerting.post.send_due()
     assert {told["type"] for told in receiver.wait_for(2, within_s=5)} == {"provider.down", "key.expiring"}
+    receiver.stop()  # which ends what hangs
+    end_s = time.monotonic() + 10
+    while alerting.post._busy and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert not alerting.post._busy, "it has noted what became of it"
 
 
 def test_workers_that_race_send_once(app, receiver, add_target, noticed):

@@ -68,6 +68,7 @@ def test_what_has_expired_goes_and_what_is_kept_stays(app, command):
         "browser sessions": 1,
         "retired secrets": 0,
         "invitations": 0,
+        "alerts": 0,
     }
     assert set(left(app).values()) == {2}
     status, said = command("retention", "run")
