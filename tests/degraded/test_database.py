@@ -53,12 +53,22 @@ def streams(served, count):
     return threads, answers
 
 
+def wait_for_model(served):
+    """Until every worker knows the model that was made after their start."""
+    end, told = time.monotonic() + SOON_S, 0
+    while told < 12 and time.monotonic() < end:
+        answer = requests.get(f"{served.url}/v1/models", headers={"authorization": f"Bearer {TOKEN}"}, timeout=30)
+        told = told + 1 if '"fast"' in answer.text else 0
+        time.sleep(0.05)
+    assert told == 12
+
+
 def reach(upstream, count):
     """Wait until so many calls have come to the provider."""
     end = time.monotonic() + SOON_S
     while len(upstream.served) < count and time.monotonic() < end:
         time.sleep(0.01)
-    assert len(upstream.served) >= count
+    assert len(upstream.served) >= count, "too few calls came to the provider"
 
 
 def wait_until_booked(engine, count):
@@ -84,6 +94,7 @@ def test_a_database_that_dies_and_a_start_before_it_is_there(mortal_postgres, bo
     environ |= {"DATABASE_URL": mortal_postgres.url, "WEB_CONCURRENCY": "2"}
     served = Served(environ)
     engine = books_of(mortal_postgres.url)
+    wait_for_model(served)
     try:
         # F25: it dies under calls
         threads, answers = streams(served, 20)
