@@ -36,7 +36,7 @@ from services import bootstrap, budgets, counting, limits, passwords
 from services.configfile import ConfigFileError
 from services.counters import RemoteAway
 from services.errors import GatewayError
-from services.migrating import DatabaseAway, await_database, migration_lock
+from services.migrating import await_database, migration_lock
 from services.periods import PERIODS
 from utils import money
 from utils.extensions import db, gateway
@@ -110,10 +110,7 @@ def register(app: Flask) -> None:
 def prepare(url: str) -> None:
     """Make ready to serve: migrate, then see to built-in rows, the first admin and the configuration file."""
     here = gateway()
-    try:
-        await_database(here.engine, here.config.database_wait_s)
-    except DatabaseAway as exc:
-        raise click.ClickException(f"the database takes no connection: {exc}") from exc
+    await_database(here.engine, here.config.database_wait_s)
     flask_migrate.upgrade()  # under the same lock: migrations/env.py
     with migration_lock(here.engine, here.config.instance_path):
         try:

@@ -6,6 +6,7 @@ from there.
 
 import fcntl
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,25 +25,23 @@ PASSING: Final = ("starting up", "shutting down", "recovery mode", "too many", "
 LOCK_ID: Final = 7_640_001  # any number nobody else uses in this database
 
 
-class DatabaseAway(Exception):
-    """It takes no connection; the message says why."""
-
-
 def await_database(engine: Engine, longest_s: float) -> None:
     """Return when the database takes connections: it may start later than the gateway, or just be starting again.
 
+    SQLite's file is not opened: who does it first also says who may read it.
+
     Raises:
-        DatabaseAway: it did not in all that time, or it answers and will never let us in.
+        OperationalError: it did not in all that time, or it answers and will never let us in.
     """
     end_s, is_told = clock.monotonic_s() + longest_s, False
-    while True:
+    while engine.dialect.name != "sqlite":
         try:
             engine.connect().close()
         except OperationalError as exc:
             said = str(exc.orig).partition("\n")[0]
             is_final = FINAL in said and not any(word in said for word in PASSING)
-            if engine.dialect.name == "sqlite" or is_final or clock.monotonic_s() >= end_s:
-                raise DatabaseAway(said) from None
+            if is_final or clock.monotonic_s() >= end_s:
+                raise
             if not is_told:
                 log.warning("waiting for the database: %s", said)
                 is_told = True
@@ -72,7 +71,7 @@ def migration_lock(engine: Engine, folder: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         database.touch(0o600)  # SQLite gives its side files the same mode
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

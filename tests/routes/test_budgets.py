@@ -366,8 +366,8 @@ def test_budgets_are_shown_with_their_numbers(lite):
     limit(lite, 1, "usd", "month", user="admin")
     limit(lite, 5000, "tokens", user="admin")
     shown = lite.test_cli_runner().invoke(args=["budgets", "show"]).output.splitlines()[1:]
-    assert ["$1.00", "$0.00", "$0.00"] == shown[0].split()[-3:]
-    assert ["5,000", "0", "0"] == [word for word in shown[1].split() if word != "tokens"][-3:]
+    assert shown[0].split()[-3:] == ["$1.00", "$0.00", "$0.00"]
+    assert [word for word in shown[1].split() if word != "tokens"][-3:] == ["5,000", "0", "0"]
     first, second = budgets.listed(engine(lite))
     assert (first["limit"], first["unit"], first["period"], first["spent"]) == (10**9, "usd", "month", 0)
     assert (second["limit"], second["unit"], second["period"], second["held"]) == (5000, "tokens", "total", 0)

@@ -253,7 +253,7 @@ def test_budgets_that_cannot_be_are_refused(command, session, arguments, status,
 
 @pytest.mark.parametrize("arguments", [["prepare"], ["ledger", "verify"], ["budgets", "show"]], ids=" ".join)
 def test_a_database_that_is_away_is_said_in_a_line(flask, arguments):
-    done = flask(*arguments, DATABASE_URL="postgresql://house:hunter2@127.0.0.1:1/house")
+    done = flask(*arguments, DATABASE_URL="postgresql://house:hunter2@127.0.0.1:1/house", DATABASE_WAIT="0")
     assert done.returncode == 69
     assert done.stderr.splitlines()[-1].startswith("The database (DATABASE_URL) cannot be used: ")
     assert "Connection refused" in done.stderr
