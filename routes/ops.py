@@ -74,7 +74,9 @@ def metrics() -> Response:
     here = gateway()
     if not _is_scraper(here.config.metrics_token):
         here.admins.admit(request.headers, request.remote_addr or "", request.method)
-    return Response(here.metrics.text(here.gauges.read()), content_type=CONTENT_TYPE)
+    return Response(
+        here.metrics.text(here.gauges.read()), headers={"x-request-id": render.request_id()}, content_type=CONTENT_TYPE
+    )
 
 
 def _is_scraper(token: str) -> bool:

@@ -39,6 +39,10 @@ class Row:
     def is_panel(self) -> bool:
         return self.rule.startswith(PAGES)
 
+    @property
+    def is_file(self) -> bool:
+        return "static/" in self.rule or "/assets/" in self.rule
+
 
 def read(text: str) -> Iterator[Row]:
     for line in text.splitlines():
@@ -124,6 +128,8 @@ def wrong(world: World, row: Row) -> Iterator[str]:
         answer = things.send(caller)
         if not is_right(row, letter, answer):
             yield f"{row.method} {row.rule}: {caller} got {answer.status_code}, not {row.policy} {row.status}"
+        if not (row.is_panel or row.is_file) and "x-request-id" not in answer.headers:
+            yield f"{row.method} {row.rule}: {caller} got no x-request-id"
         if letter == "n" and things.found:
             nowhere = things.send(caller, is_missing=True)
             if things.plain(answer) != things.plain(nowhere):
