@@ -24,6 +24,7 @@
     const page = drawer.querySelector("[data-drawer-page]");
     let shown = null; // the link whose call is open
     let turn = 0; // an answer that comes too late is left aside
+    let isLeaving = false; // the drawer has closed, and the browser is yet to step back
     if (history.state && history.state.drawer) history.replaceState(null, ""); // from before a reload
 
     function wait() {
@@ -94,11 +95,16 @@
       step(by);
     });
     window.addEventListener("popstate", () => {
-      if (drawer.open) drawer.close();
+      if (isLeaving && drawer.open) keepPlace(); // opened again meanwhile
+      else if (drawer.open) drawer.close();
+      isLeaving = false;
     });
     drawer.addEventListener("close", () => {
       turn += 1;
-      if (history.state && history.state.drawer) history.back();
+      if (history.state && history.state.drawer) {
+        isLeaving = true;
+        history.back();
+      }
       const last = shown;
       shown = null;
       body.replaceChildren();

@@ -1,5 +1,6 @@
 """Somebody of each role who looks at the panel: their pages, by tests/matrix/routes.txt, and a browser for them."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -73,3 +74,17 @@ def seen_by(chromium: Any, served: str, app: Flask, name: str, **options: Any) -
         assert problems == []
     finally:
         context.close()
+
+
+def until(page: Any, expression: str, seconds: float = 10) -> None:
+    """Wait until the page says so. Playwright's own function polls by `eval`, which the policy of the pages refuses."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"{page.url}: never {expression}"
+        page.wait_for_timeout(20)
+
+
+def left_the_drawer(page: Any) -> None:
+    """Wait for the step back in the browser's history by which a drawer closes: it would stop the next navigation."""
+    page.locator("#drawer").wait_for(state="hidden")
+    until(page, "!(history.state && history.state.drawer)")

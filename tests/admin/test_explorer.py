@@ -17,6 +17,7 @@ from routes.admin.show import DASH
 from routes.admin.timeline import bars_of
 from services import reports
 from tests.admin.conftest import Browser, add_calls, add_key, add_user, row_of, rows_of, statements
+from tests.admin.roles import left_the_drawer, until
 from utils import clock
 
 CALL = re.compile(r'data-call="(\d+)"')
@@ -232,14 +233,34 @@ def test_back_closes_the_drawer_and_stays_on_the_list(opened: Any) -> None:
         assert opened.url == place
     opened.locator("tbody [data-drawer]").first.click()
     drawer.get_by_role("button", name="Close").click()
-    drawer.wait_for(state="hidden")
-    opened.wait_for_function("!(history.state && history.state.drawer)")  # closing leaves no entry behind
+    left_the_drawer(opened)  # closing leaves no entry behind
     opened.locator("tbody [data-drawer]").first.click()
     opened.reload()
     opened.locator("tbody [data-drawer]").first.click()
     drawer.get_by_role("button", name="Close").click()
     drawer.wait_for(state="hidden")
     assert opened.url == place
+
+
+def test_a_drawer_that_is_opened_again_at_once_stays_open(opened: Any) -> None:
+    """A browser steps back a while after it was told to."""
+    opened.locator("tbody [data-drawer]").first.click()
+    drawer = opened.get_by_role("dialog")
+    drawer.locator("[data-drawer-part]").wait_for()
+    opened.evaluate(
+        """() => {
+          window.__steps = 0;
+          addEventListener("popstate", () => { window.__steps += 1; });
+          document.querySelector("[data-drawer-close]").click();
+          document.getElementById("drawer").addEventListener(
+            "close", () => document.querySelector("tbody [data-drawer]").click(), { once: true });
+        }"""
+    )
+    until(opened, "window.__steps === 1")
+    drawer.locator("[data-drawer-part]").wait_for()
+    assert drawer.is_visible()
+    opened.go_back()
+    drawer.wait_for(state="hidden")
 
 
 def test_the_drawer_closes_by_its_button_and_opens_as_a_page(opened: Any) -> None:

@@ -12,6 +12,7 @@ from flask import Flask
 from models import Budget
 from tests.admin.conftest import Browser, add_budget, add_team, add_user, row_of, rows_of
 from tests.admin.portal import add_dialog, add_request
+from tests.admin.roles import until
 from tests.admin.test_browser import WATCH
 
 PHONE = {"width": 390, "height": 844}
@@ -105,8 +106,8 @@ def test_a_dialog_goes_on_word_by_word_and_on_a_phone(opened: Opener, panel_app:
     page.goto(f"/portal/dialogs/details/?id={dialog}")
     page.get_by_label("Message", exact=True).fill("and <b>dolphins</b>?")
     page.get_by_role("button", name="Send").click()
-    page.wait_for_function("document.querySelectorAll('.said-assistant').length === 2")
-    page.wait_for_function("document.getElementById('content').value === ''")
+    until(page, "document.querySelectorAll('.said-assistant').length === 2")
+    until(page, "document.getElementById('content').value === ''")
     assert page.locator(".said b").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 

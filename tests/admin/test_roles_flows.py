@@ -22,7 +22,7 @@ from tests.admin.conftest import (
     row_of,
     rows_of,
 )
-from tests.admin.roles import seen_by
+from tests.admin.roles import left_the_drawer, seen_by
 from tests.admin.test_portal_browser import call
 
 Opener = Callable[[str], Any]
@@ -64,6 +64,7 @@ def test_an_auditor_filters_sorts_exports_and_asks_why(opened: Opener, panel_app
     page.locator("#drawer #request-id").wait_for()
     assert page.locator("#drawer #request-id").inner_text() == wanted[-1]
     page.keyboard.press("Escape")
+    left_the_drawer(page)
     page.goto("/admin/users/")
     name = page.get_by_role("columnheader").first
     name.get_by_role("link").click()
