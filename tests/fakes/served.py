@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 import requests
@@ -33,9 +34,11 @@ class Served:
         self.host = environ.get("HOST", "127.0.0.1")
         self.port = int(environ.get("PORT") or free_port())
         self.url = f"http://{self.host}:{self.port}"
-        self.log = Path(tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")[1])
+        descriptor, name = tempfile.mkstemp(prefix="tollhouse-served-", suffix=".log")
+        self.log = Path(name)
+        weakref.finalize(self, self.log.unlink, missing_ok=True)
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-        with self.log.open("wb") as out:
+        with os.fdopen(descriptor, "wb") as out:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, *command],
                 cwd=code,
