@@ -5,10 +5,12 @@ A page has hundreds of words, and a list those of each of its rows; they were a 
 
 from typing import Any, Final
 
-from flask import Flask
+from babel import Locale
+from flask import Flask, has_request_context, request
 from flask_babel import get_locale, get_translations
 from markupsafe import Markup
 
+KEPT: Final = "tollhouse.babel_locale"  # in the WSGI environment
 _catalogues: Final[dict[tuple[str, str | None] | None, Any]] = {}  # by language and territory
 
 
@@ -29,9 +31,19 @@ def translate_count(one: str, many: str, /, num: int, **values: Any) -> Markup:
     return found % {"num": num, **values}
 
 
+def locale() -> Locale | None:
+    """That of the request, kept beside it: Flask-Babel looks for the context six times before it says so."""
+    kept: Locale | None = request.environ.get(KEPT) if has_request_context() else None
+    if kept is None:
+        kept = get_locale()
+        if has_request_context():
+            request.environ[KEPT] = kept
+    return kept
+
+
 def _catalogue() -> Any:
-    locale = get_locale()
-    key = (locale.language, locale.territory) if locale else None
+    found_locale = locale()
+    key = (found_locale.language, found_locale.territory) if found_locale else None
     found = _catalogues.get(key)
     if found is None:
         found = _catalogues[key] = get_translations()

@@ -162,13 +162,15 @@ class Listed(SecureModelView):
         """What the address says of the list beside the page, for addresses that speak of this list."""
         return self.link(self.settings()).partition("?")[2]
 
-    def pick(self, cells: str, shown: Sequence[str]) -> Markup:
+    def pick(self, cells: Markup, shown: Sequence[str]) -> Markup:
         """The cells of a row that are to be seen: those of the columns of `shown`, and what follows all columns.
 
         A list's template writes a cell for each of `column_list`, in its order. Texts in them are escaped, so a cell
         begins nowhere else.
         """
-        head, *found = CELL.split(str(cells))
+        if set(shown) >= set(self.column_list):
+            return cells
+        head, *found = CELL.split(cells)
         names = dict(enumerate(self.column_list))
         kept = [cell for place, cell in enumerate(found) if place not in names or names[place] in shown]
         return Markup(head + "".join(kept))  # noqa: S704 - parts of what a template made, cut between its cells

@@ -1,7 +1,7 @@
 """How values look: moments, money, numbers, icons. Filters and functions of the templates."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache, partial
@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import flask_bootstrap
+from babel import Locale
+from babel.dates import format_timedelta
 from babel.numbers import format_compact_decimal
 from flask import Flask, request, url_for
-from flask_babel import format_decimal, format_percent, format_timedelta, get_locale
+from flask_babel import format_decimal, format_percent
 from markupsafe import Markup, escape
 
-from routes import assets
+from routes import assets, words
 from routes.admin import examples, guard, openid, signin, steps
 from routes.admin.budgets import LEVEL_NAMES
 from routes.admin.catalog import MANAGERS
@@ -87,7 +89,7 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
 
     `groups`: those of the sidebar, in order.
     """
-    filters = (ago, utc, usd, exact_usd, cash, short_cash, num, short, percent, ms)
+    filters = (ago, utc, usd, exact_usd, cash, short_cash, num, short, percent, ms, said)
     app.jinja_env.filters.update({one.__name__: one for one in filters})
     app.jinja_env.filters["path"] = restrictions.show_path
     app.jinja_env.globals["ui"] = SimpleNamespace(
@@ -105,7 +107,7 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
         openid_name=openid.name,
         may_join=lambda: gateway().config.registration_mode != "closed",
         theme=signin.theme,
-        language=lambda: str(get_locale()),
+        language=lambda: str(words.locale()),
         state_of=state_of,
         share=budgets.share,
         level=budgets.level,
@@ -165,9 +167,15 @@ def ago(moment: datetime | int | None) -> str | Markup:
     aware = datetime.fromtimestamp(moment, UTC) if isinstance(moment, int) else moment
     distance = aware - datetime.now(UTC)
     is_near = abs(distance) < RELATIVE_FOR
-    text = format_timedelta(distance, add_direction=True, threshold=1.2) if is_near else f"{aware:%Y-%m-%d}"
+    text = _distance(int(distance.total_seconds()), words.locale()) if is_near else f"{aware:%Y-%m-%d}"
     exact = aware.isoformat(timespec="seconds")
-    return Markup(f'<time datetime="{exact}" title="{utc(aware)}">{escape(text)}</time>')  # noqa: S704 - see `cash`
+    day, second = exact[:10], exact[11:19]
+    return Markup(f'<time datetime="{exact}" title="{day} {second} UTC">{escape(text)}</time>')  # noqa: S704 - see `cash`
+
+
+@lru_cache(4096)  # most rows of a list are as old as their neighbours
+def _distance(seconds: int, locale: Locale | None) -> str:
+    return format_timedelta(seconds, add_direction=True, threshold=1.2, locale=locale)
 
 
 def usd(nanousd: int | None) -> str:
@@ -199,7 +207,7 @@ def short_cash(nanousd: int | None) -> str | Markup:
     if nanousd is None or abs(nanousd) < SHORT_CASH_FROM:
         return cash(nanousd)
     dollars = abs(nanousd) // money.NANO_PER_USD
-    text = format_compact_decimal(dollars, format_type="short", locale=get_locale(), fraction_digits=2)
+    text = format_compact_decimal(dollars, format_type="short", locale=words.locale(), fraction_digits=2)
     sign = "-" if nanousd < 0 else ""
     return Markup('<span title="{}">{}${}</span>').format(money.show_usd(nanousd), sign, text)
 
@@ -217,8 +225,13 @@ def short(number: int | None) -> str | Markup:
     """A count as one cares to read it in a list: 12.3K, 4.5M, with all its digits in the title."""
     if number is None or abs(number) < SHORT_FROM:
         return num(number)
-    text = format_compact_decimal(number, format_type="short", locale=get_locale(), fraction_digits=1)
+    text = format_compact_decimal(number, format_type="short", locale=words.locale(), fraction_digits=1)
     return Markup('<span title="{}">{}</span>').format(num(number), text)
+
+
+def said(names: Mapping[Any, Any]) -> dict[Any, str]:
+    """A table of names in the language of the request, each of which is translated once and not in every row."""
+    return {value: str(name) for value, name in names.items()}
 
 
 def percent(part: float | None, *, signed: bool = False) -> str:
@@ -238,10 +251,15 @@ def ms(duration: int | None) -> str:
 
 def _local(digits: str) -> str:
     """Digits with the marks of the language; babel's own formatting takes ten times as long, and lists have many."""
-    marks = get_locale().number_symbols["latn"]
-    return (
-        digits if marks["decimal"] == "." else digits.translate({ord(","): marks["group"], ord("."): marks["decimal"]})
-    )
+    marks = _marks(words.locale())
+    return digits.translate(marks) if marks else digits
+
+
+@cache
+def _marks(locale: Locale | None) -> dict[int, str]:
+    """What to write for the marks of English; empty where they are the same."""
+    marks = locale.number_symbols["latn"] if locale else {"decimal": "."}
+    return {} if marks["decimal"] == "." else {ord(","): marks["group"], ord("."): marks["decimal"]}
 
 
 @cache
