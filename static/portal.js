@@ -1,4 +1,5 @@
-// Going on with a dialog: with this file the answer comes word by word; without it the form does the same in one step.
+// A dialog: with this file answers are read as Markdown, and going on with it brings the answer word by word; without
+// it answers are plain text, and the form does the same in one step.
 (() => {
   "use strict";
 
@@ -15,6 +16,11 @@
     whole.append(head, text);
     document.getElementById("end").before(whole);
     return text;
+  }
+
+  function growing(place) {
+    place.className = "md";
+    return new window.tollhouseMarkdown.Growing(place);
   }
 
   // Events are `data: {…}` between empty lines; a piece may end anywhere.
@@ -39,22 +45,24 @@
     const problem = form.querySelector("[data-problem]");
     const field = form.elements.content;
     const body = new URLSearchParams(new FormData(form));
-    let failed = "", isDone = false, shown = null;
+    let failed = "", isDone = false, said = "", shown = null;
     const tell = (event) => {
       if (event.error) failed = event.error;
       if (event.done && !event.error) isDone = true;
       if (!event.content) return;
       if (!shown) {
         article("user", form.dataset.you).textContent = body.get("content");
-        shown = article("assistant", form.dataset.model);
+        shown = growing(article("assistant", form.dataset.model));
       }
-      shown.textContent += event.content;
+      said += event.content;
+      shown.update(said, false);
     };
     button.disabled = true;
     problem.textContent = "";
     try {
       await read(await fetch(form.dataset.stream, { method: "POST", body, credentials: "same-origin" }), tell);
     } catch { /* said below */ }
+    if (shown) shown.update(said, true);
     button.disabled = false;
     if (isDone) field.value = "";
     else problem.textContent = failed || form.dataset.failed;
@@ -63,7 +71,14 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     const form = document.querySelector("form[data-stream]");
-    if (!form || !window.TextDecoderStream) return;
+    if (!form) return;
+    Object.assign(window.tollhouseMarkdown.texts, { copy: form.dataset.labelCopy, copied: form.dataset.labelCopied });
+    for (const place of document.querySelectorAll(".said-assistant .said-text")) {
+      const text = place.textContent;
+      place.replaceChildren();
+      growing(place).update(text, true);
+    }
+    if (!window.TextDecoderStream) return;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       send(form);

@@ -29,7 +29,7 @@ _ = lazy_gettext
 
 LATEST_CALLS: Final = 10
 OFFERED_USERS: Final = 200  # names that the browser suggests; any other can be typed
-STATES: Final = {"active": _("Active"), "expired": _("Expired"), "revoked": _("Revoked")}
+STATES: Final = {"active": _("Active"), "expired": _("Expired"), "disabled": _("Owner inactive"), "revoked": _("Revoked")}
 
 
 class Keys(SecretPages):
@@ -228,7 +228,11 @@ class Keys(SecretPages):
 
 def state_of(row: ApiKey) -> str:
     """One of STATES."""
-    return "revoked" if row.revoked_at is not None else "expired" if access.is_over(row) else "active"
+    if row.revoked_at is not None:
+        return "revoked"
+    if access.is_over(row):
+        return "expired"
+    return "active" if row.user.is_active and not access.is_over(row.user) else "disabled"
 
 
 def _providers(row: ApiKey) -> list[Provider] | None:
@@ -239,11 +243,13 @@ def _providers(row: ApiKey) -> list[Provider] | None:
 
 
 def _in_state(state: str) -> ColumnElement[bool]:
-    is_over = access.has_ended(ApiKey.expires_at)
+    is_over, is_revoked = access.has_ended(ApiKey.expires_at), ApiKey.revoked_at.is_not(None)
+    may_call = ApiKey.user_id.in_(select(User.id).where(User.is_active, ~access.has_ended(User.expires_at)))
     return {
-        "revoked": ApiKey.revoked_at.is_not(None),
-        "expired": and_(ApiKey.revoked_at.is_(None), is_over),
-        "active": and_(ApiKey.revoked_at.is_(None), ~is_over),
+        "revoked": is_revoked,
+        "expired": and_(~is_revoked, is_over),
+        "disabled": and_(~is_revoked, ~is_over, ~may_call),
+        "active": and_(~is_revoked, ~is_over, may_call),
     }.get(state, true())
 
 

@@ -46,7 +46,7 @@ SHORT_CASH_FROM: Final = 100_000 * money.NANO_PER_USD  # smaller sums fit a card
 RELATIVE_FOR: Final = timedelta(days=30)
 DASH: Final = "–"  # noqa: RUF001 - it is meant
 TONES: Final = {"ok": "good", "client_gone": "quiet", "drained": "quiet", "recovered": "warn"}
-KEY_TONES: Final = {"active": "good", "expired": "warn", "revoked": "quiet"}
+KEY_TONES: Final = {"active": "good", "expired": "warn", "disabled": "quiet", "revoked": "quiet"}
 INVITATION_TONES: Final = {"open": "good", "used": "quiet", "expired": "warn"}
 USER_TONES: Final = {"active": "good", "expired": "warn", "disabled": "quiet"}
 LEVEL_TONES: Final = {"ok": "good", "warning": "warn", "exhausted": "bad"}

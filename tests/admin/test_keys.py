@@ -249,19 +249,23 @@ def test_the_list_shows_state_owner_and_budget(panel_anywhere: Flask) -> None:
     add_budget(panel_anywhere, "key", new)
     with Session(panel_anywhere.extensions["gateway"].engine) as session, session.begin():
         panel_anywhere.extensions["gateway"].keys.revoke(session, add_key(panel_anywhere, user, "void"), "")
+    add_key(panel_anywhere, add_user(panel_anywhere, "leo", is_active=False), "idle")
+    add_key(panel_anywhere, add_user(panel_anywhere, "guest", expires_at=past), "late")
     browser = Browser(panel_anywhere, "admin")
 
     def names(state: str) -> set[str]:
         page = browser.get(f"/admin/keys/?state={state}").text
-        return {name for name in ("old", "new", "void") if f">{name}</a>" in page}
+        return {name for name in ("old", "new", "void", "idle", "late") if f">{name}</a>" in page}
 
-    assert [names(state) for state in ("", "active", "expired", "revoked")] == [
-        {"old", "new", "void"},
+    assert [names(state) for state in ("", "active", "expired", "disabled", "revoked")] == [
+        {"old", "new", "void", "idle", "late"},
         {"new"},
         {"old"},
+        {"idle", "late"},
         {"void"},
     ]
     page = browser.get("/admin/keys/").text
+    assert page.count('">Owner inactive</span>') == 2
     assert "$20.00" in page
     assert row_of(panel_anywhere, User, user).username in page
     assert row_of(panel_anywhere, ApiKey, old).hint in page

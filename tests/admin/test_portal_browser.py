@@ -112,6 +112,20 @@ def test_a_dialog_goes_on_word_by_word_and_on_a_phone(opened: Opener, panel_app:
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+def test_answers_of_a_dialog_are_read_as_markdown_and_questions_as_they_are(opened: Opener, panel_app: Flask) -> None:
+    text = "**bold** <b>markup</b>\n\n```python\nprint(1)\n```"
+    dialog = add_dialog(panel_app, add_user(panel_app, "ana"), text)
+    page = opened("ana")
+    page.goto(f"/portal/dialogs/details/?id={dialog}")
+    answer = page.locator(".said-assistant")
+    assert answer.locator("strong", has_text="bold").count() == 1
+    assert "<b>markup</b>" in answer.inner_text()
+    assert answer.locator("code").inner_text() == "print(1)"
+    assert answer.get_by_role("button", name="Copy").count() == 1
+    assert page.locator(".said-user .said-text").inner_text() == text
+    assert page.locator(".said b").count() == 0
+
+
 def test_a_teams_admin_answers_a_member(opened: Opener, panel_app: Flask) -> None:
     ana, lea = add_user(panel_app, "ana"), add_user(panel_app, "lea", role="team_admin")
     add_team(panel_app, "crew", (ana, lea))

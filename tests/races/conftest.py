@@ -53,6 +53,15 @@ def ask(served: Served, body: dict[str, Any], token: str, timeout: float = 60.0)
         connection.close()
 
 
+def is_busy(answer: tuple[int, str]) -> bool:
+    """Whether it is to be sent again: its worker, or every connection to the database, had its hands full."""
+    status, text = answer
+    if status != 503:
+        return False
+    assert json.loads(text)["error"]["code"] in {"accounting_unavailable", "overloaded"}, text
+    return True
+
+
 def wait_until_clean(engine: Engine, within_s: float) -> float:
     """Until the books agree, no call is open and nothing is leased; returns how many seconds that took."""
     start = time.monotonic()
