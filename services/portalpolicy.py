@@ -6,7 +6,8 @@
     portal.requests        whether people ask for higher budgets and limits: yes or no (yes)
     portal.delete_account  whether people delete their own account: yes or no (no)
 
-A value that cannot be read forbids what it is about, and the portal says which one it is. Secret values are not read.
+Others with that beginning, and values that cannot be read, are refused when they are given. One that came in otherwise
+forbids what it is about, and the portal says which one it is. Secret values are not read.
 """
 
 from dataclasses import dataclass
@@ -18,9 +19,14 @@ from sqlalchemy.orm import Session
 
 from models import SystemConfig
 from services import durations
+from services.errors import FieldsInvalid
 
 PREFIX: Final = "portal."
 MOST_KEYS: Final = 10
+NAMES: Final = ("keys", "keys.most", "keys.longest", "requests", "delete_account")
+YES_OR_NO: Final = "is yes or no"
+NUMBER: Final = "is a whole number up to 99,999"
+TIME: Final = "is a time, such as 90d or 12h"
 FLAGS: Final = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
@@ -59,6 +65,24 @@ def of_values(values: dict[str, str]) -> Policy:
         may_delete_account=_flag(values, "delete_account", unread, default=False),
         unread=tuple(unread),
     )
+
+
+def check(key: str, value: str | None, *, is_secret: bool) -> None:
+    """Whether a configuration value is one that the portal can read, or has nothing to do with it.
+
+    Raises:
+        FieldsInvalid: neither.
+    """
+    name = key.removeprefix(PREFIX)
+    if name == key:
+        return
+    if name not in NAMES:
+        names = ", ".join(PREFIX + one for one in NAMES)
+        raise FieldsInvalid({"key": f"is none of {names}"})
+    if is_secret:
+        raise FieldsInvalid({"is_secret": "is false for values that the portal reads"})
+    if of_values({name: value or ""}).unread:
+        raise FieldsInvalid({"value": NUMBER if name == "keys.most" else TIME if name == "keys.longest" else YES_OR_NO})
 
 
 def _flag(values: dict[str, str], name: str, unread: list[str], *, default: bool) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import SystemConfig
-from services import audit, managed
+from services import audit, managed, portalpolicy
 from services.credentials import Sealer
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
 from utils import clock
@@ -174,8 +174,9 @@ def _set(row: SystemConfig, sealer: Sealer, value: str | None) -> None:
     """One of the two columns has it.
 
     Raises:
-        FieldsInvalid: a secret without a value.
+        FieldsInvalid: a secret without a value, or what the portal could not read.
     """
+    portalpolicy.check(row.key, value, is_secret=row.is_secret)
     if row.is_secret and value in EMPTY:
         raise FieldsInvalid({"value": "of a secret cannot be empty"})
     row.value = None if row.is_secret else value

@@ -16,7 +16,7 @@ from wtforms.widgets import TextInput
 from routes import wording
 from routes.admin.amounts import plain, usd_problem
 from routes.admin.texts import gettext, lazy_gettext
-from services.errors import GatewayError
+from services.errors import FieldsInvalid, GatewayError
 from services.passwords import MAX_CHARS, MIN_CHARS
 from services.periods import PERIODS
 from services.providers.kinds import KINDS
@@ -67,9 +67,13 @@ class PanelForm(Form):  # type: ignore[misc, unused-ignore]  # the package ships
             return _Translations()
 
     def refuse(self, exc: GatewayError) -> None:
-        """Show what a service said, at the field it was about."""
-        field = self._fields.get(exc.param or "")
-        (self.form_errors if field is None else field.errors).append(wording.say(str(exc)))
+        """Show what a service said, at the fields it was about."""
+        said = {exc.param or "": str(exc)}
+        if isinstance(exc, FieldsInvalid):
+            said = {name: f"`{name}` {problem}." for name, problem in exc.details.items()}
+        for name, text in said.items():
+            field = self._fields.get(name)
+            (self.form_errors if field is None else field.errors).append(wording.say(text))
 
 
 class TextField(StringField):  # type: ignore[misc, unused-ignore]  # the package ships no types

@@ -29,7 +29,12 @@ _ = lazy_gettext
 
 LATEST_CALLS: Final = 10
 OFFERED_USERS: Final = 200  # names that the browser suggests; any other can be typed
-STATES: Final = {"active": _("Active"), "expired": _("Expired"), "disabled": _("Owner inactive"), "revoked": _("Revoked")}
+STATES: Final = {
+    "active": _("Active"),
+    "expired": _("Expired"),
+    "disabled": _("Owner inactive"),
+    "revoked": _("Revoked"),
+}
 
 
 class Keys(SecretPages):

@@ -80,6 +80,25 @@ def test_what_cannot_be_is_refused(admin: Browser, sent: dict[str, str]) -> None
     assert row_of(admin.app, SystemConfig, "k") is None
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({"key": "portal.kyes", "value": "no"}, "is none of portal.keys, portal.keys.most,"),
+        ({"key": "portal.keys", "value": "perhaps"}, "is yes or no"),
+        ({"key": "portal.keys.most", "value": "-1"}, "is a whole number up to 99,999"),
+        ({"key": "portal.keys.longest", "value": "long"}, "is a time, such as 90d or 12h"),
+        ({"key": "portal.keys", "is_secret": "y", "secret": "no"}, "is false for values that the portal reads"),
+    ],
+)
+def test_what_the_portal_could_not_read_is_refused(admin: Browser, sent: dict[str, str], said: str) -> None:
+    refused = admin.post(NEW, sent)
+    assert (refused.status_code, said in refused.text) == (422, True)
+    assert row_of(admin.app, SystemConfig, sent["key"]) is None
+    admin.post(NEW, {"key": "portal.keys", "value": "no"})
+    assert admin.post("/admin/configs/edit/?id=portal.keys", {"value": "perhaps"}).status_code == 422
+    assert row_of(admin.app, SystemConfig, "portal.keys").value == "no"
+
+
 def test_an_edit_that_somebody_overtook_asks_again(admin: Browser) -> None:
     admin.post(NEW, {"key": "k", "value": "1"})
     stale = admin.post("/admin/configs/edit/?id=k", {"value": "2", "seen": "of-before"})
