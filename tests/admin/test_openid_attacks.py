@@ -84,7 +84,7 @@ FORGED: dict[str, Forge] = {
     "with an end that is text": changed(exp="soon"),
     "without a beginning": changed(iat=None),
     "of tomorrow": changed(iat=NOW + 86_400, exp=NOW + 90_000),
-    "not yet good": changed(nbf=NOW + 3600),
+    "not yet good": changed(nbf=NOW + 86_400),
     "with another nonce": changed(nonce="another"),
     "without a nonce": changed(nonce=None),
     "without a subject": changed(sub=None),
