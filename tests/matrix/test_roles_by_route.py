@@ -160,7 +160,7 @@ def test_an_open_route_and_a_telling_404_are_seen(world):
     """The judge himself: a route that lets everybody in, and one that says more of what is there."""
     world.app.add_url_rule("/open", "open", lambda: "x")
     world.app.add_url_rule("/telling/<int:team_id>", "telling", lambda team_id: (f"{team_id != FAR}", 404))
-    found = list(wrong(world, Row("GET", "/open", "admin-reads", 200)))
+    found = [line for line in wrong(world, Row("GET", "/open", "admin-reads", 200)) if " 200" in line]
     assert len(found) == 11
     telling = list(wrong(world, Row("GET", "/telling/<int:team_id>", "own", 404)))
     assert len([line for line in telling if "can tell" in line]) == 10
