@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 
 import config as settings
-from utils import places
+from utils import idle, places
 from utils.settings import GUNICORN_PORT
 
 M_ARENA_MAX = -8  # of malloc.h
@@ -83,6 +83,8 @@ def post_worker_init(worker):
     """The worker serves from now on: begin its own jobs, and settle every stream before it is killed."""
     gateway = worker.wsgi.extensions["gateway"]
     gateway.start_worker()
+    if not _has_threads:
+        idle.leave(worker)
     ends = signal.getsignal(signal.SIGTERM)
 
     def drain(number, frame):
