@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 import config_checks
 from config_alerts import AlertSettings
 from config_checks import SECRETS_FILE, corrected, is_strict, problems_of
+from config_control import ControlSettings
 from config_fields import (
     Balance,
     Commas,
@@ -56,7 +57,7 @@ class ConfigError(Exception):
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in problems)]))
 
 
-class Config(AlertSettings):
+class Config(ControlSettings, AlertSettings):
     """All settings, checked and frozen. Attribute = setting; units stand in the names."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)

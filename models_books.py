@@ -142,6 +142,13 @@ class UsageRecord(Base):
     error: Mapped[str | None] = mapped_column(String(300))
     custom_id: Mapped[str | None] = mapped_column(String(255))  # the caller's own name for the call
     client_metadata: Mapped[str | None] = mapped_column(Text)  # as the caller sent it
+    path: Mapped[str | None] = mapped_column(String(200))  # these seven: see services/marks.py
+    route_id: Mapped[str | None] = mapped_column(String(36))
+    action: Mapped[str | None] = mapped_column(String(10))
+    policy_id: Mapped[int | None] = mapped_column(BigInteger)
+    saved_nanousd: Mapped[int | None] = mapped_column(BigInteger)
+    prompt_version_id: Mapped[int | None] = mapped_column(BigInteger)
+    batch_id: Mapped[int | None] = mapped_column(BigInteger)
     trace: Mapped[str | None] = mapped_column(Text)  # JSON, see trace_of in services/settlement.py
 
 

@@ -84,5 +84,5 @@ def _call(route: Route, body: Chat, operation: str, caller: Caller, request_id: 
     if model is None:
         raise ModelNotAvailable(f"No step of the route `{route.path}` leads to a model that is enabled.", param="model")
     made = openai.call(operation, jsonx.dumps({**body, "model": model}), caller, request_id)
-    made.route = route
+    made.route, made.marks.route_id = route, route.uuid
     return made

@@ -20,11 +20,10 @@ from services.types import (
     TRANSLATION,
     Call,
     Caller,
-    Form,
-    Upload,
 )
 from utils.decorators import require_api_key
 from utils.extensions import gateway
+from utils.forms import Form, Upload
 
 PATHS: Final = {
     "/moderations": MODERATION,

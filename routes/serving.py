@@ -20,6 +20,7 @@ from utils.extensions import gateway
 EVENTS: Final = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the usage of a call
+MOST_PATH: Final = 200  # characters, as stored
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
 
 
@@ -166,7 +167,7 @@ def noted(call: Call, dialect: Dialect) -> Call:
     """
     given = request.headers
     call.forwarded = tuple((name, given[name]) for name in dialect.forwards if name in given)
-    call.address = request.remote_addr or ""
+    call.address, call.marks.path = request.remote_addr or "", request.path[:MOST_PATH]
     if (telemetry := gateway().outlets.telemetry) is not None:
         call.span = telemetry.begin(given.get(PARENT), given.get(STATE))
     call.custom_id, call.client_metadata = (_noted(name, most) for name, most in NOTED.items())

@@ -9,13 +9,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Config, project
-from services import alerting
+from services import alerting, control, signon
 from services.accounting import Accounting
 from services.accounts import Accounts, Rules
 from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
-from services.backend import BackEnd, SignIns
+from services.backend import SignIns
 from services.bodies import Bodies
 from services.books.base import Books
 from services.books.patience import overwrite_deleted, wait_in_turn
@@ -35,7 +35,6 @@ from services.health import Health
 from services.housekeeping import Housekeeper, Job
 from services.identities import Identities
 from services.identities import Rules as IdentityRules
-from services.jwks import KeySet
 from services.keymanagement import KeyManagement
 from services.keys import Keys
 from services.layers import Layers, of_settings
@@ -44,9 +43,8 @@ from services.members import Members
 from services.metrics import Metrics
 from services.modelbook import ModelBook
 from services.openid import OpenId
-from services.openid import Settings as OpenIdSettings
 from services.outlets import Outlets
-from services.outside import Outside, Trust
+from services.outside import Outside
 from services.outsiders import Joining, Outsiders
 from services.ownkeys import OwnKeys
 from services.people import People
@@ -78,7 +76,6 @@ if TYPE_CHECKING:
 
 SQLITE_WAIT_S = 5.0  # a page's change, while others are written; the calls of clients have a queue of their own
 REMOTE_TIMEOUT_S = 0.1  # that long a call waits for Valkey or Redis, once, before it is counted in the database
-KEY_SET_TIMEOUT_S = 3.0  # for the public keys of an outside issuer
 DRAIN_MARGIN_S = 3.0  # streams are ended this long before the server would kill the worker
 FORGET_S = 2 * 86_400  # counters of limits are kept that long after their period, which the next one may need
 HOLD_MARGIN_S = 60.0  # a hold outlives the longest call by this much, then a sweeper takes it for dead
@@ -139,6 +136,7 @@ class Gateway:
     components: Components
     remote: "Remote | None"  # where limits are counted, if not in the database
     alerts: alerting.Alerting
+    control: control.Control
 
     def start_worker(self) -> None:
         """Begin what goes on beside the calls; once in each process that serves."""
@@ -212,6 +210,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
+    controls = control.build()
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     housekeeper = Housekeeper(
         [
@@ -232,6 +231,7 @@ def build(config: Config, engine: Engine) -> Gateway:
             Job("counters", 300.0, lambda: books.forget_windows(int(clock.now_s()) - FORGET_S)),
             *outlets.jobs,
             *alerts.jobs,
+            *controls.jobs,
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
     )
@@ -249,7 +249,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     )
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
     outsiders = Outsiders(engine, joining)
-    outside = Outside(catalog, outsiders, _trust(config, transport))
+    outside = Outside(catalog, outsiders, signon.trust(config, transport))
     callers = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict)
     audit = Audit(engine)
     events, webhooks = Events(), Webhooks(rules, config.webhook_urls, config.webhook_secret)
@@ -283,7 +283,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         UserManagement(engine, catalog),
         People(engine, catalog, accounts),
         outsiders,
-        SignIns(accounts, outsiders, _back_end(config, transport)),
+        SignIns(accounts, outsiders, signon.back_end(config, transport)),
         ModelBook(engine, catalog, sealer),
         ProviderSettings(engine, sealer, discovery, {"openai": config.openai_base_url}, catalog),
         CallRoutes(engine, catalog),
@@ -300,7 +300,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         Raises(engine, catalog),
         TopUps(engine, catalog, Throttle(engine)),
         SystemConfigs(engine, sealer),
-        _openid(config, rules),
+        signon.openid(config, rules),
         Identities(
             engine,
             catalog,
@@ -323,40 +323,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
         remote,
         alerts,
-    )
-
-
-def _openid(config: Config, rules: AddressRules) -> OpenId | None:
-    if not config.oidc_issuer:
-        return None
-    settings = OpenIdSettings(
-        config.oidc_issuer,
-        config.oidc_client_id,
-        config.oidc_client_secret,
-        config.oidc_scopes,
-        config.oidc_groups_claim,
-        bool(config.oidc_roles),
-        config.oidc_ca_file,
-    )
-    return OpenId(settings, rules)
-
-
-def _back_end(config: Config, transport: Transport) -> BackEnd | None:
-    """Who else signs people in."""
-    if config.auth_backend == "local":
-        return None
-    return BackEnd(transport, config.backend_auth_url, config.backend_users_url)
-
-
-def _trust(config: Config, transport: Transport) -> Trust:
-    """Whose tokens count besides our own; audience and issuer only where somebody has set them."""
-    url, chosen = config.jwt_jwks_url, config.model_fields_set
-    return Trust(
-        config.shared_secret,
-        KeySet(lambda: transport.get(url, timeout_s=KEY_SET_TIMEOUT_S)) if url else None,
-        config.jwt_issuer if "jwt_issuer" in chosen else "",
-        config.jwt_audience if "jwt_audience" in chosen else "",
-        config.outside_issuer,
+        controls,
     )
 
 

@@ -22,8 +22,9 @@ from services.audit import Actor, note
 from services.credentials import SealBroken, Sealer
 from services.errors import NotFound
 from services.redaction import MOST_CHARS, Redaction
-from services.types import Call, Caller, Chat, Form
+from services.types import Call, Caller, Chat
 from utils import clock, jsonx, native
+from utils.forms import Form
 
 log = logging.getLogger(__name__)
 

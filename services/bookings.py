@@ -1,8 +1,9 @@
 """What is booked for a call: the records that go to the books, or to the spool while the books are away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from services.marks import Marks
 from services.types import ChargeLine, Price, Usage
 
 
@@ -62,4 +63,5 @@ class Settlement:
     charge_lines: tuple[ChargeLine, ...] = ()
     custom_id: str | None = None
     client_metadata: str | None = None
+    marks: Marks = field(default_factory=Marks)
     trace: dict[str, Any] | None = None  # see trace_of in services/settlement.py

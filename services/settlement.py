@@ -14,11 +14,12 @@ a stream broke before its first word            none                            
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from services.bookings import Booking, Recount, Settlement
 from services.books.base import RECOVERED, HoldRow
+from services.marks import Marks
 from services.pricing import amount_nanousd, charge_lines, tokens_of
 from services.spool import Notes
 from services.types import WITHOUT_OUTPUT, Attempt, Call, Count, Price, Take, Tier, Usage
@@ -62,15 +63,14 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
         bookings=bookings,
         first_byte_ms=None if call.first_byte_s is None else _ms(call.first_byte_s - call.started_s),
         duration_ms=_ms(clock.monotonic_s() - call.started_s),
-        attempts=tuple(
-            (attempt.deployment.upstream.name, attempt.happened or call.outcome) for attempt in call.attempts
-        ),
+        attempts=tuple((one.deployment.upstream.name, one.happened or call.outcome) for one in call.attempts),
         error=clean(call.error) if call.error else None,
         recounts=_recounts(count_records(call), tokens_of(usage)),
         team_id=call.caller.team_id,
         charge_lines=lines,
         custom_id=call.custom_id,
         client_metadata=call.client_metadata,
+        marks=replace(call.marks),
         trace=trace_of(call),
     )
 
@@ -112,6 +112,7 @@ def hold_note(call: Call, most_input: int) -> dict[str, Any]:
         "in": min(rough, most_input),  # a picture has many bytes and few tokens
         "custom": call.custom_id,
         "metadata": call.client_metadata,
+        "marks": asdict(call.marks),
     }
 
 
@@ -129,7 +130,6 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
     """What is booked for a call whose worker died, from its hold and what the spool says of it."""
     call, sent = jsonx.loads(hold.call), notes.sent.get(hold.request_id)
     takes: list[TakeRecord] = [(*take, 0)[:6] for take in jsonx.loads(hold.takes)]  # older holds name no model
-    counts: list[CountRecord] = [tuple(count) for count in jsonx.loads(hold.counts)]
     usage, price = Usage(), None
     if sent is not None:
         output = 0 if call["op"] in WITHOUT_OUTPUT else notes.progress.get(hold.request_id, 0)
@@ -159,11 +159,12 @@ def recovered(hold: HoldRow, notes: Notes) -> Settlement:
         duration_ms=max(0, clock.now_ms() - hold.created_ms),
         attempts=((sent["provider"], "worker died"),) if sent else (),
         error="the worker died during the call",
-        recounts=_recounts(counts, tokens_of(usage)),
+        recounts=_recounts(map(tuple, jsonx.loads(hold.counts)), tokens_of(usage)),
         team_id=call.get("team"),
         charge_lines=lines,
         custom_id=call.get("custom"),
         client_metadata=call.get("metadata"),
+        marks=Marks(**call.get("marks", {})),
     )
 
 
@@ -180,6 +181,7 @@ def settlement_from(record: dict[str, Any]) -> Settlement:
     fields["bookings"] = tuple(Booking(**booking) for booking in fields["bookings"])
     fields["recounts"] = tuple(Recount(**change) for change in fields.get("recounts", ()))
     fields["charge_lines"] = tuple((what, units, rate) for what, units, rate in fields.get("charge_lines", ()))
+    fields["marks"] = Marks(**fields.get("marks", {}))
     fields["attempts"] = tuple((provider, happened) for provider, happened in fields["attempts"])
     return Settlement(**fields)
 

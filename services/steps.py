@@ -44,6 +44,7 @@ class Route:
     path: str
     key_ids: frozenset[int]
     steps: tuple[Step, ...]
+    uuid: str = ""
 
     def model_for(self, caller: Caller) -> str | None:
         """The public model that a call counts as: the first that the caller may use, or else the first."""
@@ -67,7 +68,7 @@ def routes(
     known, found = list(accounts), {}
     for row in rows:
         steps = tuple(_step(row, given, models, known) for given in row.steps)
-        found[row.path] = Route(row.path, frozenset(row.key_ids), steps)
+        found[row.path] = Route(row.path, frozenset(row.key_ids), steps, row.uuid)
     return found
 
 

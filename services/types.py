@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from services.errors import CallerGone, Draining, GatewayError, Unsupported
+from services.marks import Marks
+from utils.forms import Upload
 
 if TYPE_CHECKING:
     from services.bodies import Record
@@ -273,24 +275,6 @@ class Bound:
     images: int = 0  # to be made
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file in a form."""
-
-    name: str  # of its field
-    filename: str
-    content_type: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A multipart body: its fields in order, which may come several times, and its files."""
-
-    fields: tuple[tuple[str, str], ...]
-    uploads: tuple[Upload, ...] = ()
-
-
 @dataclass(slots=True)
 class Attempt:
     """One try at one deployment."""
@@ -354,6 +338,7 @@ class Call:
     warnings: tuple[str, ...] = ()  # budgets that are nearly spent
     custom_id: str | None = None
     client_metadata: str | None = None
+    marks: Marks = field(default_factory=Marks)
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate

@@ -18,8 +18,9 @@ WIRE = ("services.types", "services.errors", "utils")
 MODELS = ("models", "models_alerts", "models_books", "models_rollups")  # whose tables services know
 LAYERS = {
     "utils": ("utils",),
-    "config": ("config_alerts", "config_checks", "config_fields", "utils"),
+    "config": ("config_alerts", "config_checks", "config_control", "config_fields", "utils"),
     "config_alerts": ("config_fields", "utils"),
+    "config_control": ("config_fields", "utils"),
     "config_checks": ("utils",),
     "config_fields": ("utils",),
     "models": (*TABLES, "utils"),
@@ -32,7 +33,7 @@ LAYERS = {
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "services.migrating", "utils"),
 }
-SETTINGS = ("config", "config_alerts", "config_checks", "config_fields")
+SETTINGS = ("config", "config_alerts", "config_checks", "config_control", "config_fields")
 OURS = ("app", *SETTINGS, "models", *TABLES, "routes", "services", "utils")
 FRAMEWORK = ("flask", "werkzeug", "gunicorn", "utils.decorators")
 REQUEST_STATE = ("request", "g", "session", "current_app", "has_request_context")

@@ -97,6 +97,13 @@ USAGE_COLUMNS: Final = {  # name: type, which Postgres wants to know
     "error": "text",
     "custom_id": "text",
     "client_metadata": "text",
+    "path": "text",
+    "route_id": "text",
+    "action": "text",
+    "policy_id": "bigint",
+    "saved_nanousd": "bigint",
+    "prompt_version_id": "bigint",
+    "batch_id": "bigint",
     "trace": "text",
 }
 _COLUMNS: Final = ", ".join(USAGE_COLUMNS)

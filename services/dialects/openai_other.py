@@ -25,10 +25,10 @@ from services.types import (
     Caller,
     Chat,
     Demand,
-    Form,
     PublicModel,
 )
 from utils import clock
+from utils.forms import Form
 
 MODERATION_MODEL: Final = "omni-moderation-latest"  # OpenAI's documented default
 MAX_PICTURES: Final = 10

@@ -30,10 +30,10 @@ from services.types import (
     WITHOUT_OUTPUT,
     Call,
     Deployment,
-    Upload,
     Usage,
 )
 from utils import jsonx, sse
+from utils.forms import Upload
 
 PATHS: Final = {
     MODERATION: "/moderations",

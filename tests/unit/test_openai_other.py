@@ -6,21 +6,10 @@ from services.dialects import openai_other
 from services.errors import UpstreamError
 from services.providers import WIRES
 from services.settlement import settlement_of
-from services.types import (
-    IMAGE,
-    IMAGE_EDIT,
-    MODERATION,
-    RERANK,
-    SPEECH,
-    TRANSCRIPTION,
-    Demand,
-    Form,
-    PublicModel,
-    Upload,
-    Usage,
-)
+from services.types import IMAGE, IMAGE_EDIT, MODERATION, RERANK, SPEECH, TRANSCRIPTION, Demand, PublicModel, Usage
 from tests.calls import CALLER, DEPLOYMENT, MODEL, attempted, make_call
 from utils import jsonx
+from utils.forms import Form, Upload
 
 WIRE = WIRES["openai"]
 SHORT = PublicModel("fast", "tests", 0, (DEPLOYMENT,), context_window=10, max_output_tokens=5)

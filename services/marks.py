@@ -1,0 +1,22 @@
+"""What the gateway itself did to a call besides relaying it; stored with its usage."""
+
+from dataclasses import dataclass
+from typing import Final
+
+ALLOWED: Final = "allowed"  # what the policies of a call came to, see Marks.action
+WARNED: Final = "warned"
+REDACTED: Final = "redacted"
+BLOCKED: Final = "blocked"
+
+
+@dataclass(slots=True)
+class Marks:
+    """None = it was not done."""
+
+    path: str | None = None  # that was called, without the query
+    route_id: str | None = None  # UUID of the route that it was called by
+    action: str | None = None  # of the policies that applied: the strongest
+    policy_id: int | None = None  # … whose it was
+    saved_nanousd: int | None = None  # what the call would have cost, had its answer not been kept from an earlier one
+    prompt_version_id: int | None = None  # of the stored prompt that it was made from
+    batch_id: int | None = None  # that it is a line of
