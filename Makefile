@@ -40,7 +40,7 @@ bench: .venv/.installed-dev      ## Measure CPU per call, rates and delays again
 	$(BIN)/python bench/bench.py --database sqlite,postgres
 
 soak: .venv/.installed-dev      ## The long runs: races, hosts, kills and faults at full size, and SOAK_MINUTES (30) of mixed life
-	TOLLHOUSE_SOAK=1 SOAK_MINUTES=$(or $(SOAK_MINUTES),30) $(BIN)/python -m pytest -s tests/races tests/hosts tests/degraded tests/deploy/test_trouble.py tests/admin/test_large.py --timeout=7200
+	TOLLHOUSE_SOAK=1 SOAK_MINUTES=$(or $(SOAK_MINUTES),30) $(BIN)/python -m pytest -s tests/races tests/hosts tests/degraded tests/deploy/test_trouble.py tests/admin/test_large.py tests/start/test_migrating.py --timeout=7200
 
 pooled: .venv/.installed-dev      ## The tests of Postgres, all through pgbouncer in transaction mode (needs it installed)
 	TOLLHOUSE_PGBOUNCER=1 $(BIN)/python -m pytest tests/books tests/races tests/routes -n auto -k postgres --deselect $(PREPARED)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models import UsageRecord
-from services.rollups import Rollups
+from services import rollups
 from tests.admin.conftest import Browser, add_calls, add_user
 from tests.degraded.conftest import SOAK, figure, part_of
 from tests.helpers import AUTH
@@ -18,8 +18,10 @@ MONTH_MS = 30 * 86_400_000
 PAGES = ("/admin/", "/admin/usage/", "/admin/keys/", "/admin/keys/?search=key+77", "/admin/users/", "/admin/ledger/")
 
 
-def fill(browser: Browser) -> None:
+def fill(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys, and copies of a few calls, spread over a month."""
+    monkeypatch.setattr(rollups, "CHUNK", 20_000)
+    monkeypatch.setattr(rollups, "PAUSE_S", 0.0)  # there is nobody to wait for
     here, owner = browser.gateway, add_user(browser.app, "ana")
     with Session(here.engine) as session, session.begin():
         for number in range(KEYS):
@@ -36,7 +38,7 @@ def fill(browser: Browser) -> None:
         INSERT INTO usage ({", ".join(columns)}) SELECT {chosen} FROM (SELECT * FROM usage LIMIT 200), n"""
     with here.engine.begin() as connection:
         connection.execute(text(copy))
-    folder = Rollups(here.engine)
+    folder = rollups.Rollups(here.engine)
     while folder.fold():
         pass
 
@@ -52,8 +54,8 @@ def seconds(count: int, work: Callable[[], object]) -> list[float]:
 
 
 @pytest.mark.timeout(7200 if SOAK else 600)
-def test_pages_and_keys_of_a_large_gateway(panel_admin: Browser) -> None:
-    fill(panel_admin)
+def test_pages_and_keys_of_a_large_gateway(panel_admin: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(panel_admin, monkeypatch)
     told = {}
     for page in PAGES:
         assert panel_admin.get(page).status_code == 200

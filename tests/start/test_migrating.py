@@ -6,10 +6,11 @@ import sys
 import threading
 
 import pytest
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, make_url, text
 
 from services.migrating import migration_lock
 from tests.conftest import SECRETS
+from tests.degraded.conftest import SOAK, figure
 from tests.fakes.served import ROOT
 from tests.start.conftest import bare
 from tests.start.test_backup import destroy
@@ -40,6 +41,13 @@ with create_app().app_context():
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+BEFORE_ROLLUPS, MANY = "0010", 1_000_000
+CALL = {"created_at": "1", "user_id": "1", "model": "'m'", "operation": "'chat'", "is_stream": "false", "status": "200"}
+CALL |= {"outcome": "'ok'", "state": "'measured'", "is_overrun": "false", "cost_nanousd": "1", "duration_ms": "1"}
+SERIES = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i, {{}} FROM n",
+    "postgresql": "SELECT i, {{}} FROM generate_series(1, {}) AS n(i)",
+}
 PATIENCE_S = 240.0  # a process takes long to start where many tests run
 pytestmark = pytest.mark.timeout(600)
 KILLS = (9, 30, 60, 45, 45, 25, 25)  # each goes on where the one before was killed; one that may finish has 243
@@ -60,9 +68,13 @@ def upgraded(environ, *kills):
     return [int(line) for line in done.stdout.split()]
 
 
-def schema_of(database):
+def engine_of(database):
     url = make_url(database)
-    engine = create_engine(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
+    return create_engine(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
+
+
+def schema_of(database):
+    engine = engine_of(database)
     try:
         return schema(engine)
     finally:
@@ -77,6 +89,28 @@ def test_an_upgrade_that_is_killed_again_and_again_is_finished_by_the_next(datab
     assert 0 < len(between) < len(wanted), "what was finished is kept"
     assert upgraded(environ, 0) == [0]
     assert schema_of(database) == wanted
+
+
+@pytest.mark.skipif(not SOAK, reason="takes minutes: `make soak` runs it")
+def test_a_killed_upgrade_of_a_million_calls_is_finished_by_the_next(database, environ):
+    wanted = schema_of(database)
+    destroy(database)
+    before = [sys.executable, "-m", "flask", "--app", "app", "db", "upgrade", BEFORE_ROLLUPS]
+    subprocess.run(before, cwd=ROOT, env=environ, check=True, capture_output=True, timeout=PATIENCE_S)
+    engine = engine_of(database)
+    names = ", ".join(CALL)
+    series = SERIES[engine.dialect.name].format(MANY)
+    with engine.begin() as connection:
+        values = ", ".join(CALL.values())
+        connection.execute(text(f"INSERT INTO usage (request_id, {names}) {series.format(values)}"))
+    kills = (4, 9, 14, 19, 24, 9, 14)  # statements; each goes on where the one before was killed
+    assert upgraded(environ, *kills) == [-signal.SIGKILL] * len(kills)
+    assert upgraded(environ, 0) == [0]
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM usage WHERE outcome = 'ok'")) == MANY
+    engine.dispose()
+    assert schema_of(database) == wanted
+    figure("F37", calls=MANY, kills=len(kills), lost=0)
 
 
 def test_two_upgrades_at_once_take_turns(database, environ):
