@@ -197,6 +197,55 @@ def test_a_database_that_is_slow_or_mute(lined, upstream):
            admitted_again_s=f"{back_s:.2f}")  # fmt: skip
 
 
+FEW = 5  # connections for both workers together, which would use up to forty
+
+
+@pytest.fixture
+def few(serve, templates, books_of, postgres_server):
+    """A gateway whose Postgres lets its role have few connections."""
+    from tests.conftest import _create_database
+
+    url = make_url(_create_database(postgres_server, "t_few", templates("postgres")))
+    engine = books_of(url.render_as_string(hide_password=False))
+    with engine.begin() as connection:
+        for statement in (
+            f"CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT {FEW}",
+            "GRANT ALL ON SCHEMA public TO few",
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO few",
+            "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO few",
+        ):
+            connection.exec_driver_sql(statement)
+    own = url.set(username="few", password="few")
+    served = serve(DATABASE_URL=own.render_as_string(hide_password=False), WEB_CONCURRENCY="2")
+    yield served, engine
+    served.stop()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP OWNED BY few")
+        connection.exec_driver_sql("DROP ROLE few")
+    engine.dispose()
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute("DROP DATABASE t_few WITH (FORCE)")
+
+
+def test_a_database_with_few_connections(few, upstream):
+    served, engine = few
+    crowd = Crowd(served, 24, {})
+    alive = []
+    for _ in range(10):
+        began = time.monotonic()
+        assert requests.get(f"{served.url}/health/live", timeout=30).ok
+        assert requests.get(f"{served.url}/admin/login", timeout=30).status_code in {200, 503}
+        alive.append(time.monotonic() - began)
+        time.sleep(0.3)
+    crowd.stop()
+    assert set(crowd.statuses()) <= {200, 503}
+    admit_again(served)
+    wait_until_clean(engine, SOON_S)
+    assert len([row for row in rows(engine) if row.state != "void"]) == len(upstream.served)
+    figure("F26 few connections", answers=crowd.statuses(), sign_in_page_worst_s=f"{max(alive):.2f}",
+           refusals_p99_s=f"{part_of(crowd.seconds(503) or [0], 0.99):.2f}")  # fmt: skip
+
+
 def test_a_table_that_somebody_locks(lined, upstream):
     served, _line, engine, direct = lined
     with psycopg.connect(direct) as other:
