@@ -4,10 +4,10 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from services.shedding import BULK, CALL, TRIAL
+from services.shedding import BULK, CALL, TRIAL, Shedding
 from utils.extensions import gateway
 
-PLACED: Final = "tollhouse.placed"  # in the WSGI environment: this request has a place
+PLACED: Final = "tollhouse.placed"  # in the WSGI environment: True, or the place that its response gives back
 KINDS: Final = {  # by the blueprint of the route; what is asked with GET there is quick
     "llm": CALL,
     "messages": CALL,
@@ -48,20 +48,32 @@ def _enter() -> None:
 
 
 def _leave_at_the_end(response: Response) -> Response:
-    if request.environ.pop(PLACED, False):
-        places, is_taken = gateway().shedding, True
-
-        def over() -> None:
-            nonlocal is_taken
-            if is_taken:  # `close` may be called twice
-                is_taken = False
-                places.leave()
-
-        response.call_on_close(over)
+    placed = request.environ.get(PLACED)
+    if placed is True:
+        placed = request.environ[PLACED] = _Place()
+    if placed is not None:
+        response.call_on_close(placed.leave)
     return response
 
 
-def _leave_after_a_failure(_exc: BaseException | None) -> None:
-    """There was no response to hang it on."""
-    if request.environ.pop(PLACED, False):
+def _leave_after_a_failure(exc: BaseException | None) -> None:
+    """There was no response to hang it on, or it was replaced by another one."""
+    placed = request.environ.get(PLACED)
+    if placed is True:
+        del request.environ[PLACED]
         gateway().shedding.leave()
+    elif placed is not None and exc is not None:
+        placed.leave()
+
+
+class _Place:
+    """One that is left once, however often and by whatever response."""
+
+    def __init__(self) -> None:
+        self._places: Shedding | None = gateway().shedding
+
+    def leave(self) -> None:
+        """Give it back."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.leave()

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 import requests
@@ -150,3 +151,19 @@ def test_lists_and_trials_are_let_in_by_their_kind(lite):
     }
     assert {kind("/admin/login"), kind("/login")} == {None}
     assert json.dumps(sorted(SHARES.values())) == json.dumps(list(SHARES.values()))
+
+
+@pytest.mark.parametrize("is_propagated", [True, False])
+def test_a_place_comes_back_when_the_response_is_lost(app, is_propagated):
+    """Whatever fails after the answer was made, and whether the server sees the error or a response made of it."""
+
+    def fail(response):
+        app.after_request_funcs[None].remove(fail)
+        raise RuntimeError("lost")
+
+    app.after_request_funcs[None].insert(0, fail)  # the first is the last to be called
+    app.config["PROPAGATE_EXCEPTIONS"] = is_propagated
+    client = app.test_client()
+    with pytest.raises(RuntimeError, match="lost") if is_propagated else nullcontext():
+        assert client.post("/v1/chat/completions", json=chat(), headers=AUTH).status_code == 500
+    assert app.extensions["gateway"].shedding.taken == 0
