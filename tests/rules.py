@@ -28,6 +28,7 @@ LAYERS = {
     "services": ("services", *MODELS, "config", "config_checks", "utils"),
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
+    "services.policies": ("services.policies", *WIRE),
     "services.books": ("services.books", "services.bookings", "services.pricing", *WIRE),
     "routes": ("routes", "services", "models", "models_alerts", "models_policies", "config", "utils"),
     "app": ("routes", "services", "config", "utils"),
