@@ -74,6 +74,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "auditlog",
             "backups",
             "balances",
+            "bindings",
             "bodies",
             "bootstrap",
             "budgets",

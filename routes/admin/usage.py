@@ -26,6 +26,7 @@ OUTCOMES: Final = {
     "upstream_timeout": _("Provider too slow"),
     "upstream_cut": _("Answer broke off"),
     "refused": _("Refused"),
+    "blocked": _("Withheld by a policy"),
     "drained": _("Server ended"),
     "recovered": _("Worker died"),
     "internal_error": _("Gateway failed"),
