@@ -4,18 +4,19 @@ What becomes of them at a call: services/guards/guard.py. The members `config`, 
 those of the gateway that this API comes from; the others are our own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from models_policies import Policy
-from services import fields, pages, policyfields
+from models import ApiKey
+from models_policies import Policy, PolicyBinding
+from services import fields, owners, pages, policyfields
 from services.audit import Actor, differences, note
 from services.catalog import Catalog
 from services.changing import changing
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, FieldsInvalid, NotFound
 from services.keymanagement import Answer
 from utils import clock
 
@@ -47,8 +48,10 @@ class PolicyBook:
             _fill(row, given.values)
             session.add(row)
             session.flush()
-            note(session, actor, "policy_create", RESOURCE, row.uuid, differences(None, shown(row)))
-            return Answer(shown(row), given.ignored)
+            _bind(session, row, given.values.get("boundTo", {}))
+            made = shown(session, [row])[0]
+            note(session, actor, "policy_create", RESOURCE, row.uuid, differences(None, made))
+            return Answer(made, given.ignored)
 
     def get(self, uuid: str) -> dict[str, Any]:
         """One policy.
@@ -57,13 +60,13 @@ class PolicyBook:
             NotFound: there is none (code `policy_not_found`).
         """
         with Session(self._engine) as session:
-            return shown(found(session, uuid))
+            return shown(session, [found(session, uuid)])[0]
 
     def listed(self, tags: Iterable[str] = ()) -> list[dict[str, Any]]:
         """The policies that have all these tags, the oldest first."""
         with Session(self._engine) as session:
             query = select(Policy).where(*pages.has_all(session, Policy.tags, tags)).order_by(Policy.id)
-            return [shown(row) for row in session.scalars(query.options(selectinload(Policy.bindings)))]
+            return shown(session, session.scalars(query.options(selectinload(Policy.bindings))).all())
 
     def update(self, actor: Actor, uuid: str, body: Mapping[str, Any]) -> Answer:
         """Change what the body names and leave the rest.
@@ -81,12 +84,12 @@ class PolicyBook:
                     f"Somebody else changed this policy meanwhile: it is at version {row.version}.",
                     code="version_conflict",
                 )
-            before = shown(row)
+            before = shown(session, [row])[0]
             _fill(row, given.values)
             row.version += 1
             row.updated_at = clock.now()
-            session.flush()
-            after = shown(row)
+            _bind(session, row, given.values.get("boundTo", {}))
+            after = shown(session, [row])[0]
             note(session, actor, "policy_update", RESOURCE, row.uuid, differences(before, after))
             return Answer(after, given.ignored)
 
@@ -98,7 +101,7 @@ class PolicyBook:
         """
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, uuid)
-            note(session, actor, "policy_delete", RESOURCE, row.uuid, {"before": shown(row)})
+            note(session, actor, "policy_delete", RESOURCE, row.uuid, {"before": shown(session, [row])[0]})
             session.delete(row)
 
 
@@ -114,11 +117,17 @@ def found(session: Session, uuid: str) -> Policy:
     return row
 
 
-def shown(row: Policy) -> dict[str, Any]:
-    """A policy as clients see it."""
-    counts: dict[str, int] = {}
-    for binding in row.bindings:
-        counts[f"{binding.scope}s"] = counts.get(f"{binding.scope}s", 0) + 1
+def shown(session: Session, rows: Sequence[Policy]) -> list[dict[str, Any]]:
+    """Policies as clients see them."""
+    ends = {(binding.scope, binding.scope_id) for row in rows for binding in row.bindings}
+    names = owners.names(session, ends)
+    keys = select(ApiKey.id, ApiKey.uuid).where(ApiKey.id.in_([number for scope, number in ends if scope == "key"]))
+    names |= {("key", number): uuid for number, uuid in session.execute(keys)} if ends else {}
+    return [_shown(row, names) for row in rows]
+
+
+def _shown(row: Policy, names: Mapping[tuple[str, int], str]) -> dict[str, Any]:
+    ends = [(binding.scope, binding.scope_id) for binding in row.bindings]
     return {
         "id": row.uuid,
         "name": row.name,
@@ -130,7 +139,10 @@ def shown(row: Policy) -> dict[str, Any]:
         "enabled": row.is_enabled,
         "dryRun": row.is_dry_run,
         "everyone": row.is_for_all,
-        "boundTo": counts,
+        "boundTo": {
+            f"{scope}s": sorted(names[end] for end in ends if end[0] == scope and end in names)
+            for scope in owners.SCOPES
+        },
         "version": row.version,
     }
 
@@ -155,3 +167,25 @@ def _fill(row: Policy, values: Mapping[str, Any]) -> None:
     if "appliesTo" in values:
         row.on_requests, row.on_answers = ("requests" in values["appliesTo"], "answers" in values["appliesTo"])
     row.rules = policyfields.merged(row.rules, values)
+
+
+def _bind(session: Session, row: Policy, given: Mapping[str, list[str]]) -> None:
+    """Bind the policy to these, and of each scope that is given to no others; what had another one has this one now.
+
+    Raises:
+        FieldsInvalid: one is not there.
+    """
+    for scope in owners.SCOPES:
+        member = f"{scope}s"
+        if member not in given:
+            continue
+        try:
+            wanted = {owners.find(session, scope, name) for name in given[member]}
+        except NotFound as exc:
+            raise FieldsInvalid({f"boundTo.{member}": str(exc)}) from exc
+        row.bindings = [one for one in row.bindings if one.scope != scope or one.scope_id in wanted]
+        session.flush()
+        for number in wanted - {one.scope_id for one in row.bindings if one.scope == scope}:
+            session.merge(PolicyBinding(scope=scope, scope_id=number, policy_id=row.id))
+    session.flush()
+    session.expire(row, ["bindings"])

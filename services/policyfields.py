@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from services import fields
+from services import fields, owners
 from services.errors import FieldsInvalid
 from services.fields import Parse, Unfit
 from services.guards import rules
@@ -13,6 +13,7 @@ from services.policies.scan import BadPattern, Scanner
 MAX_RULES: Final = 100  # of a kind
 MAX_DEFINITION: Final = 1000  # characters of an expression or phrase
 MAX_QUESTION: Final = 4000  # … of what a judge is asked
+MOST_ENDS: Final = 1000  # keys, users, teams or models that one policy is bound to
 MOST_CHARS: Final = 100_000_000
 PLACES: Final = ("requests", "answers")
 FAILURES: Final = ("block", "allow")
@@ -161,6 +162,18 @@ def _places(value: Any) -> list[str]:
     return found
 
 
+def _ends(value: Any) -> dict[str, list[str]]:
+    """Keys, users, teams and models by name."""
+    members = _object(value, tuple(f"{scope}s" for scope in owners.SCOPES))
+    found = {}
+    for name, given in members.items():
+        try:
+            found[name] = fields.entries(NAME, MOST_ENDS)(given)
+        except Unfit as exc:
+            raise Unfit(str(exc), f".{name}{exc.at}") from exc
+    return found
+
+
 NAME: Final = fields.text(fields.MAX_NAME, is_required=True)
 MEMBERS: Final[Mapping[str, Parse]] = {
     "name": NAME,
@@ -182,5 +195,6 @@ MEMBERS: Final[Mapping[str, Parse]] = {
     "enabled": fields.flag,
     "dryRun": fields.flag,
     "everyone": fields.flag,
+    "boundTo": _ends,
     "version": fields.whole(0, 2**31 - 1),
 }

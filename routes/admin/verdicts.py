@@ -250,7 +250,7 @@ def _policy(asked: Asked, _back: str) -> Verdict:
     if row is None:
         found.text += " " + gettext("That policy was deleted since.")
     else:
-        found.fixes = [Fix(gettext("Edit the policy"), url_for("policies.edit_view", id=row.id), "pencil")]
+        found.fixes = [Fix(gettext("Edit the policy"), url_for("all_policies.edit_view", id=row.id), "pencil")]
     return found
 
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from routes.openapi.operations import ADMIN, NOTHING, Operation, json, query
 from routes.openapi.shapes import Schema, closed, either, flag, listed, one_of, opened, ref, text, whole
-from services import fields, policyfields
+from services import fields, owners, policyfields
 from services.guards import rules
 from services.policies.kinds import KINDS
 
@@ -13,6 +13,7 @@ _name: Final = text(minLength=1, maxLength=fields.MAX_NAME)
 _action: Final = one_of(*rules.ACTIONS)
 _judged: Final = one_of(*policyfields.UNREDACTED)
 _places: Final = listed(one_of(*policyfields.PLACES), "What it looks at.", minItems=1)
+_ends: Final = listed(_name, "Keys by UUID, the others by name; each has one policy at most.")
 _failure: Final = one_of(*policyfields.FAILURES, about="What becomes of a call about which no model can be asked.")
 
 
@@ -40,6 +41,7 @@ _settable: Final[dict[str, Schema]] = {
     "enabled": flag(),
     "dryRun": flag("It decides and notes, and changes nothing."),
     "everyone": flag("It applies to every call."),
+    "boundTo": closed({}, dict.fromkeys((f"{scope}s" for scope in owners.SCOPES), _ends)),
     "version": whole("The version that was changed; another one is refused (409).", minimum=0),
 }
 _shown: Final[dict[str, Schema]] = {
@@ -48,7 +50,6 @@ _shown: Final[dict[str, Schema]] = {
     "sizeConfig": either(closed({}), _settable["sizeConfig"]),
     "id": text(),
     "appliesTo": listed(one_of(*policyfields.PLACES)),
-    "boundTo": closed({}, dict.fromkeys(("keys", "users", "teams", "models"), whole())),
     "createdAt": whole("Unix seconds."),
     "updatedAt": whole("Unix seconds."),
     "version": whole("Raised with every change."),

@@ -193,6 +193,14 @@ class Guard:
             raise _violation(policy, rule)
 
 
+def tried(policy: Policy, text: str) -> tuple[list[tuple[str, str, str]], str]:
+    """What a policy would find in a text of a request, as rule, action and what was found; and what would go out."""
+    found = sorted(_findings(policy, text), key=lambda one: one[1].start)
+    shown = [(finding.rule, action, text[finding.start : finding.end]) for action, finding in found]
+    hidden = [finding for action, finding in found if action == rules.REDACT]
+    return shown, Placeholders().redact(text, _joined(hidden)) if hidden else text
+
+
 class Chain:
     """A text of an answer in pieces, as each policy leaves it; first those that stop it, last what is put back."""
 

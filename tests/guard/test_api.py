@@ -37,11 +37,8 @@ def test_the_form_of_the_other_gateway(app):
     assert patched.json["regexConfig"] == view["regexConfig"]
     assert ask(app, "DELETE", f"/api/policies/{view['id']}").status_code == 200
     refused(ask(app, "GET", f"/api/policies/{view['id']}"), 404, "/errors/policy-not-found")
-    assert [entry.action for entry in audited(app) if entry.resource_type == "policy"] == [
-        "policy_create",
-        "policy_update",
-        "policy_delete",
-    ]
+    actions = ["policy_create", "policy_update", "policy_delete"]
+    assert [entry.action for entry in audited(app, "policy")] == actions
 
 
 @pytest.mark.parametrize(
@@ -76,7 +73,7 @@ def test_a_key_has_a_policy_until_it_is_taken_away(app, upstream):
     made = policy(app, everyone=False, **kinds(credit_debit_number="block"))
     key = make(app, policyId=made["id"])
     assert key["policyId"] == made["id"]
-    assert ask(app, "GET", f"/api/policies/{made['id']}").json["boundTo"] == {"keys": 1}
+    assert ask(app, "GET", f"/api/policies/{made['id']}").json["boundTo"]["keys"] == [key["keyId"]]
     asked = chat(f"card {CARD}")
     assert post(app, CHAT, asked, bearer(key["key"])).status_code == 403
     assert post(app, CHAT, asked, AUTH).status_code == 200  # another key
@@ -87,6 +84,18 @@ def test_a_key_has_a_policy_until_it_is_taken_away(app, upstream):
     ask(app, "DELETE", f"/api/policies/{made['id']}")
     assert seen(app, key["keyId"])["policyId"] == ""
     assert post(app, CHAT, asked, bearer(key["key"])).status_code == 200
+
+
+def test_a_policy_names_what_it_is_bound_to(app, upstream):
+    with_upstream(app, upstream)
+    made = policy(app, everyone=False, boundTo={"models": ["fast"]}, **kinds(credit_debit_number="block"))
+    assert made["boundTo"] == {"users": [], "keys": [], "teams": [], "models": ["fast"]}
+    assert post(app, CHAT, chat(CARD)).status_code == 403
+    moved = policy(app, everyone=False, boundTo={"models": ["fast"]})
+    assert ask(app, "GET", f"/api/policies/{made['id']}").json["boundTo"]["models"] == []
+    assert post(app, CHAT, chat(CARD)).status_code == 200
+    answer = ask(app, "PATCH", f"/api/policies/{moved['id']}", {"boundTo": {"teams": ["nobody"]}})
+    assert list(answer.json["errors"]) == ["boundTo.teams"]
 
 
 def test_the_surface_of_the_other_gateway_says_what_its_clients_know(lite, upstream):
@@ -130,4 +139,4 @@ def test_what_is_deleted_leaves_no_binding(app):
     made = policy(app, everyone=False)
     key = make(app, policyId=made["id"])
     ask(app, "DELETE", f"/api/key-management/keys/{key['keyId']}")
-    assert ask(app, "GET", f"/api/policies/{made['id']}").json["boundTo"] == {}
+    assert ask(app, "GET", f"/api/policies/{made['id']}").json["boundTo"]["keys"] == []
