@@ -121,9 +121,8 @@ class PolicyForm(PanelForm):
         for member, problem in exc.details.items():
             field = self._meant(member)
             said = wording.say(f"`{member}` {problem}.") if not problem.endswith(".") else wording.say(problem)
-            if field is None:
-                self.form_errors.append(said)
-            else:
+            self.form_errors.append(said)  # a form within a list does not tell its list
+            if field is not None:
                 field.errors = [*field.errors, said]
 
     def _meant(self, member: str) -> Any:

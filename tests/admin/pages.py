@@ -98,6 +98,9 @@ def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
         "team_id": team,
         "custom_id": text[:255],
         "client_metadata": text,
+        "action": text[:10],
+        "path": text[:200],
+        "route_id": text[:36],
     }
     *_earlier, call = add_calls(app, 3, user_id=user, key_id=key, **columns)
     _say(here, call, text)
