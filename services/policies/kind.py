@@ -24,10 +24,10 @@ GAP: Final = r"[^\n\d]{0,24}?"  # the same for values that are told by their che
 class Kind:
     """One kind of finding.
 
-    `pattern` is what RE2 reads; its only capturing group, if it has one, is the value. `check` (and `check_in`, which
-    gets the regions too) decides about a value that the pattern found. `unless_after`: words, in lower case, that make
-    a value another thing when they stand before it. `most_chars`: the longest match, with the words that announce it.
-    `how` says in words how values are validated.
+    `pattern` is what RE2 reads; the capturing group that took part, if one did, is the value. `check` (and `check_in`,
+    which gets the regions too) decides about a value that the pattern found. `unless_after`: words, in lower case,
+    that make a value another thing when they stand before it. `most_chars`: the longest match, with the words that
+    announce it. `how` says in words how values are validated.
     """
 
     name: str

@@ -32,10 +32,10 @@ ROAD: Final = (
 )
 RUE: Final = (
     r"\b\d{1,4}(?: bis| ter)?,? (?:rue|avenue|boulevard|place|chemin|allée|impasse|quai|cours)"
-    rf" (?:(?:{CAPITAL}|d[eu]s?|l[ae]s?|d'{CAPITAL}) ?){{1,5}}(?:,? \d{{5}}\b(?: {CAPITAL})?)?"
+    rf"(?: (?:{CAPITAL}|d[eu]s?|l[ae]s?|d'{CAPITAL})){{1,5}}(?:,? \d{{5}}\b(?: {CAPITAL})?)?"
 )
 STRASSE: Final = (
-    r"\b[A-ZÄÖÜ][a-zäöüß-]+(?:straße|strasse|str\.|weg|platz|allee|gasse|damm|ufer) \d{1,4} ?[a-z]?\b"
+    r"\b[A-ZÄÖÜ][a-zäöüß-]+(?:straße|strasse|str\.|weg|platz|allee|gasse|damm|ufer) \d{1,4}(?: ?[a-z])?\b"
     rf"(?:,? \d{{5}}\b(?: {CAPITAL})?)?"
 )
 BOX: Final = r"(?i:\bP\.? ?O\.? Box|\bCaixa Postal|\bPostfach|\bApartado(?: de Correos)?) \d{2,6}\b"

@@ -1,5 +1,6 @@
 """Cards and accounts: what money is taken from or sent to."""
 
+import re
 from typing import Final
 
 from phonenumbers import SUPPORTED_REGIONS
@@ -10,15 +11,13 @@ from services.policies.kind import NUMBER, Kind, after, digits
 
 CARDS, ACCOUNTS = "payment", "bank"
 # First digits and lengths of the networks (ISO/IEC 7812 and what they publish).
-NETWORKS: Final = (
-    (("4",), (13, 16, 19)),
-    (("51", "52", "53", "54", "55", *(str(first) for first in range(2221, 2721))), (16,)),
-    (("34", "37"), (15,)),
-    (("6011", "65", *(str(first) for first in range(644, 650))), (16, 19)),
-    (("300", "301", "302", "303", "304", "305", "36", "38", "39"), (14, 16)),
-    (tuple(str(first) for first in range(3528, 3590)), (16, 19)),
-    (("62", "81"), (16, 17, 18, 19)),
-    (("50", "56", "57", "58", "60", "63", "67", "68"), (16, 19)),  # Maestro, Elo, Hipercard, RuPay, Troy …
+NETWORK: Final = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|3(?:0[0-59]|[68]\d)\d{11}(?:\d{2})?"  # Diners Club
+    r"|35(?:2[89]|[3-8]\d)\d{12}(?:\d{3})?"  # JCB
+    r"|(?:50|5[6-8]|6[0-8]|81)\d{14}(?:\d{1,3})?"  # Discover, UnionPay, Maestro, Elo, Hipercard, RuPay, Troy …
 )
 CVV: Final = (
     "cvv2?|cvc2?|cvn|csc|card verification(?: code| value)?|security code|código de segurança|codigo de seguranca"
@@ -27,6 +26,7 @@ EXPIRY: Final = (
     r"exp|exp\.|expiry|expires|expiration|expiring|(?:exp|expiry|expiration) date|(?:valid|good) thru|valid until"
     "|validade|vencimento|vence em|vence|válido até|valido ate|caduca|expira em|expira"
 )
+MONTH_YEAR: Final = r"(?:0[1-9]|1[0-2]) ?[/-] ?(?:20)?[2-4]\d"
 PIN: Final = r"pin|pin code|pin number|pin é|código pin|codigo pin|senha do cartão|senha de 4 dígitos|atm code"
 ACCOUNT: Final = (
     r"account(?: number| no| num)?|acct|a/c|bank account|checking account|savings account|conta corrente|conta poupança"
@@ -38,7 +38,7 @@ def is_card(value: str) -> bool:
     """Whether a network has such numbers, the check digit is right, and it is no row of one digit."""
     number = digits(value)
     return (
-        any(number.startswith(firsts) and len(number) in lengths for firsts, lengths in NETWORKS)
+        NETWORK.fullmatch(number) is not None
         and len(set(number)) > 1
         and len({mark for mark in value if not mark.isdecimal()}) <= 1
         and luhn.is_valid(number)
@@ -92,8 +92,8 @@ PAYMENT: Final = (
         "credit_debit_expiry",
         "Expiry of a payment card",
         CARDS,
-        after(EXPIRY, r"(?:0[1-9]|1[0-2]) ?[/-] ?(?:20)?[2-4]\d"),
-        "month and year after exp, expires, valid thru, validade …",
+        rf"{after(EXPIRY, MONTH_YEAR)}|\b\d{{4,6}}[ -]?\d{{3,5}}[\"',;|]{{1,3}} ?[\"']?({MONTH_YEAR})",
+        "month and year after exp, expires, valid thru, validade …, or in the field after a number of eight digits",
         edge=NUMBER,
     ),
     Kind(

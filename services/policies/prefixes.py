@@ -7,12 +7,13 @@ than that (long repetitions are taken as endless, which keeps the automaton smal
 import re
 from typing import Final, NamedTuple
 
-MOST_EXACT: Final = 32  # repetitions that are counted; above, they may go on
+MOST_EXACT: Final = 8  # repetitions that are counted; above, they may go on
 ESCAPE: Final = re.compile(r"\\(?:[pP](?:\{[^}]*\}|.)|x\{[^}]*\}|x[0-9A-Fa-f]{2}|[0-7]{3}|Q.*?(?:\\E|\Z)|.)", re.DOTALL)
 CLASS: Final = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\(?:[pP]\{[^}]*\}|x\{[^}]*\}|.)|[^\]\\])*\]", re.DOTALL)
 REPEAT: Final = re.compile(r"(?:[*+?]|\{(\d+)(,?)(\d*)\})\??")
 GROUP: Final = re.compile(r"\((?:\?(?:P?<\w+>|([A-Za-z-]*:)|([A-Za-z-]+)\)))?")
-EMPTY: Final = ("\\b", "\\B", "\\A", "\\z", "^", "$")  # they take no character
+LETTERS: Final = re.compile(r"\\p\{(?:L|Lu|N)\}")
+ANY_LETTER: Final = r"0-9A-Za-z\x{80}-\x{10FFFF}"  # a range instead of the thousands that Unicode has of them
 
 
 class Part(NamedTuple):
@@ -68,7 +69,7 @@ class _Reader:
         for shape in (CLASS, ESCAPE):
             if (match := shape.match(self._pattern, self._at)) is not None:
                 self._at = match.end()
-                return Part(match[0] if match[0] in EMPTY or shape is CLASS else f"(?:{match[0]})", "")
+                return Part(_wider(match[0]), "")
         self._at += 1
         return Part(self._pattern[self._at - 1], "")
 
@@ -83,3 +84,14 @@ class _Reader:
 
     def _next(self) -> str:
         return self._pattern[self._at : self._at + 1]
+
+
+def _wider(atom: str) -> str:
+    """A class or an escape, with all that is not ASCII where it has the letters or numbers of Unicode.
+
+    A negated class becomes narrower by that; there the whole of Unicode stays.
+    """
+    if atom.startswith("[^") or LETTERS.search(atom) is None:
+        return atom
+    inner = LETTERS.sub(lambda _match: ANY_LETTER, atom)
+    return inner if atom.startswith("[") else f"[{inner}]"

@@ -45,7 +45,7 @@ class _Rule:
     source: str
     pattern: Any
     most_chars: int
-    group: int = 0  # of the pattern, that is the value
+    groups: tuple[int, ...] = ()  # of the pattern, one of which is the value; none took part = all of the match
     kind: Kind | None = None
 
 
@@ -72,7 +72,7 @@ class Scanner:
         self._rules = (
             *(_own(name, source) for name, source in patterns),
             *(_words(name, phrases) for name, phrases in _by_name(words).items()),
-            *(_kind(KINDS[name]) for name in sorted(set(kinds), key=list(KINDS).index)),
+            *map(_kind, sorted({KINDS[name] for name in kinds}, key=list(KINDS.values()).index)),
         )
         self.most_chars = max((rule.most_chars for rule in self._rules), default=0)
         self._any = _set(self._rules)
@@ -123,9 +123,7 @@ class Scanner:
     def _spans(self, rank: int, data: bytes, at: int) -> Iterator[Span]:
         rule = self._rules[rank]
         while (match := rule.pattern.search(data, at)) is not None:
-            low, high = match.span(rule.group)
-            if low < 0:  # an alternative without words that announce it
-                low, high = match.span()
+            low, high = next((span for span in map(match.span, rule.groups) if span[0] >= 0), match.span())
             if high > low and (rule.kind is None or self._fits(rule.kind, data, low, high)):
                 yield low, high, match.start(), rank
                 at = high
@@ -138,7 +136,7 @@ class Scanner:
     def _fits(self, kind: Kind, data: bytes, low: int, high: int) -> bool:
         if not _stands_alone(kind.edge, data, low, high):
             return False
-        if kind.unless_after and _before(data, low).endswith(kind.unless_after):
+        if kind.unless_after and _is_after(kind.unless_after, data, low):
             return False
         value = data[low:high].decode()
         if kind.check_in is not None:
@@ -146,8 +144,9 @@ class Scanner:
         return kind.check is None or kind.check(value)
 
 
-def _before(data: bytes, low: int) -> str:
-    return data[max(0, low - CONTEXT) : low].decode("utf-8", "ignore").lower().rstrip(" :=\"'(")
+def _is_after(words: tuple[str, ...], data: bytes, low: int) -> bool:
+    before = data[max(0, low - CONTEXT) : low].decode("utf-8", "ignore").lower().rstrip(" :=\"'(")
+    return any(before.endswith(word) and not before[: -len(word)][-1:].isalnum() for word in words)
 
 
 def _stands_alone(edge: str, data: bytes, low: int, high: int) -> bool:
@@ -185,7 +184,7 @@ def _merged(spans: list[Span]) -> list[Span]:
 
 def _kind(kind: Kind) -> _Rule:
     pattern = _compiled(kind.pattern)
-    return _Rule(kind.name, kind.pattern, pattern, kind.most_chars, min(pattern.groups, 1), kind)
+    return _Rule(kind.name, kind.pattern, pattern, kind.most_chars, tuple(range(1, pattern.groups + 1)), kind)
 
 
 def _own(name: str, source: str) -> _Rule:
@@ -208,7 +207,7 @@ def _words(name: str, phrases: Sequence[str]) -> _Rule:
     longest = sorted(phrases, key=len, reverse=True)
     either = "|".join("\\s+".join(re2.escape(word) for word in phrase.split()) for phrase in longest)
     source = f"(?:^|{BESIDE})((?i:{either}))(?:$|{BESIDE})"
-    return _Rule(name, source, _compiled(source), len(longest[0]) + CONTEXT, 1)
+    return _Rule(name, source, _compiled(source), len(longest[0]) + CONTEXT, (1,))
 
 
 def _by_name(words: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
