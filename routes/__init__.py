@@ -24,6 +24,7 @@ from routes import (
     modelbook,
     ops,
     people,
+    policies,
     privacy,
     providers,
     render,
@@ -39,7 +40,7 @@ from utils.extensions import csrf
 
 BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
-    *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
+    *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp, policies.bp),
     *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
     *(administration.bp, systemconfig.bp, teams.bp, privacy.bp),
 )

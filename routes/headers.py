@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote
 
 from services import counting
 from services.counting import Room
@@ -26,6 +27,8 @@ def of_call(call: Call) -> dict[str, str]:
     headers = of_rooms(rooms)
     if call.warnings:
         headers["x-gateway-budget-warning"] = "; ".join(call.warnings)[:MAX_CHARS]
+    if call.guard is not None and call.guard.warned:
+        headers["x-gateway-policy-warning"] = quote("; ".join(call.guard.warned), safe=" ;:,_")[:MAX_CHARS]
     return headers
 
 

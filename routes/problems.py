@@ -45,7 +45,14 @@ _ROUTES: Final = {
     "DELETE": Attempt("/errors/route-manager", "deleting a route error", "route validation failed"),
     "": Attempt("/errors/route-manager", "creating a route error", "route validation failed"),
 }
+_POLICIES: Final = {
+    "GET": Attempt("/errors/getting-policies", "getting policies failed", "policy validation failed"),
+    "PATCH": Attempt("/errors/policie/updates", "update a policy failed", "policy validation failed"),
+    "DELETE": Attempt("/errors/policy-manager", "deleting a policy failed", "policy validation failed"),
+    "": Attempt("/errors/policy-manager", "creating a policy failed", "policy validation failed"),
+}
 SETTINGS: Final = "/api/provider-settings"
+POLICIES: Final = "/api/policies"
 ROUTES: Final = "/api/routes"
 SEARCHES: Final = "/api/v2/key-management"
 USERS: Final = "/api/users"
@@ -58,6 +65,7 @@ NAMED: Final = {  # by the code of an error; others are named after their code a
     "bad_filters": ("/errors/bad-filters", "bad query param"),
     "setting_not_found": ("/errors/provider-setting-not-found", "provider setting is not found"),
     "key_not_found": ("/errors/key-not-found", "key is not found"),
+    "policy_not_found": ("/errors/policy-not-found", "policy is not found"),
     "route_not_found": ("/errors/route-not-found", "route is not found"),
     "duplicate_route": ("/errors/duplicate-route", "route is a duplicate"),
     "user_not_found": ("/errors/user-not-found", "user is not found"),
@@ -96,6 +104,6 @@ def _name(exc: GatewayError) -> tuple[str, str]:
 
 def _attempt() -> Attempt:
     method = "GET" if request.path.startswith(SEARCHES) or request.method == "HEAD" else request.method
-    tables = {USERS: _USERS, SETTINGS: _SETTINGS, ROUTES: _ROUTES}
+    tables = {USERS: _USERS, SETTINGS: _SETTINGS, ROUTES: _ROUTES, POLICIES: _POLICIES}
     table = next((table for start, table in tables.items() if request.path.startswith(start)), _KEYS)
     return table.get(method, table[""])

@@ -38,6 +38,7 @@ BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginni
     "/api/v2/key-management": problems.body,
     "/api/users": problems.body,
     problems.SETTINGS: problems.body,
+    problems.POLICIES: problems.body,
     problems.ROUTES: lambda exc: proxy.error_body(exc) if problems.is_call() else problems.body(exc),
     render_v1.PREFIX: lambda exc: render_v1.body(exc, request_id()),
     **dict.fromkeys(render_people.PATHS, lambda exc: render_people.body(exc, request_id())),

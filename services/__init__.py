@@ -31,6 +31,7 @@ from services.erasure import Erasure
 from services.events import Events
 from services.exchange import Patience
 from services.gauges import Gauges
+from services.guards.judging import Judging
 from services.health import Health
 from services.housekeeping import Housekeeper, Job
 from services.identities import Identities
@@ -49,6 +50,7 @@ from services.outsiders import Joining, Outsiders
 from services.ownkeys import OwnKeys
 from services.people import People
 from services.pipeline import Pipeline, Policy
+from services.policybook import PolicyBook
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.raises import Raises
@@ -210,7 +212,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
-    controls = control.build()
+    controls = control.build(PolicyBook(engine, catalog))
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     housekeeper = Housekeeper(
         [
@@ -245,7 +247,18 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     pipeline = Pipeline(
-        catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy, outlets.settled
+        catalog,
+        accounting,
+        tokens,
+        spool,
+        watch,
+        WIRES,
+        discovery,
+        layers,
+        health,
+        policy,
+        outlets.settled,
+        Judging(config.policy_judge_model, config.policy_judge_timeout_s),
     )
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
     outsiders = Outsiders(engine, joining)

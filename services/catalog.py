@@ -19,9 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Budget, CatalogVersion, Limit, Model, Provider, Route
+from models_policies import Policy as PolicyRow
 from services import audit, budgets, limits, prices, routing, steps
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
+from services.guards import rules
 from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
 from utils import clock
 
@@ -32,7 +34,7 @@ UNKNOWN_S: Final = 1.0  # how long an unknown credential is refused without a lo
 UNKNOWN_MAX: Final = 10_000  # a flood of different wrong keys must not fill the memory
 
 Found = Caller | str | None  # a caller, why there is none, or nobody
-Rules = tuple[dict[int, list[Budget]], dict[int, list[LimitRef]]]
+Ceilings = tuple[dict[int, list[Budget]], dict[int, list[LimitRef]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Snapshot:
     address_limits: tuple[LimitRef, ...] = ()
     ends_s: float = math.inf  # unix seconds: when another price comes into force
     routes: Mapping[str, steps.Route] = field(default_factory=dict)  # by path
+    policies: rules.Policies | None = None  # None: there are none
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
 
@@ -60,6 +63,7 @@ class Catalog:
         self._engine, self._sealer, self._interval_s = engine, sealer, interval_s
         self._snapshot: Snapshot | None = None
         self._checked_s = 0.0
+        self._compiled: rules.Compiled = {}
         self._loading = threading.Lock()
 
     def snapshot(self) -> Snapshot:
@@ -153,10 +157,17 @@ class Catalog:
 
     def _load(
         self,
-    ) -> tuple[dict[str, PublicModel], dict[str, str], tuple[LimitRef, ...], float, dict[str, steps.Route]]:
+    ) -> tuple[
+        dict[str, PublicModel],
+        dict[str, str],
+        tuple[LimitRef, ...],
+        float,
+        dict[str, steps.Route],
+        rules.Policies | None,
+    ]:
         now = prices.now()
         with Session(self._engine) as session:
-            rules = _rules(session)
+            ceilings = _ceilings(session)
             accounts = session.scalars(select(Provider).where(Provider.is_enabled)).all()
             upstreams = {row.id: self._upstream(row) for row in accounts}
             query = (
@@ -166,11 +177,13 @@ class Catalog:
             )
             rows = session.scalars(query.order_by(Model.name)).all()
             until = prices.next_change((price for row in rows for price in row.prices), now)
-            models = {row.name: _model(row, upstreams, now, rules) for row in rows}
+            models = {row.name: _model(row, upstreams, now, ceilings) for row in rows}
             ends_s = math.inf if until is None else until.timestamp()
             aliases = {alias: model.name for model in models.values() for alias in model.aliases}
             paths = steps.routes(session.scalars(select(Route)), models, accounts)
-            return models, aliases, tuple(rules[1].get(0, ())), ends_s, paths
+            kept = select(PolicyRow).where(PolicyRow.is_enabled).options(selectinload(PolicyRow.bindings))
+            policies = rules.of_rows(session.scalars(kept.order_by(PolicyRow.id)), self._compiled)
+            return models, aliases, tuple(ceilings[1].get(0, ())), ends_s, paths, policies
 
     def _upstream(self, row: Provider) -> Upstream | None:
         """The provider, or None when its credential cannot be opened: its models then answer nothing."""
@@ -182,9 +195,9 @@ class Catalog:
         return Upstream(row.id, row.name, row.kind, row.base_url, credential, row.settings)
 
 
-def _rules(session: Session) -> Rules:
+def _ceilings(session: Session) -> Ceilings:
     """The budgets of all models and the limits of all models (and of addresses: 0), by the model's number."""
-    found: Rules = (defaultdict(list), defaultdict(list))
+    found: Ceilings = (defaultdict(list), defaultdict(list))
     for budget in session.scalars(select(Budget).where(Budget.scope == "model").order_by(Budget.id)):
         found[0][budget.scope_id].append(budget)
     for limit in session.scalars(select(Limit).where(Limit.scope.in_(("model", "address"))).order_by(Limit.id)):
@@ -192,7 +205,7 @@ def _rules(session: Session) -> Rules:
     return found
 
 
-def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, rules: Rules) -> PublicModel:
+def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, ceilings: Ceilings) -> PublicModel:
     deployments = []
     for deployment in row.deployments:
         upstream = upstreams.get(deployment.provider_id)
@@ -218,8 +231,8 @@ def _model(row: Model, upstreams: Mapping[int, Upstream | None], now: datetime, 
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
         id=row.id,
-        budgets=tuple(budgets.ref_of(budget, row.name) for budget in rules[0].get(row.id, ())),
-        limits=tuple(rules[1].get(row.id, ())),
+        budgets=tuple(budgets.ref_of(budget, row.name) for budget in ceilings[0].get(row.id, ())),
+        limits=tuple(ceilings[1].get(row.id, ())),
         aliases=tuple(row.aliases or ()),
         routing=routing.of_record(row.routing),
     )

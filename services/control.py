@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.housekeeping import Job
+from services.policybook import PolicyBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +12,9 @@ class Control:
     """The parts, of one worker. Nothing in it has a thread or a connection before its jobs run."""
 
     jobs: Sequence[Job]
+    policies: PolicyBook
 
 
-def build() -> Control:
+def build(policies: PolicyBook) -> Control:
     """Wired to what the gateway has already."""
-    return Control(())
+    return Control((), policies)

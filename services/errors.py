@@ -14,6 +14,7 @@ GatewayError               500     server_error            internal_server_error
   AuthenticationFailed     401     authentication_error    invalid_key               no
   PermissionDenied         403     permission_error        permission_denied         no
     ModelNotAllowed        403     permission_error        permission_denied         no
+    PolicyViolation        403     permission_error        policy_violation          no
   BudgetExceeded           402/429 insufficient_quota      budget_exceeded           no
   ModelNotPriced           402     insufficient_quota      model_not_priced          no
   RateLimited              429     rate_limit_error        rate_limit_exceeded       no
@@ -148,6 +149,12 @@ class PermissionDenied(GatewayError):
 
 class ModelNotAllowed(PermissionDenied):
     """The key, its user or their team has a list of models, and this one is not on it."""
+
+
+class PolicyViolation(PermissionDenied):
+    """A policy lets something not go out or not come back; the message never says what was found."""
+
+    code, should_retry = "policy_violation", False
 
 
 class BudgetExceeded(GatewayError):

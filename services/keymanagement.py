@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from models import ApiKey, User
-from services import ceilings, fields, keyviews, lives, pages, providersettings, removal
+from services import bindings, ceilings, fields, keyviews, lives, pages, providersettings, removal
 from services.accounts import KEY_OWNER
 from services.audit import Actor, differences, moment, note
 from services.catalog import Catalog
@@ -49,7 +49,7 @@ MEMBERS: Final[Mapping[str, Parse]] = {
     "userId": fields.user,
     "settingId": fields.text(MAX_SETTING),
     "settingIds": fields.entries(fields.text(MAX_SETTING, is_required=True)),
-    "policyId": fields.absent("does not exist; this gateway has no policies"),
+    "policyId": fields.text(LONGEST_ID),
     "isKeyNotHashed": fields.absent("is refused; keys are kept as digests only"),
 }
 ROTATION: Final[Mapping[str, Parse]] = {
@@ -107,9 +107,10 @@ class KeyManagement:
             _revoke(row, values, keyviews.shown(session, [row])[0])
             _apply(row, values)
             _bind(session, row, values)
+            _police(session, row, values)
             lives.check_new(row)
             ceilings.store(session, actor, "key", row.id, values)
-            note(session, actor, "key_create", "key", row.id, differences(None, keyviews.describe(row)))
+            note(session, actor, "key_create", "key", row.id, differences(None, _described(session, row)))
         return Answer(self._view(issued.id) | {"key": issued.secret}, given.ignored)
 
     def get(self, key_id: str) -> Answer:
@@ -135,17 +136,18 @@ class KeyManagement:
         given = fields.read(self._changed, body)
         with changing(self._engine, self._catalog) as session:
             row = self._locked(session, key_id)
-            before = keyviews.describe(row)
+            before = _described(session, row)
             if given.values.get("key", row.hint) != row.hint:
                 raise FieldsInvalid({"key": "is changed by rotating it"})
             _revoke(row, given.values, keyviews.shown(session, [row])[0])
             _apply(row, given.values)
             _bind(session, row, given.values)
+            _police(session, row, given.values)
             _move(session, row, given.values)
             ceilings.store(session, actor, "key", row.id, given.values)
             if given.values:
                 row.updated_at = clock.now()
-            changes = differences(before, keyviews.describe(row))
+            changes = differences(before, _described(session, row))
             if changes["after"]:
                 is_revoked = before["revoked_at"] is None and row.revoked_at is not None
                 note(session, actor, "key_revoke" if is_revoked else "key_update", "key", row.id, changes)
@@ -266,10 +268,25 @@ def _bind(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
             row.provider_ids = providersettings.numbers(session, [one for one in named if one], member) or None
 
 
+def _police(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
+    """Give the key the policy that is named; an empty name takes it away.
+
+    Raises:
+        FieldsInvalid: there is no such policy.
+    """
+    if "policyId" in values:
+        bindings.bind(session, "key", row.id, values["policyId"])
+
+
 def _revoke(row: ApiKey, values: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
     stored = (row.revoked_at is not None, row.revoked_reason)
     is_revoked, row.revoked_reason = lives.revocation(values, seen, stored)
     row.revoked_at = (row.revoked_at or clock.now()) if is_revoked else None
+
+
+def _described(session: Session, row: ApiKey) -> dict[str, Any]:
+    """For the audit log, with its policy."""
+    return keyviews.describe(row) | {"policy_id": bindings.bound(session, "key", [row.id]).get(row.id)}
 
 
 def _move(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Engine, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, BudgetWindow, User
-from services import ceilings, lives, owners, pages, providersettings
+from services import bindings, ceilings, lives, owners, pages, providersettings
 from services.audit import moment
 from services.ceilings import Ceilings
 from services.keys import USED_UP
@@ -17,7 +17,7 @@ EXPIRED: Final = "The key has expired"
 
 
 def shown(session: Session, rows: Sequence[ApiKey]) -> list[dict[str, Any]]:
-    """The keys with their limits, in three statements, or four; their users must be loaded."""
+    """The keys with their limits and policies, in four statements, or five; their users must be loaded."""
     limits = ceilings.of(session, "key", [row.id for row in rows])
     totals = [found.total.id for found in limits.values() if found.total is not None]
     windows = select(BudgetWindow.budget_id, BudgetWindow.spent_amount).where(
@@ -25,7 +25,8 @@ def shown(session: Session, rows: Sequence[ApiKey]) -> list[dict[str, Any]]:
     )
     spent = dict(session.execute(windows).tuples().all()) if totals else {}
     settings = providersettings.uuids(session, {number for row in rows for number in row.provider_ids or ()})
-    return [_view(row, limits[row.id], spent, settings) for row in rows]
+    policies = bindings.bound(session, "key", [row.id for row in rows])
+    return [_view(row, limits[row.id], spent, settings) | {"policyId": policies.get(row.id, "")} for row in rows]
 
 
 def describe(row: ApiKey) -> dict[str, Any]:
@@ -111,7 +112,6 @@ def _view(row: ApiKey, limits: Ceilings, spent: Mapping[int, int], settings: Map
         "userId": row.user.username,
         "settingId": bound[0] if bound else "",
         "settingIds": bound,
-        "policyId": "",
         "allowedModels": row.allowed_models or [],
         "allowedPaths": row.allowed_paths or [],
         "allowedIps": row.allowed_ips or [],

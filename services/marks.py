@@ -7,6 +7,8 @@ ALLOWED: Final = "allowed"  # what the policies of a call came to, see Marks.act
 WARNED: Final = "warned"
 REDACTED: Final = "redacted"
 BLOCKED: Final = "blocked"
+DRY: Final = {WARNED: "dry_warn", REDACTED: "dry_redact", BLOCKED: "dry_block"}  # of a policy that is only tried
+STRENGTH: Final = (ALLOWED, *DRY.values(), WARNED, REDACTED, BLOCKED)  # by rising strength
 
 
 @dataclass(slots=True)

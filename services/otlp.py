@@ -22,7 +22,7 @@ from utils import money, native
 
 SCOPE: Final = "tollhouse"
 EVERY: Final = 32  # spans or families, after which others have a turn
-NO_FAULT: Final = frozenset({"ok", "client_gone"})
+NO_FAULT: Final = frozenset({"ok", "client_gone", "blocked"})
 NAMES: Final = {  # of the families whose name and labels OpenTelemetry has words for, and their unit
     "gen_ai_client_operation_duration_seconds": ("gen_ai.client.operation.duration", "s"),
     "gen_ai_client_token_usage": ("gen_ai.client.token.usage", "{token}"),

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Select, delete, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models import ApiKey, Budget, Limit, Model, Team, User
+from models_policies import PolicyBinding
 from services.errors import InvalidRequest, NotFound
 
 NAMED: Final[dict[str, tuple[type[User | ApiKey | Team | Model], InstrumentedAttribute[str]]]] = {
@@ -62,8 +63,8 @@ def label(row: Budget | Limit, called: Mapping[tuple[str, int], str]) -> str:
 
 
 def forget(session: Session, scope: str, numbers: Iterable[int] | Select[tuple[int]]) -> None:
-    """Remove the budgets and limits of these, which are about to be deleted; what was booked stays booked."""
-    for table in (Budget, Limit):
+    """Remove the budgets, limits and policies of these, which are about to be deleted; what was booked stays booked."""
+    for table in (Budget, Limit, PolicyBinding):
         session.execute(delete(table).where(table.scope == scope, table.scope_id.in_(numbers)))
 
 

@@ -7,12 +7,12 @@ event in its stream; whatever was reserved is settled once.
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from services import patience, token_counter
+from services import patience, relay, token_counter
 from services.abilities import operations
 from services.accounting import Accounting
 from services.attempts import Attempts
@@ -32,11 +32,14 @@ from services.errors import (
     UpstreamUnreachable,
 )
 from services.exchange import Patience
+from services.guards import judging
+from services.guards.guard import Guard
+from services.guards.judging import Judging
 from services.health import Health
 from services.layers import Layers
 from services.plans import Plan, State
 from services.pricing import UNPRICED
-from services.providers.base import UpstreamRequest, Wire
+from services.providers.base import Wire
 from services.routing import candidates, detours
 from services.settlement import BROKEN, CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
@@ -44,24 +47,15 @@ from services.stream import Stream, outcome_of
 from services.tokens import Tokens
 from services.traces import traced
 from services.transport import Answer
-from services.types import TRANSCRIPTION, Attempt, Call, Caller, Demand, Deployment, PublicModel
+from services.types import Attempt, Call, Caller, Demand, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-MAX_ERROR_BYTES: Final = 65_536
 UNEXPECTED: Final = "The gateway failed on this request."
 GOOD: Final = range(200, 300)
-EVENTS: Final = "text/event-stream"
-SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
-    "openai-processing-ms": "openai-processing-ms",
-    "openai-version": "openai-version",
-    "x-generation-id": "x-generation-id",
-    "x-request-id": "x-upstream-request-id",
-    "request-id": "x-upstream-request-id",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +85,11 @@ class Pipeline:
         health: Health,
         policy: Policy,
         observe: Callable[[Call, Settlement], None],
+        judging: Judging,
     ) -> None:
         self._catalog, self._accounting, self._tokens, self._discovery = catalog, accounting, tokens, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
-        self._health, self._observe = health, observe
+        self._health, self._observe, self._judging = health, observe, judging
 
     def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
@@ -105,6 +100,8 @@ class Pipeline:
         try:
             self._resolve(call)
             assert call.model is not None  # noqa: S101 - _resolve found one or raised
+            if call.guard is not None:
+                call.guard.admit(call, partial(judging.ask, self._judging, self.open, call))
             self._accounting.reserve(call, self._demand(call, call.model, dialect))
         except GatewayError as exc:
             exc.refuse(call.caller, call.body["model"])
@@ -161,10 +158,13 @@ class Pipeline:
             allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
             raise ModelNotAllowed(f"The {whose} may not use model `{name}`; allowed: {allowed}.", param="model")
         priced = self._usable(call, model, models)
-        call.model, call.candidates = _widest(model, models, priced), tuple(priced)
+        call.model, call.candidates = relay.widest(model, models, priced), tuple(priced)
         used = {candidate.model_id for candidate in priced}
         call.model_budgets = tuple(budget for one in models.values() if one.id in used for budget in one.budgets)
         call.limits = self._layers.of(call.caller, call.address, model)
+        if snapshot.policies is not None and not call.is_judging:
+            found = snapshot.policies.of(call.caller, model)
+            call.guard = Guard(found, call.marks) if found else None
 
     def _usable(self, call: Call, model: PublicModel, models: Mapping[str, PublicModel]) -> list[Deployment]:
         """The priced deployments that can do this and that the caller may reach, in order; fills in `detours`."""
@@ -242,7 +242,7 @@ class Pipeline:
     def _attempt(self, call: Call, deployment: Deployment, dialect: Dialect) -> "bytes | Stream":
         """One deployment's answer; a failure leaves nothing open."""
         wire = self._wires[deployment.upstream.kind]
-        request = _encoded(wire, call, deployment)
+        request = relay.encoded(wire, call, deployment)
 
         attempt, call.exchange = Attempt(deployment, began_s=clock.monotonic_s()), None
         call.attempts.append(attempt)
@@ -253,14 +253,16 @@ class Pipeline:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted") from exc
         usual = self._policy.patience
         allowed = patience.of_attempt(usual, call, call.model) if call.model else usual
-        answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), allowed)
+        answer = self._tokens.open(
+            wire, deployment.upstream, request, lambda opened: relay.attach(call, opened), allowed
+        )
         is_handed_on = False
         try:
-            call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")
+            call.upstream_headers, call.upstream_type = relay.shown(answer), answer.headers.get("content-type", "")
             if answer.status not in GOOD:
-                raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
-            if call.is_stream and not _is_whole(call, answer):
-                _check_stream(answer, wire)
+                raise wire.error(answer.status, answer.headers, relay.read_error(answer), deployment)
+            if call.is_stream and not relay.is_whole(call, answer):
+                relay.check_stream(answer, wire)
                 stream = self._stream(call, answer, wire, dialect)
                 call.is_answered = is_handed_on = True
                 return stream
@@ -269,7 +271,8 @@ class Pipeline:
             call.pieces.extend(whole.pieces)
             call.content_type, call.is_stream = whole.content_type, False
             translation = None if call.is_native else dialect.translation
-            return whole.body if translation is None else translation.answer(call, whole.body)
+            body = whole.body if call.guard is None else call.guard.answered(call, whole.body, whole.content_type)
+            return body if translation is None else translation.answer(call, body)
         finally:
             if not is_handed_on:
                 call.exchange = None
@@ -282,7 +285,7 @@ class Pipeline:
             GatewayError: see Stream.prime.
         """
         call.told_pieces = None
-        decoder = wire.stream(call)
+        decoder = wire.stream(call) if call.guard is None else call.guard.streamed(call, wire.stream(call))
         if dialect.translation is not None and not call.is_native:
             decoder = Translated(decoder, dialect.translation.stream(call))
         stream = Stream(
@@ -293,7 +296,7 @@ class Pipeline:
             progress=self._spool.progress,
             finish=self._finish,
             leave=self._watch.leave,
-            render_error=None if call.is_binary else _last_words(call, dialect),
+            render_error=None if call.is_binary else relay.last_words(call, dialect),
         )
         stream.prime()
         return stream
@@ -324,69 +327,3 @@ class Pipeline:
             call.reply.keep(call)
         if call.record is not None and call.is_stream and call.is_answered:
             call.record.answered(call)
-
-
-def _widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:
-    """The model with the window that bounds the input wherever the call may go; None where one window is unknown."""
-    used = {deployment.model_id for deployment in chosen}
-    windows = [one.context_window for one in models.values() if one.id in used]
-    known = [window for window in windows if window is not None]
-    return replace(model, context_window=max(known) if known and len(known) == len(windows) else None)
-
-
-def _encoded(wire: Wire, call: Call, deployment: Deployment) -> UpstreamRequest:
-    """The request for this deployment; the call notes what is lost on the way.
-
-    Raises:
-        Unsupported: content that this upstream cannot take.
-    """
-    request = wire.encode(call, deployment)
-    call.dropped, call.is_native = list(request.dropped), request.is_native
-    if not call.is_native:
-        if call.native_only is not None:
-            raise call.native_only
-        call.dropped += call.untranslated
-    return request
-
-
-def _last_words(call: Call, dialect: Dialect) -> Callable[[GatewayError], bytes]:
-    """How a stream tells its caller of an error."""
-    return partial(dialect.last_event, call) if dialect.last_event else dialect.error_event
-
-
-def _attach(call: Call, answer: Answer) -> None:
-    """From now on the call can be ended from another thread, or is at once if that was wanted already."""
-    call.exchange = answer
-    if call.abort_reason is not None:
-        raise call.abort_reason
-
-
-def _shown(answer: Answer) -> dict[str, str]:
-    """What of the answer's headers its caller may see."""
-    return {ours: answer.headers[name] for name, ours in SHOWN.items() if name in answer.headers}
-
-
-def _read_error(answer: Answer) -> bytes:
-    """The body of an error, as far as it can be had."""
-    try:
-        return answer.read(MAX_ERROR_BYTES)
-    except UpstreamError:
-        return b""
-
-
-def _kind(answer: Answer) -> str:
-    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _is_whole(call: Call, answer: Answer) -> bool:
-    """Whether a whole answer came where a stream was asked for, and may: whisper-1 ignores `stream`, as documented.
-
-    Source: OpenAI's API reference, `stream` of "Create transcription", read 2026-11-22.
-    """
-    return call.operation == TRANSCRIPTION and _kind(answer) != EVENTS
-
-
-def _check_stream(answer: Answer, wire: Wire) -> None:
-    kind = _kind(answer)
-    if kind in wire.not_streams:
-        raise UpstreamError(f"the upstream was asked for a stream and answered with `{kind}`")

@@ -30,6 +30,7 @@ from services.errors import (
     ModelNotAvailable,
     ModelNotPriced,
     PermissionDenied,
+    PolicyViolation,
     RateLimited,
     Unsupported,
 )
@@ -54,6 +55,7 @@ KINDS: Final[dict[type[GatewayError], str]] = {  # what refused; the nearest cla
     ModelNotPriced: "price",
     Unsupported: "content",
     AccountingUnavailable: "books",
+    PolicyViolation: "policy",
     PermissionDenied: OTHER,
     AuthenticationFailed: OTHER,
 }

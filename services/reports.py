@@ -38,7 +38,7 @@ WALK: Final = 20_000  # rows that one page may look at for a condition without a
 CHARGES: Final = 50  # of one call; there is one for each budget
 UNINDEXED: Final = ("team_id", "model", "custom_id", "outcome", "state", "provider")  # filters of calls
 LABELS: Final = ("id", "name", "hint")
-FINE: Final = ("ok", "client_gone")  # outcomes that are no failure of a provider or of the gateway
+FINE: Final = ("ok", "client_gone", "blocked")  # outcomes that are no failure of a provider or of the gateway
 MILLIONTHS: Final = money.NANO_PER_USD * PER_MILLION  # of a nano-USD, to the USD
 
 Condition = ColumnElement[bool]

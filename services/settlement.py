@@ -26,6 +26,7 @@ from services.types import WITHOUT_OUTPUT, Attempt, Call, Count, Price, Take, Ti
 from utils import clock, jsonx
 
 CLIENT_GONE: Final = "client_gone"
+BLOCKED: Final = "blocked"  # a policy did not let the answer through
 BROKEN: Final = frozenset({"upstream_cut", "upstream_timeout"})  # how streams end by their upstream's fault
 BYTES_PER_TOKEN: Final = 4  # rough, for the prompt of a call whose text died with its worker
 MAX_ERROR_CHARS: Final = 300

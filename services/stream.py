@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
-from services.errors import CallerGone, Draining, GatewayError, UpstreamError, UpstreamTimeout
+from services.errors import CallerGone, Draining, GatewayError, PolicyViolation, UpstreamError, UpstreamTimeout
 from services.providers.base import StreamDecoder
-from services.settlement import CLIENT_GONE
+from services.settlement import BLOCKED, CLIENT_GONE
 from services.transport import Answer
 from services.types import Call
 from utils import clock, sse
 
 log = logging.getLogger(__name__)
 
-Step = tuple[bytes | None, UpstreamError | None, bool]
+Step = tuple[bytes | None, GatewayError | None, bool]
 
 PROGRESS_S: Final = 1.0  # what a dying worker may lose of a stream
 CHARS_PER_TOKEN: Final = 4  # for progress only
@@ -29,6 +29,7 @@ OUTCOMES: Final[dict[type[GatewayError], str]] = {
     CallerGone: CLIENT_GONE,
     Draining: "drained",
     UpstreamTimeout: "upstream_timeout",
+    PolicyViolation: BLOCKED,
 }
 
 
@@ -169,13 +170,13 @@ class Stream:
             if failure is not None:
                 raise failure
 
-    def _decode(self, data: bytes) -> tuple[bytes, UpstreamError | None]:
+    def _decode(self, data: bytes) -> tuple[bytes, GatewayError | None]:
         """The events in the bytes; those before a failure still go to the caller."""
         events: list[bytes] = []
         try:
             for event in self._decoder.feed(data):
                 events.append(event)  # noqa: PERF402 - a list made at once would lose the events before a failure
-        except UpstreamError as exc:
+        except (UpstreamError, PolicyViolation) as exc:
             return b"".join(events), exc
         return b"".join(events), None
 

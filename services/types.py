@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.bodies import Record
     from services.counting import Room
     from services.exchange import Abortable
+    from services.guards.guard import Guard
     from services.steps import Route, Step
     from services.traces import Span
 
@@ -339,6 +340,8 @@ class Call:
     custom_id: str | None = None
     client_metadata: str | None = None
     marks: Marks = field(default_factory=Marks)
+    guard: "Guard | None" = None  # the policies that apply to it
+    is_judging: bool = False  # the gateway itself asks what a policy wants to know, so that no policy applies
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate

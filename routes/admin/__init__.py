@@ -31,6 +31,7 @@ from routes.admin.listviews import ListViews
 from routes.admin.logs import AuditLog, Ledger
 from routes.admin.overview import Overview
 from routes.admin.playground import Playground, asking
+from routes.admin.policies import Policies
 from routes.admin.portal.pages import own_pages
 from routes.admin.providers import Providers
 from routes.admin.raising import Raisings
@@ -94,6 +95,7 @@ def _pages() -> tuple[Any, ...]:
         Providers(N_("Providers"), ROUTING, endpoint="providers"),
         Models(N_("Models"), ROUTING, endpoint="models"),
         Agents(N_("Agents"), ROUTING, endpoint="all_agents", url="/admin/agents"),
+        Policies(N_("Policies"), ROUTING, endpoint="all_policies", url="/admin/policies"),
         Routes(N_("Routes"), ROUTING, endpoint="own_routes", url="/admin/routes"),
         Usage(N_("Usage"), OBSERVE, endpoint="usage"),
         Blocked(N_("Why was it blocked?"), OBSERVE, endpoint="blocked"),

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Final
 from flask import abort, current_app, flash, request, url_for
 
 from models import UsageRecord
-from routes.admin import timeline
+from models_policies import Policy
+from routes.admin import policywords, timeline
 from routes.admin.filters import SPAN, key_named, moment_ms, names_of_rows, number_named, since_of
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import MAX_ID, Choice, Log
@@ -26,6 +27,7 @@ OUTCOMES: Final = {
     "upstream_timeout": _("Provider too slow"),
     "upstream_cut": _("Answer broke off"),
     "refused": _("Refused"),
+    "blocked": _("Withheld by a policy"),
     "drained": _("Server ended"),
     "recovered": _("Worker died"),
     "internal_error": _("Gateway failed"),
@@ -133,6 +135,8 @@ class Usage(Log):
             "names": names_of_rows(engine, [row]),
             "kept_until": kept,
             "may_read": _may_read(),
+            "policy": db.session.get(Policy, row.policy_id) if row.policy_id is not None else None,
+            "decisions": policywords.DECISIONS,
             "replay": link_if(PLAYGROUND, call=row.request_id),
         }
 

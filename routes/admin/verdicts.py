@@ -12,6 +12,7 @@ from flask import url_for
 from sqlalchemy import select
 
 from models import ApiKey, Budget, Limit, Model, Team, User
+from models_policies import Policy
 from routes.admin.forms import PERIOD_NAMES
 from routes.admin.guard import may_change
 from routes.admin.limits import LAYER_NAMES
@@ -28,6 +29,7 @@ KIND_NAMES: Final = {
     "model": _("Model not there"),
     "price": _("No price"),
     "content": _("Not possible"),
+    "policy": _("Policy"),
     "books": _("Books away"),
     "addresses": _("List of addresses"),
     "paths": _("List of paths"),
@@ -240,6 +242,18 @@ def _content(_asked: Asked, _back: str) -> Verdict:
     return Verdict(gettext("The model cannot do this"), text, "model")
 
 
+def _policy(asked: Asked, _back: str) -> Verdict:
+    number = asked.rule.removeprefix("policy ")
+    row = db.session.get(Policy, int(number)) if number.isascii() and number.isdigit() else None
+    text = gettext("Nothing was sent and nothing was charged. What was found is not kept.")
+    found = Verdict(gettext("A policy did not let the request through"), text)
+    if row is None:
+        found.text += " " + gettext("That policy was deleted since.")
+    else:
+        found.fixes = [Fix(gettext("Edit the policy"), url_for("all_policies.edit_view", id=row.id), "pencil")]
+    return found
+
+
 def _more(_asked: Asked, _back: str) -> Verdict:
     text = gettext("So many calls of so many callers were refused in one second that these were only counted.")
     return Verdict(gettext("More calls were refused"), text)
@@ -252,6 +266,7 @@ WORDS: Final[dict[str, Callable[[Asked, str], Verdict]]] = {
     "model": _model,
     "price": _price,
     "content": _content,
+    "policy": _policy,
     "books": _books,
     "more": _more,
     "revoked": _revoked,

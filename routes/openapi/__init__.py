@@ -21,6 +21,7 @@ from routes.openapi import (
     management,
     media,
     people,
+    policies,
     privacy,
     refusals,
     users,
@@ -30,8 +31,8 @@ from routes.openapi.shapes import Schema, text, whole
 from utils.extensions import PAGES
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, dialogs, users, management, administration, people, privacy)
-SCHEMAS: Final = (chats, media, explanations, dialogs, users, management, administration, people, privacy, refusals)
+TABLES: Final = (calls, dialogs, users, management, policies, administration, people, privacy)
+SCHEMAS: Final = (*TABLES[1:], chats, media, explanations, refusals)
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word
 SAME_PATH: Final = {"/api/routes/<path:path>": "/api/routes/<route_id>"}  # OpenAPI sees one path in both

@@ -61,6 +61,7 @@ _settable_of_key: Final[dict[str, Schema]] = {
     "rotationEnabled": flag(),
     "settingId": text(),
     "settingIds": listed(text()),
+    "policyId": text("Its policy; empty = none of its own."),
     "timeouts": closed({}, maybe(_timeouts), "What calls with the key wait at most, if that is less than usual."),
 }
 _name: Final = text(minLength=1, maxLength=fields.MAX_NAME)
@@ -115,7 +116,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "lastUsedAt": _some_seconds,
             "settingId": text(),
             "settingIds": listed(text()),
-            "policyId": text("Always empty."),
+            "policyId": text("Its policy; empty = none of its own."),
             "allowedIps": listed(text()),
             "shouldLogRequest": flag(),
             "shouldLogResponse": flag(),

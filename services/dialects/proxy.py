@@ -16,6 +16,7 @@ from services.errors import (
     ModelNotAllowed,
     NotFound,
     PermissionDenied,
+    PolicyViolation,
     RateLimited,
     UpstreamUnreachable,
 )
@@ -31,6 +32,7 @@ TEXTS: Final[tuple[tuple[type[GatewayError], str | int | None, str], ...]] = (  
     (AuthenticationFailed, "key_expired", "[BricksLLM] key has expired"),
     (AuthenticationFailed, ANY, "[BricksLLM] api key is not registered"),
     (ModelNotAllowed, ANY, "[BricksLLM] model is not allowed"),
+    (PolicyViolation, ANY, "[BricksLLM] request blocked"),
     (PermissionDenied, "path_not_allowed", "[BricksLLM] path is not allowed"),
     (NotFound, "route_not_found", "[BricksLLM] route config not found"),
     (RateLimited, ANY, TOO_MANY),

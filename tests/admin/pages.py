@@ -29,6 +29,7 @@ from models import (
     UsageRecord,
     User,
 )
+from models_policies import Policy
 from services import Gateway, balances, invitations
 from services.audit import Actor
 from tests.admin.alerting import furnish_alerts
@@ -37,7 +38,7 @@ from tests.admin.portal import furnish_portal
 from utils import ids, jsonx
 
 OFTEN = ("users", "teams", "invites", "keys", "budgets", "limits", "providers", "models", "configs")
-VIEWS = (*OFTEN, "balances", "agents", "routes")
+VIEWS = (*OFTEN, "balances", "agents", "routes", "policies")
 LISTS = (*OFTEN, "usage", "ledger", "audit")
 
 
@@ -97,6 +98,9 @@ def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
         "team_id": team,
         "custom_id": text[:255],
         "client_metadata": text,
+        "action": text[:10],
+        "path": text[:200],
+        "route_id": text[:36],
     }
     *_earlier, call = add_calls(app, 3, user_id=user, key_id=key, **columns)
     _say(here, call, text)
@@ -147,6 +151,14 @@ def talk(app: Flask, text: str, user: int, key: int) -> None:
             "request_params": {"stop": text},
             "params": {"apiVersion": text},
         }
+        rule = {"name": text[:255], "definition": text, "action": "allow"}
+        told = {
+            "patterns": [rule],
+            "words": [rule],
+            "judges": [rule | {"model": text[:200]}],
+            "kinds": {"email": "block"},
+        }
+        session.add(Policy(name=text[:255], tags=[text], rules=told | {"size": {"chars": 5, "action": "block"}}))
         session.add(Route(name=text[:255], path=f"/{ids.uuid()}", key_ids=[key], steps=[step]))
         balances.move(session, user, 5_000, Actor(text), text[:255])
 
@@ -241,6 +253,7 @@ def paths(app: Flask, numbers: dict[str, int], text: str) -> list[str]:
         *(f"/admin/dialogs/{page}/?id={newest(app, Dialog)}" for page in ("details", "edit", "delete")),
         *(f"/admin/messages/{page}/?id={newest(app, Message)}" for page in ("details", "delete")),
         *(f"/admin/agents/{page}/?id={newest(app, Agent)}" for page in ("details", "edit", "delete")),
+        *(f"/admin/policies/{page}/?id={rows_of(app, Policy)[-1].id}" for page in ("details", "edit", "delete")),
         *(f"/admin/routes/{page}/?id={rows_of(app, Route)[-1].id}" for page in ("details", "edit", "delete")),
         "/admin/password",
         "/admin/account",

@@ -16,6 +16,7 @@ MORE = (
     "messages",
     "agents",
     "routes",
+    "policies",
     "raises",
     "topups",
     "blocked",

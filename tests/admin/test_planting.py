@@ -34,6 +34,7 @@ OURS: Final = {
     "agents": {"id", "managed_by"},
     "dialogs": {"id"},
     "messages": {"id", "dialog_id", "request_id", "role"},
+    "policies": {"uuid"},
     "routes": {"uuid", "path", "key_ids", "cache", "retry_strategy", "managed_by"},
     "raise_requests": {"kind", "scope", "unit", "period", "state"},
     "top_up_codes": {"digest", "unit"},

@@ -43,6 +43,7 @@ MOST = {  # statements of a list, with the one that finds the session
     "messages": 4,
     "agents": 5,
     "routes": 4,
+    "policies": 6,
     "alerts": 4,
     "alert-targets": 5,
 }

@@ -27,6 +27,7 @@ from models import (
     UsageRecord,
     User,
 )
+from models_policies import Policy
 from services import Gateway, invitations
 from services.accounts import Person
 from services.audit import Actor
@@ -89,6 +90,7 @@ class World:
             "key_id": lambda: self._key("id"),
             "member_id": lambda: self._row(User(username=self.word(), team_id=self.teams["crew"])),
             "model": lambda: self._row(Model(name=self.word(), fallbacks=[]), "name"),
+            "policy_id": lambda: self._row(Policy(name=self.word(), rules={}), "uuid"),
             "provider_uuid": lambda: self._provider("uuid"),
             "request_id": self._texts,
             "response": self._response,

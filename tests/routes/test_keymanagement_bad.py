@@ -89,7 +89,7 @@ BAD = [
     ("settingIds", ["98daa3ae-961d-4253-bf6a-322a32fdca3d"]),
     ("settingIds", [""]),
     ("settingIds", [" "]),
-    ("policyId", "p"),
+    ("policyId", 5),
     ("isKeyNotHashed", True),
     ("userId", ""),
     ("userId", 1.5),

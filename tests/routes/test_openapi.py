@@ -168,6 +168,12 @@ def test_real_answers_of_those_who_manage(lite):
     check(lite, "/api/routes/{route_id}", client.get(f"/api/routes/{route.json['id']}"))
     check(lite, "/api/routes/{route_id}", client.post("/api/routes/r", json=chat(), headers=AUTH))
     check(lite, "/api/routes/{route_id}", client.delete(f"/api/routes/{route.json['id']}"))
+    policy = client.post("/api/policies", json={"name": "p", "config": {"rules": {"email": "block"}}})
+    check(lite, "/api/policies", policy)
+    check(lite, "/api/policies", client.get("/api/policies"))
+    check(lite, "/api/policies/{policy_id}", client.get(f"/api/policies/{policy.json['id']}"))
+    check(lite, "/api/policies/{policy_id}", client.patch(f"/api/policies/{policy.json['id']}", json={"dryRun": True}))
+    check(lite, "/api/policies/{policy_id}", client.delete(f"/api/policies/{policy.json['id']}"))
     check(lite, one, client.delete(f"{keys}/{key_id}"))
     check(
         lite,

@@ -1,0 +1,243 @@
+"""Finds what policies name in a text, in time linear in its length whatever the text and the patterns say.
+
+One automaton says which rules have anything to find at all; only those look for where, and check it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import re2
+
+from services.policies.folding import Folded
+from services.policies.kind import FREE, NUMBER, Kind
+from services.policies.kinds import KINDS
+from services.policies.prefixes import beginnings
+
+REGIONS: Final = ("US", "BR", "GB", "IN", "CA")  # whose telephone numbers may be written without a country's code
+PATTERN_CHARS: Final = 1000  # the longest match of an operator's pattern that is found across the pieces of a stream
+MOST_PATTERN: Final = 2000  # characters of a pattern
+MEMORY_BYTES: Final = 64 << 20  # what one automaton may grow to before it starts again
+BESIDE: Final = "[^\\p{L}\\p{N}_]"  # what may stand beside a word
+CONTEXT: Final = 32  # characters before a value that checks look at
+JOINTS: Final = b"-./:,+"  # where one more group of a number begins
+Span = tuple[int, int, int, int]  # of the data: start, end, where its announcement starts; and the rank of its rule
+
+
+class BadPattern(ValueError):
+    """A pattern that cannot be used; the message says why and may be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where a rule found something: `text[start:end]`. `rule`: a kind, or the name of a pattern or list of words."""
+
+    rule: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One pattern, compiled; `kind` is None for an operator's own."""
+
+    name: str
+    source: str
+    pattern: Any
+    most_chars: int
+    groups: tuple[int, ...] = ()  # of the pattern, one of which is the value; none took part = all of the match
+    kind: Kind | None = None
+
+
+class Scanner:
+    """Looks for kinds, patterns and words. Immutable; safe for threads.
+
+    `kinds`: names in KINDS. `patterns`: (rule, regular expression) in RE2's syntax. `words`: (rule, word or phrase),
+    found as whole words in any case. `regions`: whose telephone numbers are found without a country's code.
+    `most_chars`: how much of a stream is held back at most.
+
+    Raises:
+        BadPattern: a pattern does not compile, or matches the empty text.
+        KeyError: there is no such kind.
+    """
+
+    def __init__(
+        self,
+        kinds: Iterable[str] = (),
+        patterns: Iterable[tuple[str, str]] = (),
+        words: Iterable[tuple[str, str]] = (),
+        regions: tuple[str, ...] = REGIONS,
+    ) -> None:
+        self._regions = regions
+        self._rules = (
+            *(_own(name, source) for name, source in patterns),
+            *(_words(name, phrases) for name, phrases in _by_name(words).items()),
+            *map(_kind, sorted({KINDS[name] for name in kinds}, key=list(KINDS.values()).index)),
+        )
+        self.most_chars = max((rule.most_chars for rule in self._rules), default=0)
+        self._any = _set(self._rules)
+        self._begun: Any = None
+
+    def find(self, text: str) -> list[Finding]:
+        """Everything, by start, never overlapping.
+
+        Where two overlap, the longer one (of equals: a pattern before words before kinds) gives its name, and the
+        finding covers both.
+        """
+        return [finding for finding, _lead in self.find_from(text, 0)]
+
+    def find_from(self, text: str, start: int) -> list[tuple[Finding, int]]:
+        """The same from a character on, each with where the words that announce it begin.
+
+        What stands before `start` is known to the checks, and found no more.
+        """
+        if self._any is None:
+            return []
+        folded = Folded(text)
+        begin = folded.place(start, text)
+        spans = [
+            span
+            for rank in sorted(self._any.Match(folded.data) or ())  # it gives None for none
+            for span in self._spans(rank, folded.data, begin)
+        ]
+        if not spans:
+            return []
+        merged = _merged(spans)
+        ends = sorted({end for span in merged for end in span[:3]})
+        place = dict(zip(ends, folded.characters(ends), strict=True))
+        return [
+            (Finding(self._rules[rank].name, place[low], place[high]), place[lead]) for low, high, lead, rank in merged
+        ]
+
+    def open_from(self, text: str) -> int:
+        """From which character on more text could still make, or change, a finding; `len(text)` = from none."""
+        if self._any is None:
+            return len(text)
+        if self._begun is None:
+            self._begun = _compiled(
+                f"(?:{'|'.join(f'(?:{beginnings(rule.source)}[{JOINTS.decode()}]?)' for rule in self._rules)})\\z"
+            )
+        folded = Folded(text)
+        return folded.characters([self._begun.search(folded.data).start()])[0]
+
+    def _spans(self, rank: int, data: bytes, at: int) -> Iterator[Span]:
+        rule = self._rules[rank]
+        while (match := rule.pattern.search(data, at)) is not None:
+            low, high = next((span for span in map(match.span, rule.groups) if span[0] >= 0), match.span())
+            if high > low and (rule.kind is None or self._fits(rule.kind, data, low, high)):
+                yield low, high, match.start(), rank
+                at = high
+            # Inside a candidate that was none there may be one; not inside endless ones, or time were not linear.
+            elif match.end() - match.start() > rule.most_chars:
+                at = match.end()
+            else:
+                at = match.start() + 1
+
+    def _fits(self, kind: Kind, data: bytes, low: int, high: int) -> bool:
+        if not _stands_alone(kind.edge, data, low, high):
+            return False
+        if kind.unless_after and _is_after(kind.unless_after, data, low):
+            return False
+        value = data[low:high].decode()
+        if kind.check_in is not None:
+            return kind.check_in(value, self._regions)
+        return kind.check is None or kind.check(value)
+
+
+def _is_after(words: tuple[str, ...], data: bytes, low: int) -> bool:
+    before = data[max(0, low - CONTEXT) : low].decode("utf-8", "ignore").lower().rstrip(" :=\"'(")
+    return any(before.endswith(word) and not before[: -len(word)][-1:].isalnum() for word in words)
+
+
+def _stands_alone(edge: str, data: bytes, low: int, high: int) -> bool:
+    if edge == FREE:
+        return True
+    if _is_word(data, low - 1) or _is_word(data, high):
+        return False
+    if edge != NUMBER:
+        return True
+    return not (
+        (data[max(0, low - 1) : low] in JOINTS and low > 0 and _is_word(data, low - 2))
+        or (data[high : high + 1] in JOINTS and high < len(data) and _is_word(data, high + 1))
+    )
+
+
+def _is_word(data: bytes, at: int) -> bool:
+    return 0 <= at < len(data) and (data[at : at + 1].isalnum() or data[at] == ord("_"))
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """One span for each heap of overlapping ones, named by the longest of them."""
+    merged: list[Span] = []
+    best = (0, 0)  # of the last heap: the length of its longest span, and minus its rank
+    for low, high, lead, rank in sorted(spans):
+        weight = (high - low, -rank)
+        if merged and low < merged[-1][1]:
+            best = max(best, weight)
+            last = merged[-1]
+            merged[-1] = (last[0], max(last[1], high), min(last[2], lead), -best[1])
+        else:
+            best = weight
+            merged.append((low, high, lead, rank))
+    return merged
+
+
+def _kind(kind: Kind) -> _Rule:
+    pattern = _compiled(kind.pattern)
+    return _Rule(kind.name, kind.pattern, pattern, kind.most_chars, tuple(range(1, pattern.groups + 1)), kind)
+
+
+def _own(name: str, source: str) -> _Rule:
+    if len(source) > MOST_PATTERN:
+        raise BadPattern(f"{name}: a pattern has at most {MOST_PATTERN:,} characters")
+    try:
+        pattern = _compiled(source)
+    except re2.error as error:
+        raise BadPattern(f"{name}: {_said(error)}") from None
+    except UnicodeEncodeError:
+        raise BadPattern(f"{name}: not valid Unicode") from None
+    if pattern.search(b"") is not None:
+        raise BadPattern(f"{name}: it matches the empty text, so it would match everywhere")
+    return _Rule(name, source, pattern, PATTERN_CHARS)
+
+
+def _words(name: str, phrases: Sequence[str]) -> _Rule:
+    if any(not phrase.split() for phrase in phrases):
+        raise BadPattern(f"{name}: a word is empty")
+    longest = sorted(phrases, key=len, reverse=True)
+    either = "|".join("\\s+".join(re2.escape(word) for word in phrase.split()) for phrase in longest)
+    source = f"(?:^|{BESIDE})((?i:{either}))(?:$|{BESIDE})"
+    return _Rule(name, source, _compiled(source), len(longest[0]) + CONTEXT, (1,))
+
+
+def _by_name(words: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, phrase in words:
+        found.setdefault(name, []).append(phrase)
+    return found
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MEMORY_BYTES
+    return options
+
+
+def _compiled(source: str) -> Any:
+    return re2.compile(source.encode(), _options())
+
+
+def _set(rules: Sequence[_Rule]) -> Any:
+    if not rules:
+        return None
+    found = re2.Set.SearchSet(_options())
+    for rule in rules:
+        found.Add(rule.source.encode())
+    found.Compile()
+    return found
+
+
+def _said(error: Exception) -> str:
+    said = error.args[0] if error.args else b""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
