@@ -1,7 +1,20 @@
 """The settings of what the gateway does with calls besides relaying them; config.py has all others."""
 
-from pydantic import BaseModel
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from config_fields import Count, Seconds
+from config_fields import setting as _
 
 
 class ControlSettings(BaseModel):
     """A table, as in config.py."""
+
+    # fmt: off
+    kept_answer_bytes: Annotated[int, Field(ge=1024, le=67_108_864)] = _("KEPT_ANSWER_BYTES", 2_097_152, "A larger answer is neither cached nor kept for a repeat with the same `Idempotency-Key` ([caching.md](caching.md)).", group="Kept answers")
+    kept_store_bytes: Annotated[int, Field(ge=1_048_576)] = _("KEPT_STORE_BYTES", 268_435_456, "What all kept answers may take in the database; beyond that the oldest go, those of the cache first.")
+    kept_waiting: Count = _("KEPT_WAITING", 64, "Calls of a worker that may wait for the answer of an equal one; with `gthread` half of `THREADS` at most.")
+    kept_wait_s: Annotated[Seconds, Field(le=600)] = _("KEPT_WAIT", 30.0, "How long such a call waits; then it goes on by itself, or, with an `Idempotency-Key`, is told to come again.")
+    idempotency_s: Annotated[Seconds, Field(ge=60, le=2_592_000)] = _("IDEMPOTENCY_TTL", 86_400.0, "How long the answer to a call with an `Idempotency-Key` is given again.")
+    # fmt: on

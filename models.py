@@ -15,6 +15,7 @@ from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 import models_alerts  # noqa: F401 - its tables belong to the same database
+import models_kept  # noqa: F401 - likewise
 import models_rollups  # noqa: F401 - the same
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
 from models_people import (

@@ -210,7 +210,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
-    controls = control.build()
+    controls = control.build(config, books, sealer, accounting, metrics)
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     housekeeper = Housekeeper(
         [
@@ -245,7 +245,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     pipeline = Pipeline(
-        catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy, outlets.settled
+        *(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy),
+        *(outlets.settled, controls.cache),
     )
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
     outsiders = Outsiders(engine, joining)

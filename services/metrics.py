@@ -68,6 +68,8 @@ FAMILIES: Final = {
         Family("llm_request_duration_seconds", "How long calls took.", ("provider", "model"), SECONDS),
         Family("llm_streaming_chunks_total", "Pieces of text that were handed on in streams.", ("provider", "model")),
         Family("llm_cost_usd_total", "What calls cost, in US dollars.", ("provider", "model")),
+        Family("cache_lookups_total", "Calls of models that are cached: hit, miss or bypass.", ("model", "result")),
+        Family("cache_saved_usd_total", "What hits of the cache would have cost, in US dollars.", ("model",)),
         Family("dialogs_created_total", "Dialogs that were begun."),
         Family("messages_sent_total", "Messages that were sent in dialogs."),
         Family("gen_ai_client_operation_duration_seconds", "How long calls took.", (*_MODEL, "error_type"), SECONDS),

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from services import patience, token_counter
+from services import answers, patience, token_counter
 from services.abilities import operations
 from services.accounting import Accounting
 from services.attempts import Attempts
 from services.bookings import Settlement
+from services.caching import Cache
 from services.catalog import Catalog
 from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
@@ -40,28 +41,19 @@ from services.providers.base import UpstreamRequest, Wire
 from services.routing import candidates, detours
 from services.settlement import BROKEN, CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
-from services.stream import Stream, outcome_of
+from services.stream import Stream, Streamed, outcome_of
 from services.tokens import Tokens
 from services.traces import traced
 from services.transport import Answer
-from services.types import TRANSCRIPTION, Attempt, Call, Caller, Demand, Deployment, PublicModel
+from services.types import Attempt, Call, Caller, Demand, Deployment, PublicModel
 from services.watch import Watch
 from utils import clock
 
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-MAX_ERROR_BYTES: Final = 65_536
 UNEXPECTED: Final = "The gateway failed on this request."
 GOOD: Final = range(200, 300)
-EVENTS: Final = "text/event-stream"
-SHOWN: Final = {  # headers of an upstream that its caller may see, and what they are called then
-    "openai-processing-ms": "openai-processing-ms",
-    "openai-version": "openai-version",
-    "x-generation-id": "x-generation-id",
-    "x-request-id": "x-upstream-request-id",
-    "request-id": "x-upstream-request-id",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +83,13 @@ class Pipeline:
         health: Health,
         policy: Policy,
         observe: Callable[[Call, Settlement], None],
+        cache: Cache,
     ) -> None:
         self._catalog, self._accounting, self._tokens, self._discovery = catalog, accounting, tokens, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
-        self._health, self._observe = health, observe
+        self._health, self._observe, self._cache = health, observe, cache
 
-    def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
+    def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Streamed":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
 
         Raises:
@@ -105,14 +98,19 @@ class Pipeline:
         try:
             self._resolve(call)
             assert call.model is not None  # noqa: S101 - _resolve found one or raised
+            if (kept := self._cache.answer(call, self._finish)) is not None:
+                return kept
             self._accounting.reserve(call, self._demand(call, call.model, dialect))
-        except GatewayError as exc:
-            exc.refuse(call.caller, call.body["model"])
+        except BaseException as exc:
+            self._cache.give_up(call)
+            if isinstance(exc, GatewayError):
+                exc.refuse(call.caller, call.body["model"])
             raise
         try:
             self._watch.add(call, socket)
             answer = self._first_answer(call, dialect)
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
+            self._cache.give_up(call)
             self._fail(call, exc)
             reason = call.abort_reason or exc
             if call.record is not None:
@@ -126,7 +124,7 @@ class Pipeline:
             self._finish(call)
             if call.record is not None:
                 call.record.answered(call, answer)
-        return answer
+        return self._cache.keep(call, answer)
 
     def explain(self, call: Call, dialect: Dialect) -> tuple[Plan, State, GatewayError | None]:
         """What `open` would do with the call, as Admission.explain says it; nobody is asked and nothing is held.
@@ -256,11 +254,11 @@ class Pipeline:
         answer = self._tokens.open(wire, deployment.upstream, request, lambda opened: _attach(call, opened), allowed)
         is_handed_on = False
         try:
-            call.upstream_headers, call.upstream_type = _shown(answer), answer.headers.get("content-type", "")
+            call.upstream_headers, call.upstream_type = answers.shown(answer), answer.headers.get("content-type", "")
             if answer.status not in GOOD:
-                raise wire.error(answer.status, answer.headers, _read_error(answer), deployment)
-            if call.is_stream and not _is_whole(call, answer):
-                _check_stream(answer, wire)
+                raise wire.error(answer.status, answer.headers, answers.read_error(answer), deployment)
+            if call.is_stream and not answers.is_whole(call, answer):
+                answers.check_stream(answer, wire)
                 stream = self._stream(call, answer, wire, dialect)
                 call.is_answered = is_handed_on = True
                 return stream
@@ -318,6 +316,7 @@ class Pipeline:
         if call.is_stream and call.outcome in BROKEN and call.deployment is not None:
             self._health.failed(call.deployment, UpstreamError(call.error or call.outcome))
         settlement = settlement_of(call, token_counter.estimate)
+        call.cost_nanousd, call.is_overrun = settlement.cost_nanousd, settlement.is_overrun
         self._accounting.settle(settlement)
         self._observe(call, settlement)
         if call.outcome == "ok" and call.reply is not None and call.reply.keep is not None:
@@ -359,34 +358,3 @@ def _attach(call: Call, answer: Answer) -> None:
     call.exchange = answer
     if call.abort_reason is not None:
         raise call.abort_reason
-
-
-def _shown(answer: Answer) -> dict[str, str]:
-    """What of the answer's headers its caller may see."""
-    return {ours: answer.headers[name] for name, ours in SHOWN.items() if name in answer.headers}
-
-
-def _read_error(answer: Answer) -> bytes:
-    """The body of an error, as far as it can be had."""
-    try:
-        return answer.read(MAX_ERROR_BYTES)
-    except UpstreamError:
-        return b""
-
-
-def _kind(answer: Answer) -> str:
-    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _is_whole(call: Call, answer: Answer) -> bool:
-    """Whether a whole answer came where a stream was asked for, and may: whisper-1 ignores `stream`, as documented.
-
-    Source: OpenAI's API reference, `stream` of "Create transcription", read 2026-11-22.
-    """
-    return call.operation == TRANSCRIPTION and _kind(answer) != EVENTS
-
-
-def _check_stream(answer: Answer, wire: Wire) -> None:
-    kind = _kind(answer)
-    if kind in wire.not_streams:
-        raise UpstreamError(f"the upstream was asked for a stream and answered with `{kind}`")
