@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -23,7 +23,7 @@ from services.kept import Answer, Claim, Row, Shelf
 from services.recorded import Parts, Recorded, Replayed
 from services.stream import Streamed
 from services.types import Call, PublicModel
-from utils import clock, jsonx
+from utils import clock, jsonx, money
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,24 @@ class Caching:
     told: str | None = None
     age_s: int = 0
     claim: Claim | None = None  # what its answer is kept as
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the cache did since this server began."""
+
+    asked: int  # calls that might have been answered from it
+    hits: int
+    saved_nanousd: int
+
+
+def figures(sums: Mapping[str, Mapping[tuple[str, ...], float]], model: str | None = None) -> Figures:
+    """Of one model or of all, from the sums of services/metrics.py."""
+    asked = {labels: count for labels, count in sums["cache_lookups_total"].items() if model in {None, labels[0]}}
+    hits = sum(count for labels, count in asked.items() if labels[1] == HIT)
+    misses = sum(count for labels, count in asked.items() if labels[1] == MISS)
+    saved = sum(usd for labels, usd in sums["cache_saved_usd_total"].items() if model in {None, labels[0]})
+    return Figures(round(hits + misses), round(hits), round(saved * money.NANO_PER_USD))
 
 
 def wish_of(header: str | None) -> Wish:
@@ -167,7 +185,7 @@ class Cache:
         finish(call)
         assert call.model is not None  # noqa: S101 - `answer` looked
         self._count("cache_lookups_total", call.model.name, HIT)
-        self._count("cache_saved_usd_total", call.model.name, amount=answer.cost_nanousd / 1e9)
+        self._count("cache_saved_usd_total", call.model.name, amount=answer.cost_nanousd / money.NANO_PER_USD)
         if call.record is not None:
             call.record.answered(call, b"".join(answer.parts))
         return Replayed(answer.parts) if answer.is_stream else answer.parts[0]

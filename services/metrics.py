@@ -167,15 +167,19 @@ class Metrics:
                 for name, found in self._sums.items()
             }
 
-    def text(self, gauges: Iterable[GaugeMetricFamily] = ()) -> bytes:
-        """All counts of this server's workers, and these gauges, as Prometheus reads them."""
-        with suppress(OSError):
-            self.flush()
+    def all(self) -> Sums:
+        """What all workers of this server counted so far; of the others, up to a second ago."""
         sums: Sums = {name: {} for name in FAMILIES}
         files = set(self._folder.glob(f"*{SUFFIX}")) - {self._file}
         for one in (*map(_read, files), self._sums):
             _add(sums, one)
-        families = [_family(FAMILIES[name], found) for name, found in sums.items() if found]
+        return sums
+
+    def text(self, gauges: Iterable[GaugeMetricFamily] = ()) -> bytes:
+        """All counts of this server's workers, and these gauges, as Prometheus reads them."""
+        with suppress(OSError):
+            self.flush()
+        families = [_family(FAMILIES[name], found) for name, found in self.all().items() if found]
         return generate_latest(_Collected([*families, *gauges]))
 
     def _count(self, name: str, labels: Labels, amount: float = 1) -> None:

@@ -58,7 +58,7 @@ class Repeats:
             AccountingUnavailable: the database does not answer.
         """
         if not (0 < len(key) <= MOST_CHARS and key.isascii() and key.isprintable()):
-            raise InvalidRequest(f"The header {HEADER} may have {MOST_CHARS} printable characters.", param=HEADER)
+            raise InvalidRequest(f"The header {HEADER} may have {MOST_CHARS} printable ASCII characters.", param=HEADER)
         whose = f"{call.caller.user_id} {call.caller.key_id} {key}"
         digest = hmac.new(self._secret, whose.encode(), hashlib.sha256).hexdigest()
         claim = Claim(digest, kept.REPEAT, call.caller.user_id, call.id, self._kept_s, call.fingerprint)
