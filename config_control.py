@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from config_fields import Seconds
+from config_fields import Count, Seconds
 from config_fields import setting as _
 
 
@@ -14,4 +14,9 @@ class ControlSettings(BaseModel):
     # fmt: off
     policy_judge_model: str = _("POLICY_JUDGE_MODEL", "", "The model that is asked where a rule of a policy is judged by a model and names none ([policies.md](policies.md)).", group="Policies")
     policy_judge_timeout_s: Annotated[Seconds, Field(ge=1, le=300)] = _("POLICY_JUDGE_TIMEOUT", 10.0, "How long it may take to answer; then the rule fails as its policy says.")
+    kept_answer_bytes: Annotated[int, Field(ge=1024, le=67_108_864)] = _("KEPT_ANSWER_BYTES", 2_097_152, "A larger answer is neither cached nor kept for a repeat with the same `Idempotency-Key` ([caching.md](caching.md)).", group="Kept answers")
+    kept_store_bytes: Annotated[int, Field(ge=1_048_576)] = _("KEPT_STORE_BYTES", 268_435_456, "What all kept answers may take in the database; beyond that the oldest go, those of the cache first.")
+    kept_waiting: Count = _("KEPT_WAITING", 64, "Calls of a worker that may wait for the answer of an equal one; with `gthread` half of `THREADS` at most.")
+    kept_wait_s: Annotated[Seconds, Field(le=600)] = _("KEPT_WAIT", 30.0, "How long such a call waits; then it goes on by itself, or, with an `Idempotency-Key`, is told to come again.")
+    idempotency_s: Annotated[Seconds, Field(ge=60, le=2_592_000)] = _("IDEMPOTENCY_TTL", 86_400.0, "How long the answer to a call with an `Idempotency-Key` is given again.")
     # fmt: on

@@ -14,6 +14,7 @@ from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 import models_alerts  # noqa: F401 - its tables belong to the same database
+import models_kept  # noqa: F401 - likewise
 import models_policies  # noqa: F401 - the same
 import models_rollups  # noqa: F401 - the same
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
@@ -38,32 +39,13 @@ from utils import ids
 from utils.columns import IntOrNone, Managed, Names, Peppered, Serial, UtcMs, created, not_negative, one_of, updated
 from utils.extensions import Base
 
+# fmt: off
 __all__ = [
-    "Agent",
-    "AuditEntry",
-    "AuditHead",
-    "BudgetWindow",
-    "Dialog",
-    "Hold",
-    "Identity",
-    "Invitation",
-    "Lease",
-    "LedgerEntry",
-    "LimitLease",
-    "LimitWindow",
-    "Message",
-    "RaiseRequest",
-    "Refusal",
-    "Route",
-    "SavedView",
-    "SecondFactor",
-    "StoredBody",
-    "StoredItem",
-    "StoredResponse",
-    "SystemConfig",
-    "TopUpCode",
-    "UsageRecord",
+    "Agent", "AuditEntry", "AuditHead", "BudgetWindow", "Dialog", "Hold", "Identity", "Invitation", "Lease",
+    "LedgerEntry", "LimitLease", "LimitWindow", "Message", "RaiseRequest", "Refusal", "Route", "SavedView",
+    "SecondFactor", "StoredBody", "StoredItem", "StoredResponse", "SystemConfig", "TopUpCode", "UsageRecord",
 ]
+# fmt: on
 
 # The books know these by number for ever: SQLite would give the number of a deleted one, and its usage, to the next.
 NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}

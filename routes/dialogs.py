@@ -14,7 +14,7 @@ from services.dialects import DIALOGS
 from services.dialects import dialogs_fields as fields
 from services.dialects.dialogs import Said
 from services.errors import AccountingUnavailable, InvalidRequest
-from services.stream import Stream
+from services.stream import Streamed
 from services.turns import NOT_STORED, Bounds, Told, Turn
 from services.types import CHAT, Call, Caller
 from utils import jsonx
@@ -136,7 +136,7 @@ def send_and_wait(caller: Caller, dialog_id: str) -> Response:
 
 def answered(
     caller: Caller, dialog_id: str, raw: bytes | None, *, is_stream: bool
-) -> tuple[Call, Turn, bytes | Stream]:
+) -> tuple[Call, Turn, bytes | Streamed]:
     """The call of a message, its turn, which has begun, and the answer. `raw`: the message; None = the request's body.
 
     Raises:
@@ -154,7 +154,7 @@ def answered(
     turn = Turn(gateway().engine, gateway().events, bounds, call, said, _actor(caller))
     turn.begin(dialog_id)
     try:
-        return call, turn, serving.opened(call, dialect)
+        return call, turn, serving.opened(call, dialect, socket=serving.caller_socket())
     except BaseException as exc:
         turn.fail(exc)
         raise

@@ -21,6 +21,7 @@ from services.types import (
     Call,
     Caller,
 )
+from utils import jsonx
 from utils.decorators import require_api_key
 from utils.extensions import gateway
 from utils.forms import Form, Upload
@@ -69,6 +70,8 @@ def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
         return serving.read(caller, operation, dialect)
     form = _form()
     call = serving.noted(openai_other.form_call(operation, form, caller, render.request_id()), dialect)
+    files = [part for one in form.uploads for part in (f"{one.name} {one.filename}".encode(errors="replace"), one.data)]
+    call.fingerprint = serving.fingerprint(jsonx.dumps(form.fields), *files)
     call.record = gateway().bodies.record(caller, bodies.of_form(form), FORM)
     return call
 

@@ -1,17 +1,20 @@
 """What the surfaces of API-key clients have in common: calls, models, counted requests. Each brings its own errors."""
 
-from collections.abc import Iterator
-from typing import Final, Protocol
+import hashlib
+from typing import Final
 from urllib.parse import quote
 
 from flask import Response, request
 
 from routes import headers as limit_headers
 from routes import render
+from services.caching import HIT, Caching, wish_of
 from services.dialects import anthropic
 from services.dialects.base import Dialect
 from services.errors import GatewayError, InvalidRequest, NotFound
-from services.stream import Stream
+from services.recorded import Replayed
+from services.repeats import HEADER, Repeat
+from services.stream import Streamed
 from services.traces import PARENT, STATE
 from services.types import Call, Caller, PublicModel
 from utils import clock
@@ -22,13 +25,6 @@ STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NOTED: Final = {"X-CUSTOM-EVENT-ID": 255, "X-METADATA": 4000}  # stored with the usage of a call
 MOST_PATH: Final = 200  # characters, as stored
 SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket")
-
-
-class Streamed(Protocol):
-    """A Stream, or what stands around one."""
-
-    def __iter__(self) -> Iterator[bytes]: ...
-    def close(self) -> None: ...  # noqa: D102 - a protocol says only the shape
 
 
 def serve(caller: Caller, operation: str, dialect: Dialect) -> Response:
@@ -55,17 +51,32 @@ def answer(call: Call, dialect: Dialect) -> Response:
     Raises:
         GatewayError: see `serve`.
     """
-    return respond(call, opened(call, dialect))
+    call.caching = Caching(wish_of(request.headers.get("Cache-Control")))
+    if call.fingerprint is None:
+        return respond(call, opened(call, dialect, socket=caller_socket()))
+    repeats = gateway().control.repeats
+    begun = repeats.begin(call, request.headers[HEADER])
+    if isinstance(begun, Repeat):
+        return _again(call, begun)
+    try:
+        answered = opened(call, dialect, socket=None)  # it is made even if its caller leaves, for when they come again
+        response = respond(call, repeats.keep(begun, call, answered, _about(call)))
+    except BaseException:
+        repeats.give_up(begun)
+        raise
+    return response
 
 
-def opened(call: Call, dialect: Dialect) -> "bytes | Stream":
+def opened(call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Streamed":
     """The same answer before it is a response: whole and booked, or to be iterated and closed.
+
+    `socket`: see caller_socket.
 
     Raises:
         GatewayError: see `serve`.
     """
     try:
-        return gateway().pipeline.open(call, dialect, socket=_caller_socket())
+        return gateway().pipeline.open(call, dialect, socket=socket)
     except GatewayError:
         if call.attempts:
             request.environ[render.ROUTE] = _of_route(call)
@@ -74,20 +85,43 @@ def opened(call: Call, dialect: Dialect) -> "bytes | Stream":
 
 def respond(call: Call, answered: "bytes | Streamed", status: int = 200) -> Response:
     """The response with an answer that was opened, and all that its headers tell."""
-    headers = {**call.upstream_headers, "x-request-id": call.id, **limit_headers.of_call(call)}
-    headers |= _of_route(call)
+    headers = {**_about(call), "x-request-id": call.id, **limit_headers.of_call(call), **_of_route(call)}
     if call.dialect == anthropic.NAME:
         headers |= limit_headers.for_anthropic(call.room) | {anthropic.ID_HEADER: call.id}
-    if call.dropped:
-        headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
-    if call.max_output_tokens is not None:
-        headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
+    if call.caching is not None and call.caching.told is not None:
+        headers["x-gateway-cache"] = call.caching.told
+        if call.caching.told == HIT:
+            headers["age"] = str(call.caching.age_s)
+    return _rendered(call, answered, status, headers)
+
+
+def _rendered(call: Call, answered: "bytes | Streamed", status: int, headers: dict[str, str]) -> Response:
     if isinstance(answered, bytes):
         return Response(answered, status, headers, content_type=call.content_type)
     kind = call.content_type if call.is_binary else EVENTS
     response = Response(iter(answered), status, headers | STREAM_HEADERS, content_type=kind)
     response.call_on_close(answered.close)  # runs even if the body is never read, and perhaps twice
     return response
+
+
+def _again(call: Call, repeat: Repeat) -> Response:
+    """The answer that the first call with the same `Idempotency-Key` was given. This one counts as a request alone."""
+    answer, call.content_type = repeat.answer, repeat.answer.content_type
+    headers = {**answer.headers, **counted(call.caller), "x-request-id": call.id}
+    headers |= {"x-gateway-replayed": "true", "x-gateway-replay-of": repeat.request_id}
+    if call.dialect == anthropic.NAME:
+        headers[anthropic.ID_HEADER] = call.id
+    return _rendered(call, Replayed(answer.parts) if answer.is_stream else answer.parts[0], answer.status, headers)
+
+
+def _about(call: Call) -> dict[str, str]:
+    """What headers say of an answer itself, whoever gets it and when."""
+    headers = {**call.upstream_headers}
+    if call.dropped:
+        headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
+    if call.max_output_tokens is not None:
+        headers["x-gateway-max-output-tokens"] = str(call.max_output_tokens)
+    return headers
 
 
 def _of_route(call: Call) -> dict[str, str]:
@@ -155,6 +189,7 @@ def call_of(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Cal
         InvalidRequest: its body, or one of the headers that name it.
     """
     call = noted(dialect.call(operation, raw, caller, render.request_id()), dialect)
+    call.fingerprint = fingerprint(raw)
     call.record = gateway().bodies.record(caller, raw, request.content_type or "")
     return call
 
@@ -174,6 +209,14 @@ def noted(call: Call, dialect: Dialect) -> Call:
     return call
 
 
+def fingerprint(*parts: bytes) -> str | None:
+    """A digest of the request with this body, where its caller may repeat it, else nothing."""
+    if HEADER not in request.headers:
+        return None
+    digests = [hashlib.sha256(part).digest() for part in (request.path.encode(), *parts)]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
 def _noted(name: str, most: int) -> str | None:
     """A header that the caller wants to find again in the usage."""
     value = request.headers.get(name)
@@ -188,7 +231,7 @@ def _noted(name: str, most: int) -> str | None:
     return text
 
 
-def _caller_socket() -> int | None:
+def caller_socket() -> int | None:
     """The file number of the caller's connection, to see when it goes away."""
     for name in SOCKETS:
         if (socket := request.environ.get(name)) is not None:

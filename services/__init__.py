@@ -50,7 +50,6 @@ from services.outsiders import Joining, Outsiders
 from services.ownkeys import OwnKeys
 from services.people import People
 from services.pipeline import Pipeline, Policy
-from services.policybook import PolicyBook
 from services.providers import WIRES, echo
 from services.providersettings import ProviderSettings
 from services.raises import Raises
@@ -212,7 +211,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
-    controls = control.build(PolicyBook(engine, catalog))
+    controls = control.build(config, engine, catalog, (books, sealer, accounting, metrics))
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     housekeeper = Housekeeper(
         [
@@ -247,18 +246,8 @@ def build(config: Config, engine: Engine) -> Gateway:
         ),
     )
     pipeline = Pipeline(
-        catalog,
-        accounting,
-        tokens,
-        spool,
-        watch,
-        WIRES,
-        discovery,
-        layers,
-        health,
-        policy,
-        outlets.settled,
-        Judging(config.policy_judge_model, config.policy_judge_timeout_s),
+        *(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy),
+        *(outlets.settled, controls.cache, Judging(config.policy_judge_model, config.policy_judge_timeout_s)),
     )
     joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
     outsiders = Outsiders(engine, joining)

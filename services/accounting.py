@@ -48,6 +48,15 @@ class Accounting:
         """Hold what the call may use, or refuse it: see Admission.reserve."""
         self.admission.reserve(call, demand)
 
+    def reserve_nothing(self, call: Call) -> None:
+        """Count a call that costs nothing and asks nobody against its limits of requests; `settle` needs no hold.
+
+        Raises:
+            RateLimited, AccountingUnavailable: see Admission.count_request.
+        """
+        self._check_open()
+        call.room = self.admission.count_request(call.caller, call.limits)
+
     def settle(self, settlement: Settlement) -> None:
         """Book the call, once, however often this is called. Never raises."""
         is_leased = False  # the leases book it with others, and keep it until then
@@ -131,10 +140,13 @@ class Accounting:
         self._books.add_tokens(user_id, tokens, actor=actor, reason=reason)
 
     def _hold(self, call: Call, takes: tuple[Take, ...], counts: tuple[Count, ...], bound: Bound) -> Held:
+        self._check_open()
+        return self.counters.hold(call, counts, lambda: self._store(call, takes, bound))
+
+    def _check_open(self) -> None:
         is_lossy = self._is_lossy or (self._leases is not None and self._leases.is_lossy)
         if is_lossy or len(self._pending) >= PENDING_MAX:
             raise AccountingUnavailable("usage cannot be recorded at the moment, so no calls are admitted")
-        return self.counters.hold(call, counts, lambda: self._store(call, takes, bound))
 
     def _store(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> Held:
         try:

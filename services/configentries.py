@@ -169,6 +169,8 @@ class RoutingEntry(Strict):
     total_s: Wait | None = None
     context_fallbacks: list[str] = []
     content_fallbacks: list[str] = []
+    cache_s: Annotated[float, Field(ge=1, le=2_592_000)] | None = None
+    cache_shared: bool = False
 
     def fallbacks(self) -> dict[str, list[str]]:
         """The models that calls go on to, by member."""

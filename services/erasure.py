@@ -36,6 +36,7 @@ from models import (
     WebSession,
 )
 from models_alerts import Alert
+from models_kept import KeptAnswer
 from services import people, removal
 from services.accounts import ERASED
 from services.audit import Actor, note
@@ -71,6 +72,7 @@ SAID: Final[Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute
     "items": (StoredItem.id, StoredItem.user_id),
     "answers": (StoredResponse.id, StoredResponse.user_id),
     "texts": (StoredBody.request_id, StoredBody.user_id),
+    "kept": (KeptAnswer.digest, KeptAnswer.user_id),
     "refusals": (Refusal.id, Refusal.user_id),
     "alerts": (Alert.id, Alert.user_id),
 }

@@ -9,8 +9,12 @@ GatewayError               500     server_error            internal_server_error
     FieldsInvalid          400     invalid_request_error   validation_error          no
     BodyUnreadable         400     invalid_request_error   validation_error          no
       BodyEmpty            400     invalid_request_error   validation_error          no
+    RepeatDiffers          422     invalid_request_error   idempotency_mismatch      no
   NotFound                 404     invalid_request_error   not_found                 no
   Conflict                 409     invalid_request_error   conflict                  no
+    RepeatRuns             409     invalid_request_error   idempotency_running       no
+    RepeatLost             409     invalid_request_error   idempotency_lost          no
+  NotCached                504     invalid_request_error   not_cached                no
   AuthenticationFailed     401     authentication_error    invalid_key               no
   PermissionDenied         403     permission_error        permission_denied         no
     ModelNotAllowed        403     permission_error        permission_denied         no
@@ -132,6 +136,30 @@ class Conflict(GatewayError):
     """Something stands in the way that is there already, or somebody else changed the same thing."""
 
     status, type, code, level = 409, "invalid_request_error", "conflict", logging.INFO
+
+
+class RepeatDiffers(InvalidRequest):
+    """The `Idempotency-Key` came before, with another request."""
+
+    status, code = 422, "idempotency_mismatch"
+
+
+class RepeatRuns(Conflict):
+    """The first call with this `Idempotency-Key` is still under way."""
+
+    code, should_retry = "idempotency_running", True
+
+
+class RepeatLost(Conflict):
+    """The first call with this `Idempotency-Key` was made and booked, and its answer is not there any more."""
+
+    code, should_retry = "idempotency_lost", False
+
+
+class NotCached(GatewayError):
+    """The caller wants an answer of the cache or none, and there is none."""
+
+    status, type, code, level, should_retry = 504, "invalid_request_error", "not_cached", logging.INFO, False
 
 
 class AuthenticationFailed(GatewayError):

@@ -68,6 +68,8 @@ FAMILIES: Final = {
         Family("llm_request_duration_seconds", "How long calls took.", ("provider", "model"), SECONDS),
         Family("llm_streaming_chunks_total", "Pieces of text that were handed on in streams.", ("provider", "model")),
         Family("llm_cost_usd_total", "What calls cost, in US dollars.", ("provider", "model")),
+        Family("cache_lookups_total", "Calls of models that are cached: hit, miss or bypass.", ("model", "result")),
+        Family("cache_saved_usd_total", "What hits of the cache would have cost, in US dollars.", ("model",)),
         Family("dialogs_created_total", "Dialogs that were begun."),
         Family("messages_sent_total", "Messages that were sent in dialogs."),
         Family("gen_ai_client_operation_duration_seconds", "How long calls took.", (*_MODEL, "error_type"), SECONDS),
@@ -165,15 +167,19 @@ class Metrics:
                 for name, found in self._sums.items()
             }
 
-    def text(self, gauges: Iterable[GaugeMetricFamily] = ()) -> bytes:
-        """All counts of this server's workers, and these gauges, as Prometheus reads them."""
-        with suppress(OSError):
-            self.flush()
+    def all(self) -> Sums:
+        """What all workers of this server counted so far; of the others, up to a second ago."""
         sums: Sums = {name: {} for name in FAMILIES}
         files = set(self._folder.glob(f"*{SUFFIX}")) - {self._file}
         for one in (*map(_read, files), self._sums):
             _add(sums, one)
-        families = [_family(FAMILIES[name], found) for name, found in sums.items() if found]
+        return sums
+
+    def text(self, gauges: Iterable[GaugeMetricFamily] = ()) -> bytes:
+        """All counts of this server's workers, and these gauges, as Prometheus reads them."""
+        with suppress(OSError):
+            self.flush()
+        families = [_family(FAMILIES[name], found) for name, found in self.all().items() if found]
         return generate_latest(_Collected([*families, *gauges]))
 
     def _count(self, name: str, labels: Labels, amount: float = 1) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 from services.catalog import Catalog
 from services.dialects import OPENAI
 from services.pipeline import Pipeline
-from services.stream import Stream
+from services.stream import Streamed
 from services.types import CHAT, COMPLETION, Caller, Chat
 from utils import ids, jsonx
 
-Answer = Chat | Stream
+Answer = Chat | Streamed
 
 
 class OllamaService:
@@ -51,4 +51,4 @@ class OllamaService:
     def _generate(self, operation: str, body: Chat) -> Answer:
         call = OPENAI.call(operation, jsonx.dumps(body), self._caller, ids.request_id())
         answered = self._pipeline.open(call, OPENAI, socket=None)
-        return answered if isinstance(answered, Stream) else jsonx.loads(answered)
+        return jsonx.loads(answered) if isinstance(answered, bytes) else answered

@@ -17,6 +17,7 @@ from services.abilities import operations
 from services.accounting import Accounting
 from services.attempts import Attempts
 from services.bookings import Settlement
+from services.caching import Cache
 from services.catalog import Catalog
 from services.dialects.base import Dialect, Translated
 from services.discovery import Discovery
@@ -43,7 +44,7 @@ from services.providers.base import Wire
 from services.routing import candidates, detours
 from services.settlement import BROKEN, CLIENT_GONE, sent_note, settlement_of
 from services.spool import Spool, SpoolUnavailable
-from services.stream import Stream, outcome_of
+from services.stream import Stream, Streamed, outcome_of
 from services.tokens import Tokens
 from services.traces import traced
 from services.transport import Answer
@@ -85,13 +86,14 @@ class Pipeline:
         health: Health,
         policy: Policy,
         observe: Callable[[Call, Settlement], None],
+        cache: Cache,
         judging: Judging,
     ) -> None:
         self._catalog, self._accounting, self._tokens, self._discovery = catalog, accounting, tokens, discovery
         self._spool, self._watch, self._wires, self._layers, self._policy = spool, watch, wires, layers, policy
-        self._health, self._observe, self._judging = health, observe, judging
+        self._health, self._observe, self._cache, self._judging = health, observe, cache, judging
 
-    def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Stream":
+    def open(self, call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Streamed":
         """Admit the call and have it answered: the whole answer, already booked, or a stream to iterate and close.
 
         Raises:
@@ -102,14 +104,19 @@ class Pipeline:
             assert call.model is not None  # noqa: S101 - _resolve found one or raised
             if call.guard is not None:
                 call.guard.admit(call, partial(judging.ask, self._judging, self.open, call))
+            if (kept := self._cache.answer(call, self._finish)) is not None:
+                return kept
             self._accounting.reserve(call, self._demand(call, call.model, dialect))
-        except GatewayError as exc:
-            exc.refuse(call.caller, call.body["model"])
+        except BaseException as exc:
+            self._cache.give_up(call)
+            if isinstance(exc, GatewayError):
+                exc.refuse(call.caller, call.body["model"])
             raise
         try:
             self._watch.add(call, socket)
             answer = self._first_answer(call, dialect)
         except BaseException as exc:  # noqa: BLE001 - booked, and raised again
+            self._cache.give_up(call)
             self._fail(call, exc)
             reason = call.abort_reason or exc
             if call.record is not None:
@@ -123,7 +130,7 @@ class Pipeline:
             self._finish(call)
             if call.record is not None:
                 call.record.answered(call, answer)
-        return answer
+        return self._cache.keep(call, answer)
 
     def explain(self, call: Call, dialect: Dialect) -> tuple[Plan, State, GatewayError | None]:
         """What `open` would do with the call, as Admission.explain says it; nobody is asked and nothing is held.
@@ -321,6 +328,7 @@ class Pipeline:
         if call.is_stream and call.outcome in BROKEN and call.deployment is not None:
             self._health.failed(call.deployment, UpstreamError(call.error or call.outcome))
         settlement = settlement_of(call, token_counter.estimate)
+        call.cost_nanousd, call.is_overrun = settlement.cost_nanousd, settlement.is_overrun
         self._accounting.settle(settlement)
         self._observe(call, settlement)
         if call.outcome == "ok" and call.reply is not None and call.reply.keep is not None:

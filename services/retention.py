@@ -26,6 +26,7 @@ from models import (
     WebSession,
 )
 from models_alerts import Alert, AlertDelivery
+from models_kept import KeptAnswer
 from services import reports
 from services.accounts import IDLE, LONGEST
 from utils import clock
@@ -81,6 +82,7 @@ class Retention:
             ),
             Part("refused calls", Refusal.id, lambda now: Refusal.request_id < oldest_id(now - REFUSALS)),
             Part("alerts", Alert.id, lambda now: _is_told(now - kept), inner=(AlertDelivery.alert_id,)),
+            Part("kept answers", KeptAnswer.digest, lambda now: KeptAnswer.expires_at <= now),
             Part("retired secrets", RetiredSecret.digest, lambda now: RetiredSecret.expires_at <= now),
             Part(
                 "invitations",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from services import durations
 from services.types import Caller, Deployment, PublicModel
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Route:
     key_ids: frozenset[int]
     steps: tuple[Step, ...]
     uuid: str = ""
+    cache_s: float | None = None  # so long an answer is given again; None = as the model says
 
     def model_for(self, caller: Caller) -> str | None:
         """The public model that a call counts as: the first that the caller may use, or else the first."""
@@ -68,8 +70,12 @@ def routes(
     known, found = list(accounts), {}
     for row in rows:
         steps = tuple(_step(row, given, models, known) for given in row.steps)
-        found[row.path] = Route(row.path, frozenset(row.key_ids), steps, row.uuid)
+        found[row.path] = Route(row.path, frozenset(row.key_ids), steps, row.uuid, _cache_s(row.cache))
     return found
+
+
+def _cache_s(config: Mapping[str, Any] | None) -> float | None:
+    return durations.parse(config["ttl"]).total_seconds() if config and config["enabled"] else None
 
 
 def accounts_of(provider: str, accounts: "Iterable[Provider]") -> frozenset[int]:

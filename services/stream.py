@@ -10,7 +10,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from services.errors import CallerGone, Draining, GatewayError, PolicyViolation, UpstreamError, UpstreamTimeout
 from services.providers.base import StreamDecoder
@@ -31,6 +31,13 @@ OUTCOMES: Final[dict[type[GatewayError], str]] = {
     UpstreamTimeout: "upstream_timeout",
     PolicyViolation: BLOCKED,
 }
+
+
+class Streamed(Protocol):
+    """A Stream, or what stands around one or in its place. Iterate once, then close."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...  # noqa: D102 - a protocol says only the shape
 
 
 def outcome_of(exc: BaseException | None, otherwise: str) -> str:

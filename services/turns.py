@@ -28,7 +28,7 @@ from services.dialogs import ID, MISSING, SHOWN
 from services.errors import BodyTooLarge, BudgetExceeded, Conflict, GatewayError, InvalidRequest, NotFound
 from services.events import Events
 from services.pricing import tokens_of
-from services.stream import Stream
+from services.stream import Streamed
 from services.types import Call, Usage
 from utils import clock, ids, jsonx
 
@@ -227,7 +227,7 @@ class Turn:
 class Told:
     """A streamed answer with its last event, which comes when it is booked and stored. Iterate once, then close."""
 
-    def __init__(self, turn: Turn, stream: Stream, call: Call) -> None:
+    def __init__(self, turn: Turn, stream: Streamed, call: Call) -> None:
         self._turn, self._stream, self._call = turn, stream, call
 
     def __iter__(self) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from utils.forms import Upload
 
 if TYPE_CHECKING:
     from services.bodies import Record
+    from services.caching import Caching
     from services.counting import Room
     from services.exchange import Abortable
     from services.guards.guard import Guard
@@ -178,6 +179,8 @@ class Routing:
     total_s: float | None = None
     context_fallbacks: tuple[str, ...] = ()  # models for what is too long for this one
     content_fallbacks: tuple[str, ...] = ()  # … for what its provider's content policy refuses
+    cache_s: float | None = None  # so long an answer is given again; None = never
+    cache_shared: bool = False  # … to callers of other keys too
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +345,10 @@ class Call:
     marks: Marks = field(default_factory=Marks)
     guard: "Guard | None" = None  # the policies that apply to it
     is_judging: bool = False  # the gateway itself asks what a policy wants to know, so that no policy applies
+    caching: "Caching | None" = None  # what its caller wants of the cache, and what came of it; None: it has no part
+    fingerprint: str | None = None  # of the request, where its caller may repeat it
+    cost_nanousd: int = 0  # as booked
+    is_overrun: bool = False  # … which was more than was held
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate

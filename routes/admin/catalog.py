@@ -16,7 +16,7 @@ from routes.admin.managed import source_of
 from routes.admin.offers import OfferPages
 from routes.admin.tables import Choice
 from routes.admin.texts import gettext, lazy_gettext
-from services import modelbook, modelnames, pricebook, reports
+from services import caching, modelbook, modelnames, pricebook, reports
 from utils import money
 from utils.extensions import db, gateway
 
@@ -169,6 +169,7 @@ class Models(OfferPages):
                 gateway().engine, [call.user_id for call in calls.rows], [call.key_id for call in calls.rows]
             ),
             "why_kept": self.why_kept(row),
+            "cache": caching.figures(gateway().metrics.all(), row.name),
         }
 
     def create_form(self, obj: Any = None) -> ModelForm:

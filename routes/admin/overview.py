@@ -10,7 +10,7 @@ from models import Provider
 from routes.admin import charts, owned, ranges
 from routes.admin.guard import SecureView, expose
 from routes.admin.texts import lazy_gettext
-from services import Gateway, activity, budgets, delays, healthview, reports
+from services import Gateway, activity, budgets, caching, delays, healthview, reports
 from services.activity import BEFORE, NOW, Activity, Sums
 from utils.extensions import db, gateway
 
@@ -61,6 +61,7 @@ class Overview(SecureView):
             health=_health(here),
             states=STATES,
             nothing=Sums(),
+            cache=caching.figures(here.metrics.all()),
             nearly_spent=near,
             owners=owned.names_of([state.budget for state in near]),
         )

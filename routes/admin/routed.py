@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from wtforms import FloatField, IntegerField, SelectField
+from wtforms import BooleanField, FloatField, IntegerField, SelectField
 from wtforms.validators import Length, NumberRange, Optional
 
 from models import Model
@@ -16,7 +16,8 @@ from utils.extensions import db
 _ = lazy_gettext
 
 LONGEST_S: Final = 86_400
-PLAIN: Final = ("retries", "first_byte_s", "silence_s", "total_s")  # fields of the form and of the row alike
+LONGEST_CACHE_S: Final = 2_592_000  # 30 days
+PLAIN: Final = ("retries", "first_byte_s", "silence_s", "total_s", "cache_s")  # fields of the form and of the row alike
 NAMES: Final = ("context_fallbacks", "content_fallbacks")
 WAIT: Final = [Optional(), NumberRange(0.1, LONGEST_S)]
 
@@ -39,6 +40,15 @@ class RoutingFields(prices.PriceFields):
     context_fallbacks = TextField(
         _("Fallbacks for what is too long"), [Length(0, 1000)], description=_("Models with a larger context window.")
     )
+    cache_s = IntegerField(
+        _("Keep answers, seconds"),
+        [Optional(), NumberRange(1, LONGEST_CACHE_S)],
+        description=_("So long an equal call of the same key gets the same answer at no cost. Empty: never."),
+    )
+    cache_shared = BooleanField(
+        _("Share answers between keys"),
+        description=_("Then whoever may use the model gets answers that others' calls made."),
+    )
     content_fallbacks = TextField(
         _("Fallbacks for what a content policy refuses"),
         [Length(0, 1000)],
@@ -55,6 +65,7 @@ def fields_of(row: Model) -> dict[str, Any]:
     """A stored model's routing as the form shows it."""
     routing = row.routing or {}
     shown = {name: routing.get(name) for name in PLAIN} | {"strategy": routing.get("strategy", WEIGHT)}
+    shown["cache_shared"] = routing.get("cache_shared", False)
     return shown | {"aliases": ", ".join(row.aliases or ()), **{n: ", ".join(routing.get(n, ())) for n in NAMES}}
 
 
@@ -72,4 +83,6 @@ def set_routing(row: Model, form: RoutingFields) -> None:
     routing |= {name: found for name in NAMES if (found := form.names_in(name))}
     if form.strategy.data != WEIGHT:
         routing["strategy"] = form.strategy.data
+    if form.cache_shared.data:
+        routing["cache_shared"] = True
     row.aliases, row.routing = form.names_in("aliases") or None, routing or None

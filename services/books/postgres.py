@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from services.bookings import Settlement
-from services.books import lease_statements
+from services.books import kept_statements, lease_statements
 from services.books import statements as sql
 from services.books.base import (
     Books,
@@ -44,7 +44,7 @@ NOTHING_PREPARED: Final = {"prepare_threshold": None}  # for psycopg.connect
 ATTEMPTS: Final = 3  # for a deadlock, or a connection that Postgres had closed while it lay idle
 _OWN: Final = {
     statement: statement.replace("?", "%s").encode()
-    for statement in (*vars(sql).values(), *vars(lease_statements).values())
+    for statement in (*vars(sql).values(), *vars(lease_statements).values(), *vars(kept_statements).values())
     if isinstance(statement, str)
 }
 

@@ -41,9 +41,10 @@ class Guard:
         self._marks = noted
         self._asked = tuple(one for one in policies if one.on_requests)
         self._answering = tuple(one for one in policies if one.on_answers and one.scanners)
-        self._hidden, self._has_hidden = Placeholders(), False
+        self._hidden, self.has_hidden = Placeholders(), False  # whether something was taken out of the request
         self._hides = any(rules.REDACT in one.scanners and not one.is_dry_run for one in self._asked)
         self.warned: dict[str, None] = {}  # rules that the caller is told of, in the order in which they were found
+        self.version = " ".join(f"{one.uuid} {one.version}" for one in policies)
         noted.action, noted.policy_id = marks.ALLOWED, policies[0].id
 
     def admit(self, call: Call, ask: Ask) -> None:
@@ -130,10 +131,10 @@ class Guard:
 
     @property
     def _watches(self) -> bool:
-        return bool(self._answering) or self._has_hidden
+        return bool(self._answering) or self.has_hidden
 
     def _restoring(self) -> "Rewriter | None":
-        return Rewriter(restoring(self._hidden)) if self._has_hidden else None
+        return Rewriter(restoring(self._hidden)) if self.has_hidden else None
 
     def _read(self, value: Any, seen: dict[str, str]) -> tuple[Any, int]:
         """A body as it may go out, and how many characters it has; `seen`: texts that were read before."""
@@ -159,7 +160,7 @@ class Guard:
         if not self._hides:
             return text
         sent = self._hidden.redact(text, _joined(hidden))
-        self._has_hidden = self._has_hidden or sent != text
+        self.has_hidden = self.has_hidden or sent != text
         return sent
 
     def _judge(self, policy: Policy, judge: Judge, ask: Ask, said: list[str]) -> None:

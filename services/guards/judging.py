@@ -13,7 +13,7 @@ from services.dialects import OPENAI, openai
 from services.dialects.base import Dialect
 from services.errors import UpstreamError
 from services.guards.rules import Judge
-from services.stream import Stream
+from services.stream import Streamed
 from services.types import CHAT, Call, Timeouts
 from utils import ids, jsonx
 
@@ -25,7 +25,7 @@ INSTRUCTION: Final = (
     f" {KEEPS} if they do not. The rule: "
 )
 
-Open = Callable[..., bytes | Stream]
+Open = Callable[..., "bytes | Streamed"]
 
 
 @dataclass(frozen=True, slots=True)

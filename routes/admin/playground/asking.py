@@ -16,7 +16,7 @@ from services.dialects import OPENAI, openai
 from services.dialects.base import Dialect
 from services.errors import BodyTooLarge, GatewayError, InvalidRequest
 from services.pricing import amount_nanousd, charge_lines
-from services.stream import Stream
+from services.stream import Streamed
 from services.types import CHAT, Call, Caller
 from utils import clock, native, sse
 from utils.extensions import DATABASE_DOWN, gateway
@@ -74,7 +74,7 @@ def answer() -> Response:
     native.give_way()
     raw, dialect = body(), _dialect()
     call = admitted(raw, dialect)
-    opened = serving.opened(call, dialect)
+    opened = serving.opened(call, dialect, socket=serving.caller_socket())
     return serving.respond(call, opened if isinstance(opened, bytes) else Figured(opened, call))
 
 
@@ -93,7 +93,7 @@ def admitted(raw: bytes, dialect: Dialect, who: Caller | None = None) -> Call:
 class Figured:
     """A streamed answer with its figures at the end. Iterate once, then close."""
 
-    def __init__(self, stream: Stream, call: Call) -> None:
+    def __init__(self, stream: Streamed, call: Call) -> None:
         self._stream, self._call = stream, call
 
     def __iter__(self) -> Iterator[bytes]:
