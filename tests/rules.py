@@ -70,7 +70,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "accounts",
             "activity",
             "agents",
-            *("alerting", "alertpost", "alerts", "alerttargets", "alertwatch"),
+            *("control", "alerting", "alertpost", "alerts", "alerttargets", "alertwatch"),
             "audit",
             "auditlog",
             "backups",
