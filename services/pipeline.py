@@ -123,6 +123,8 @@ class Pipeline:
             call.status = CallerGone.status
         if not isinstance(answer, Stream):
             call.outcome = "ok" if call.drain_until_s is None else CLIENT_GONE
+            if call.store is not None:
+                call.store(answer)
             self._finish(call)
             if call.record is not None:
                 call.record.answered(call, answer)
