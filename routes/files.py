@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Final
+from typing import IO, Final
 
 from flask import Blueprint, Response, request
 
@@ -34,14 +34,12 @@ def create(caller: Caller) -> Response:
         raise batchfiles.too_large(most)
     if request.mimetype != FORM:
         raise InvalidRequest("Send the file as multipart/form-data.", param="file")
-    kept = _checked()
-    upload = request.files["file"]
-
-    def parts() -> Iterator[bytes]:
-        while data := upload.stream.read(batchfiles.CHUNK):
-            yield data
-
-    made = gateway().control.files.create(caller, upload.filename or "", parts(), kept)
+    try:
+        kept = _checked()
+        upload = request.files["file"]
+        made = gateway().control.files.create(caller, upload.filename or "", _parts(upload.stream), kept)
+    finally:
+        request.close()  # a large file lies on the disk until then
     return render.answer(made, headers=headers)
 
 
@@ -96,6 +94,11 @@ def page_size(usual: int, most: int) -> int:
     if not given.isascii() or not given.isdecimal() or not 1 <= int(given[:MOST_DIGITS]) <= most:
         raise InvalidRequest(f"`limit` must be a whole number from 1 to {most}.", param="limit")
     return int(given)
+
+
+def _parts(stream: IO[bytes]) -> Iterator[bytes]:
+    while data := stream.read(batchfiles.CHUNK):
+        yield data
 
 
 def _checked() -> timedelta | None:

@@ -49,7 +49,7 @@ class Batches:
             NotFound: the caller's user has no such file.
         """
         asked = _checked(given)
-        file = self._files.row(caller.user_id, asked["input_file_id"])
+        file = self._files.row(caller.user_id, asked["input_file_id"], "input_file_id")
         if file.purpose != INPUT:
             raise InvalidRequest("The file of a batch is one with the purpose `batch`.", param="input_file_id")
         now = clock.now()

@@ -88,7 +88,7 @@ class Files:
         """
         return shown(self.row(user_id, file_id))
 
-    def row(self, user_id: int, file_id: str) -> BatchFile:
+    def row(self, user_id: int, file_id: str, param: str = "file_id") -> BatchFile:
         """The same as stored.
 
         Raises:
@@ -97,7 +97,7 @@ class Files:
         with Session(self._engine) as session:
             row = session.scalars(select(BatchFile).where(BatchFile.id == file_id, *_there(user_id))).first()
         if row is None:
-            raise missing(file_id, "file_id")
+            raise missing(file_id, param)
         return row
 
     def page(self, user_id: int, wanted: Wanted) -> dict[str, Any]:

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S: Final = 1.0
 PAUSE_S: Final = 1.0  # before what was refused for a moment is tried again
+HELD_S: Final = 0.25  # before a budget is asked again that other calls have in their hands
 LONGEST_PAUSE_S: Final = 60.0
 ADDED: Final = 200  # lines stored at once while a file is checked
 FAILED_AT_ONCE: Final = 100
@@ -305,4 +306,4 @@ def _wait_s(exc: GatewayError) -> float | None:
         return PAUSE_S
     if isinstance(exc, RateLimited):  # what can never fit has no time after which it would
         return None if exc.retry_after_s is None else min(float(exc.retry_after_s), LONGEST_PAUSE_S)
-    return PAUSE_S if isinstance(exc, BudgetExceeded) and exc.should_retry else None
+    return HELD_S if isinstance(exc, BudgetExceeded) and exc.should_retry else None

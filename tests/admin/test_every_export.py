@@ -20,6 +20,7 @@ MORE = (
     "topups",
     "blocked",
     "alerts",
+    "batches",
     "alert-targets",
 )
 PLANTED = "planted-words"

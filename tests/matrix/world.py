@@ -113,6 +113,7 @@ class World:
             "alerts": lambda: add_alert(self.app, add_target(self.app)),
             "audit": lambda: 1,
             "balances": self._balance,
+            "batches": lambda: self._batch("id"),
             "blocked": self._refusal,
             "budgets": lambda: self._row(Budget(scope="user", scope_id=self._user(), unit="usd", limit_amount=5)),
             "configs": self._config,
