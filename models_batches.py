@@ -104,7 +104,6 @@ class BatchLine(Base):
         one_of("state", "waiting", "running", "completed", "failed"),
         UniqueConstraint("batch_id", "number"),
         Index("ix_batch_lines_state", "batch_id", "state", "number"),
-        Index("ix_batch_lines_owner", "owner"),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)

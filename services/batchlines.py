@@ -107,12 +107,12 @@ class Lines:
             return None
         return Claimed(row.id, row.number, row.start, row.length, row.custom_id, request_id, until_s)
 
-    def renew(self, owner: str) -> None:
-        """The worker still lives, and goes on with its lines."""
+    def renew(self, owner: str, numbers: Sequence[int]) -> None:
+        """The worker still lives, and goes on with these lines."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(BatchLine)
-                .where(BatchLine.owner == owner, BatchLine.state == "running")
+                .where(BatchLine.id.in_(numbers), BatchLine.owner == owner, BatchLine.state == "running")
                 .values(lease_at=clock.now() + LEASE)
             )
 

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -32,10 +32,8 @@ from services.errors import (
     BudgetExceeded,
     Draining,
     GatewayError,
-    ModelNotAllowed,
     NotFound,
     Overloaded,
-    PermissionDenied,
     RateLimited,
 )
 from services.pipeline import Pipeline
@@ -56,6 +54,8 @@ FAILED_AT_ONCE: Final = 100
 FAILING_S: Final = 2.0  # of one look, so that leases are renewed in time
 MARGIN_S: Final = 1.0  # a call is not begun when its lease has no more than that left
 STORE_TRIES: Final = 10
+NOT_LET_IN: Final = frozenset({"path_not_allowed", "address_not_allowed"})  # of services/access.py
+UNREADABLE: Final = "The file of this batch cannot be read any more."
 UNEXPECTED: Final = "The gateway failed on this request."
 
 
@@ -89,16 +89,17 @@ class Runner:
         self._tools, self._bounds, self._most = tools, bounds, most
         self._owner, self._pid = "", 0
         self._threads: list[threading.Thread] = []
+        self._under_way: set[int] = set()  # lines, by their number
         self._checking: threading.Thread | None = None
         self._stopped = threading.Event()
 
     def look(self) -> None:
         """Begin what there is to do, and end what is over; the job of a worker."""
         if self._pid != os.getpid():
-            self._pid, self._owner, self._threads, self._checking = os.getpid(), ids.random_base62(20), [], None
+            self._pid, self._owner = os.getpid(), ids.random_base62(20)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if self._threads:
-            self._lines.renew(self._owner)
+        if under_way := list(self._under_way):
+            self._lines.renew(self._owner, under_way)
         if self._is_ending():
             return
         batches = self._ends.open()
@@ -161,7 +162,7 @@ class Runner:
         check = Check(caller, batch.endpoint, self._bounds, partial(_is_offered, self._tools.catalog, caller))
         held: list[Line] = []
         model = ""
-        for line in check.lines(self._files.chunks(batch.input_file_id)):
+        for line in check.lines(self._readable(batch, check)):
             model = model or line.model
             held.append(line)
             if len(held) >= ADDED:
@@ -172,6 +173,13 @@ class Runner:
             self._ends.refuse(batch, self._owner, check.errors)
         elif self._ends.add(batch, self._owner, held):
             self._ends.accept(batch, self._owner, model)
+
+    def _readable(self, batch: Batch, check: Check) -> Iterator[bytes]:
+        """Its file as far as it can be opened."""
+        try:
+            yield from self._files.chunks(batch.input_file_id)
+        except SealBroken:
+            check.errors.append({"code": "invalid_file", "line": None, "message": UNREADABLE, "param": None})
 
     def _work(self, batches: Sequence[Batch]) -> None:
         """One line after the other, of any of these, until none waits or the worker has its hands full."""
@@ -188,9 +196,17 @@ class Runner:
                 if line is None:
                     left.remove(batch)
                 else:
-                    self._make(batch, line)
+                    self._claimed(batch, line)
             finally:
                 self._tools.shedding.leave()
+
+    def _claimed(self, batch: Batch, line: Claimed) -> None:
+        """The same while others are told that this worker is at it."""
+        self._under_way.add(line.id)
+        try:
+            self._make(batch, line)
+        finally:
+            self._under_way.discard(line.id)
 
     def _make(self, batch: Batch, line: Claimed) -> None:
         """One line: its call, and what came of it."""
@@ -235,7 +251,7 @@ class Runner:
         try:
             raw = self._files.part(batch.input_file_id, line.start, line.length)
         except SealBroken as exc:
-            raise GatewayError("The file of this batch cannot be read any more.") from exc
+            raise GatewayError(UNREADABLE) from exc
         if len(raw) < line.length:
             raise NotFound("The file of this batch was deleted.", param="input_file_id")
         body = jsonx.dumps(jsonx.loads(raw)["body"])
@@ -293,9 +309,7 @@ def _is_for_all(exc: GatewayError) -> bool:
     """Whether every other line would be refused like this one."""
     if isinstance(exc, BudgetExceeded):
         return not exc.should_retry
-    return isinstance(exc, AuthenticationFailed) or (
-        isinstance(exc, PermissionDenied) and not isinstance(exc, ModelNotAllowed)
-    )
+    return isinstance(exc, AuthenticationFailed) or exc.code in NOT_LET_IN
 
 
 def _wait_s(exc: GatewayError) -> float | None:

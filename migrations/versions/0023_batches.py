@@ -133,4 +133,3 @@ def _lines() -> None:
     )
     op.create_index("ix_batch_lines_user_id", "batch_lines", ["user_id"])
     op.create_index("ix_batch_lines_state", "batch_lines", ["batch_id", "state", "number"])
-    op.create_index("ix_batch_lines_owner", "batch_lines", ["owner"])

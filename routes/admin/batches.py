@@ -42,7 +42,7 @@ class BatchList(Log):
         "name": _("Batch"),
         "status": _("Status"),
         "completed": _("Progress"),
-        "user": _("User and key"),
+        "user": _("User"),
         "model": _("Model"),
         "cost": _("Cost so far"),
         "created_at": _("Created"),
