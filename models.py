@@ -14,6 +14,7 @@ from sqlalchemy import LargeBinary as Sealed
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 import models_alerts  # noqa: F401 - its tables belong to the same database
+import models_batches  # noqa: F401 - the same
 import models_kept  # noqa: F401 - likewise
 import models_policies  # noqa: F401 - the same
 import models_rollups  # noqa: F401 - the same

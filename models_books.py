@@ -14,6 +14,7 @@ from utils.extensions import Base
 
 # The calls that people look for. An index holds them alone, and a query must say it in the same words.
 NOT_OK: Final[ColumnElement[bool]] = literal_column("outcome <> 'ok'")
+IN_BATCH: Final[ColumnElement[bool]] = literal_column("batch_id IS NOT NULL")
 
 
 class BudgetWindow(Base):
@@ -102,6 +103,7 @@ class UsageRecord(Base):
         Index(  # a user's sums over a span of days, without reading the rows
             "ix_usage_user_sums", *("user_id", "request_id", "input_tokens", "output_tokens", "cache_read_input_tokens")
         ),
+        Index("ix_usage_batch", "batch_id", "id", sqlite_where=IN_BATCH, postgresql_where=IN_BATCH),
         Index("ix_usage_not_ok", "outcome", "request_id", sqlite_where=NOT_OK, postgresql_where=NOT_OK),
     )
 

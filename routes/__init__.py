@@ -11,10 +11,12 @@ from routes import (
     assets,
     auth,
     balances,
+    batches,
     callroutes,
     cors,
     dialogs,
     exports,
+    files,
     invitations,
     keymanagement,
     legacy,
@@ -39,12 +41,15 @@ from routes.ports import PortGuard
 from utils.extensions import csrf
 
 BLUEPRINTS = (
-    *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
+    *(llm.bp, media.bp, messages.bp, responses.bp, files.bp, batches.bp, providers.bp),
+    *(callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp, policies.bp),
     *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
     *(administration.bp, systemconfig.bp, teams.bp, privacy.bp),
 )
-CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
+CALLED_BY_BROWSERS = (
+    *(llm.bp, media.bp, messages.bp, responses.bp, files.bp, batches.bp, providers.bp, callroutes.calls),
+)
 
 
 def register(app: Flask, config: Config) -> None:

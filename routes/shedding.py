@@ -17,6 +17,7 @@ KINDS: Final = {  # by the blueprint of the route; what is asked with GET there 
     "legacy": CALL,
     "dialogs": CALL,
     "media": BULK,
+    "files": BULK,
     "playground": TRIAL,
     "mydialogs": TRIAL,
 }

@@ -16,6 +16,7 @@ from services.addresses import AddressRules
 from services.admins import Admins
 from services.audit import Audit
 from services.backend import SignIns
+from services.batchrunner import EVERY_S, Runner, Tools
 from services.bodies import Bodies
 from services.books.base import Books
 from services.books.patience import overwrite_deleted, wait_in_turn
@@ -138,6 +139,7 @@ class Gateway:
     remote: "Remote | None"  # where limits are counted, if not in the database
     alerts: alerting.Alerting
     control: control.Control
+    batch_runner: Runner
 
     def start_worker(self) -> None:
         """Begin what goes on beside the calls; once in each process that serves."""
@@ -152,6 +154,7 @@ class Gateway:
     def close(self) -> None:
         """Leave nothing open; after the last call."""
         self.housekeeper.stop()
+        self.batch_runner.close(self.config.graceful_timeout_s)
         self.watch.close()
         self.webhooks.close()
         self.alerts.post.close()
@@ -213,6 +216,29 @@ def build(config: Config, engine: Engine) -> Gateway:
     outlets = Outlets(config, metrics)
     controls = control.build(config, engine, catalog, (books, sealer, accounting, metrics))
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
+    per_window = config.rate_limit_requests or (100 if config.rate_limit_enabled else None)
+    layers = Layers(
+        catalog,
+        of_settings(
+            config.rate_limit_per_minute,
+            None if config.rate_limit_enabled is False else per_window,
+            config.rate_limit_window_s,
+        ),
+    )
+    pipeline = Pipeline(
+        *(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy),
+        *(outlets.settled, controls.cache, Judging(config.policy_judge_model, config.policy_judge_timeout_s)),
+    )
+    outsiders = Outsiders(
+        engine, Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
+    )
+    outside = Outside(catalog, outsiders, signon.trust(config, transport))
+    callers, audit = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict), Audit(engine)
+    shed, events = Shedding.of(config), Events()
+    webhooks = Webhooks(rules, config.webhook_urls, config.webhook_secret)
+    batch_runner = control.runner(
+        config, controls, Tools(catalog, pipeline, callers, responses, bodies, watch, shed), engine, sealer
+    )
     housekeeper = Housekeeper(
         [
             Job("replay", 1.0, accounting.replay),
@@ -233,28 +259,10 @@ def build(config: Config, engine: Engine) -> Gateway:
             *outlets.jobs,
             *alerts.jobs,
             *controls.jobs,
+            *([Job("batches", EVERY_S, batch_runner.look, is_slow=True)] if config.batch_concurrency else []),
             *([Job("limits elsewhere", 1.0, remote.catch_up)] if remote is not None else []),
         ]
     )
-    per_window = config.rate_limit_requests or (100 if config.rate_limit_enabled else None)
-    layers = Layers(
-        catalog,
-        of_settings(
-            config.rate_limit_per_minute,
-            None if config.rate_limit_enabled is False else per_window,
-            config.rate_limit_window_s,
-        ),
-    )
-    pipeline = Pipeline(
-        *(catalog, accounting, tokens, spool, watch, WIRES, discovery, layers, health, policy),
-        *(outlets.settled, controls.cache, Judging(config.policy_judge_model, config.policy_judge_timeout_s)),
-    )
-    joining = Joining(config.outside_create_users, config.initial_token_balance, config.default_token_limit)
-    outsiders = Outsiders(engine, joining)
-    outside = Outside(catalog, outsiders, signon.trust(config, transport))
-    callers = Callers(catalog, keys, accounts, outside, is_strict=config.is_strict)
-    audit = Audit(engine)
-    events, webhooks = Events(), Webhooks(rules, config.webhook_urls, config.webhook_secret)
     if config.webhook_urls:
         events.listen(webhooks.take)
     events.listen(metrics.happened)
@@ -275,7 +283,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         discovery,
         Checks(engine, sealer, transport, WIRES, tokens),
         watch,
-        Shedding.of(config),
+        shed,
         layers,
         health,
         pipeline,
@@ -326,6 +334,7 @@ def build(config: Config, engine: Engine) -> Gateway:
         remote,
         alerts,
         controls,
+        batch_runner,
     )
 
 

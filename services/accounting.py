@@ -150,7 +150,9 @@ class Accounting:
 
     def _store(self, call: Call, takes: tuple[Take, ...], bound: Bound) -> Held:
         try:
-            return (self._leases or self._books).reserve(
+            # A line of a batch is always a hold: whoever looks after it asks the database alone what became of it.
+            leases = self._leases if call.marks.batch_id is None else None
+            return (leases or self._books).reserve(
                 HoldRow(
                     request_id=call.id,
                     owner=self._spool.owner,

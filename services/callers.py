@@ -98,7 +98,19 @@ class Callers:
         Raises:
             AuthenticationFailed: see `identify`.
         """
-        found = self._by_token(credential) if is_token(credential) else self._by_key(credential)
+        return self._checked(self._by_token(credential) if is_token(credential) else self._by_key(credential))
+
+    def again(self, user_id: int, key_id: int | None) -> Caller:
+        """Who once came with that key, or signed in without one, as of now.
+
+        Raises:
+            AuthenticationFailed: the key or the user is gone, or void.
+        """
+        found = self._catalog.caller(f"again {user_id} {key_id}", lambda: self._keys.find_numbered(user_id, key_id))
+        return self._checked(_open(found))
+
+    def _checked(self, found: Caller) -> Caller:
+        """The caller, whose time is not over."""
         if found.expires_at_s is not None and found.expires_at_s <= clock.now_s():
             what = "API key" if found.key_id is not None else f"account `{found.username}`"
             day = f"{datetime.fromtimestamp(found.expires_at_s, UTC):%Y-%m-%d %H:%M} UTC"
@@ -118,14 +130,7 @@ class Callers:
             raise AuthenticationFailed("The API key is not valid: it was cut or mistyped.")
         digest = self._keys.digest(credential)
         found = self._catalog.caller(digest, lambda: self._keys.find(digest, *self._keys.former_digests(credential)))
-        if found is None:
-            raise AuthenticationFailed("The API key is not valid.")
-        if isinstance(found, str):
-            void = AuthenticationFailed(f"The API key is not valid: {found}.", code="key_revoked")
-            if isinstance(found, keys.Void):
-                void.refuse(found, rule=found.rule)
-            raise void
-        return found
+        return _open(found)
 
     def _credential(self, headers: Headers) -> str:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -147,6 +152,18 @@ class Callers:
         if self._is_strict and len(credential) < MIN_STRICT:
             raise AuthenticationFailed("The API key is too short to be one.", code="invalid_key_length")
         return credential
+
+
+def _open(found: Caller | str | None) -> Caller:
+    """The caller that was found, unless there is none or it is refused."""
+    if found is None:
+        raise AuthenticationFailed("The API key is not valid.")
+    if isinstance(found, str):
+        void = AuthenticationFailed(f"The API key is not valid: {found}.", code="key_revoked")
+        if isinstance(found, keys.Void):
+            void.refuse(found, rule=found.rule)
+        raise void
+    return found
 
 
 def is_token(credential: str) -> bool:

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import Engine
 
 from config import Config
-from services import kept
+from services import batchcheck, kept
 from services.accounting import Accounting
+from services.batchends import Ends
+from services.batches import Batches
+from services.batchfiles import Bounds, Files
+from services.batchlines import Lines
+from services.batchrunner import Runner, Store, Tools
 from services.books.base import Books
 from services.caching import Cache
 from services.catalog import Catalog
@@ -28,6 +34,8 @@ class Control:
     repeats: Repeats
     policies: PolicyBook
     jobs: Sequence[Job]
+    files: Files
+    batches: Batches
 
 
 def build(
@@ -48,5 +56,18 @@ def build(
         count=metrics.count,
     )
     repeats = Repeats(shelf, config.key_pepper, wait_s=config.kept_wait_s, kept_s=config.idempotency_s)
-    jobs = (Job("claims", kept.RENEW_S, shelf.renew), Job("room", SHRINK_S, shelf.shrink, is_slow=True))
-    return Control(cache, repeats, PolicyBook(engine, catalog), jobs)
+    kept_for = timedelta(days=config.batches_retention_days) if config.batches_retention_days else None
+    files = Files(engine, sealer, Bounds(config.batch_file_bytes, config.batch_user_bytes, kept_for))
+    jobs = (
+        Job("claims", kept.RENEW_S, shelf.renew),
+        Job("room", SHRINK_S, shelf.shrink, is_slow=True),
+        Job("ended files", 300.0, files.forget_ended),
+    )
+    return Control(cache, repeats, PolicyBook(engine, catalog), jobs, files, Batches(engine, files))
+
+
+def runner(config: Config, parts: Control, tools: Tools, engine: Engine, sealer: Sealer) -> Runner:
+    """What makes the calls of batches: it needs the pipeline, which the parts above are built before."""
+    store = Store(parts.files, Lines(engine, sealer), Ends(engine, parts.files.bounds.kept))
+    bounds = batchcheck.Bounds(config.batch_max_lines, config.max_body_bytes)
+    return Runner(store, tools, bounds, most=config.batch_concurrency)

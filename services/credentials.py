@@ -20,7 +20,7 @@ class Sealer:
 
     def seal(self, text: str) -> bytes:
         """The text, sealed."""
-        return self._fernet.encrypt(text.encode())
+        return self.seal_bytes(text.encode())
 
     def open(self, sealed: bytes) -> str:
         """The text.
@@ -28,8 +28,20 @@ class Sealer:
         Raises:
             SealBroken: it was sealed with a key that is no longer in ENCRYPTION_KEYS.
         """
+        return self.open_bytes(sealed).decode()
+
+    def seal_bytes(self, data: bytes) -> bytes:
+        """The same of what need not be text."""
+        return self._fernet.encrypt(data)
+
+    def open_bytes(self, sealed: bytes) -> bytes:
+        """The same of what need not be text.
+
+        Raises:
+            SealBroken: see `open`.
+        """
         try:
-            return self._fernet.decrypt(sealed).decode()
+            return self._fernet.decrypt(sealed)
         except InvalidToken:
             raise SealBroken(
                 "a stored credential was sealed with a key that is not in ENCRYPTION_KEYS; "
@@ -45,7 +57,7 @@ class Sealer:
         try:
             self._newest.decrypt(sealed)
         except InvalidToken:
-            return self.seal(self.open(sealed))
+            return self.seal_bytes(self.open_bytes(sealed))
         return None
 
 

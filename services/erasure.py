@@ -36,6 +36,7 @@ from models import (
     WebSession,
 )
 from models_alerts import Alert
+from models_batches import Batch, BatchChunk, BatchFile, BatchLine
 from models_kept import KeptAnswer
 from services import people, removal
 from services.accounts import ERASED
@@ -74,6 +75,10 @@ SAID: Final[Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute
     "texts": (StoredBody.request_id, StoredBody.user_id),
     "kept": (KeptAnswer.digest, KeptAnswer.user_id),
     "refusals": (Refusal.id, Refusal.user_id),
+    "batches": (Batch.id, Batch.user_id),  # before their lines, so that none is called any more
+    "lines": (BatchLine.id, BatchLine.user_id),
+    "files": (BatchFile.id, BatchFile.user_id),
+    "chunks": (BatchChunk.id, BatchChunk.user_id),
     "alerts": (Alert.id, Alert.user_id),
 }
 CALLERS: Final = (UsageRecord.custom_id, UsageRecord.client_metadata, UsageRecord.error)  # what callers put into usage

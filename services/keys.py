@@ -230,6 +230,15 @@ class Keys:
                 return Void(said, key, f"user {key.user_id}")
             return caller_of(session, key.user, key, until)
 
+    def find_numbered(self, user_id: int, key_id: int | None) -> Caller | str | None:
+        """The same by number, for what goes on after its caller has left; without a key: who had signed in."""
+        with Session(self._engine) as session:
+            if key_id is None:
+                user = session.get(User, user_id)
+                return caller_of(session, user) if user is not None and user.is_active else None
+            digest = session.scalar(select(ApiKey.digest).where(ApiKey.id == key_id))
+        return None if digest is None else self.find(digest)
+
     def mark_used(self, key_id: int) -> None:
         """Note the use; written by `flush_used`, not now."""
         self._used[key_id] = clock.now_ms()

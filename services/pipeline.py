@@ -99,19 +99,8 @@ class Pipeline:
         Raises:
             GatewayError: the call was not admitted, or was booked for what it cost although it failed.
         """
-        try:
-            self._resolve(call)
-            assert call.model is not None  # noqa: S101 - _resolve found one or raised
-            if call.guard is not None:
-                call.guard.admit(call, partial(judging.ask, self._judging, self.open, call))
-            if (kept := self._cache.answer(call, self._finish)) is not None:
-                return kept
-            self._accounting.reserve(call, self._demand(call, call.model, dialect))
-        except BaseException as exc:
-            self._cache.give_up(call)
-            if isinstance(exc, GatewayError):
-                exc.refuse(call.caller, call.body["model"])
-            raise
+        if (kept := self._admitted(call, dialect)) is not None:
+            return kept
         try:
             self._watch.add(call, socket)
             answer = self._first_answer(call, dialect)
@@ -127,10 +116,33 @@ class Pipeline:
             call.status = CallerGone.status
         if not isinstance(answer, Stream):
             call.outcome = "ok" if call.drain_until_s is None else CLIENT_GONE
+            if call.store is not None:
+                call.store(answer)
             self._finish(call)
             if call.record is not None:
                 call.record.answered(call, answer)
         return self._cache.keep(call, answer)
+
+    def _admitted(self, call: Call, dialect: Dialect) -> "bytes | Streamed | None":
+        """Hold what the call may use; or the answer that is kept for it, which is booked already.
+
+        Raises:
+            GatewayError: it may not be made.
+        """
+        try:
+            self._resolve(call)
+            assert call.model is not None  # noqa: S101 - _resolve found one or raised
+            if call.guard is not None:
+                call.guard.admit(call, partial(judging.ask, self._judging, self.open, call))
+            if (kept := self._cache.answer(call, self._finish)) is not None:
+                return kept
+            self._accounting.reserve(call, self._demand(call, call.model, dialect))
+        except BaseException as exc:
+            self._cache.give_up(call)
+            if isinstance(exc, GatewayError):
+                exc.refuse(call.caller, call.body["model"])
+            raise
+        return None
 
     def explain(self, call: Call, dialect: Dialect) -> tuple[Plan, State, GatewayError | None]:
         """What `open` would do with the call, as Admission.explain says it; nobody is asked and nothing is held.

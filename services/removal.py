@@ -25,11 +25,13 @@ from models import (
     User,
     WebSession,
 )
+from models_batches import Batch, BatchChunk, BatchFile, BatchLine
 from services import owners
 
 OWNED: Final = (
     *(WebSession, SavedView, Identity, SecondFactor, StoredItem, StoredResponse, StoredBody),
     *(Message, Dialog, Agent, RaiseRequest),
+    *(Batch, BatchLine, BatchFile, BatchChunk),
 )
 
 

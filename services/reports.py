@@ -36,6 +36,7 @@ from utils import jsonx, money
 
 WALK: Final = 20_000  # rows that one page may look at for a condition without an index
 CHARGES: Final = 50  # of one call; there is one for each budget
+OWNERS: Final = ("batch_id", "key_id", "user_id")
 UNINDEXED: Final = ("team_id", "model", "custom_id", "outcome", "state", "provider")  # filters of calls
 LABELS: Final = ("id", "name", "hint")
 FINE: Final = ("ok", "client_gone", "blocked")  # outcomes that are no failure of a provider or of the gateway
@@ -90,6 +91,7 @@ class UsageFilter:
 
     user_id: int | None = None
     key_id: int | None = None
+    batch_id: int | None = None
     team_id: int | None = None
     model: str = ""
     custom_id: str = ""
@@ -151,9 +153,9 @@ def read_all(engine: Engine, walk: Walk, *, size: int = 1000) -> Iterator[Row[An
 def usage_walk(wanted: UsageFilter) -> Walk:
     """The way through the usage table for a filter.
 
-    Of one user or key there is an index in the order of settling; anything else goes by request id, that is by the
-    moment the call began. A span with an end goes by request id too, or the walk would have to find its end first. Of
-    the calls that did not simply succeed there is an index by outcome and request id.
+    Of one user, key or batch there is an index in the order of settling; anything else goes by request id, that is by
+    the moment the call began. A span with an end goes by request id too, or the walk would have to find its end first.
+    Of the calls that did not simply succeed there is an index by outcome and request id.
     """
     usage = UsageRecord
     span: list[Condition] = [usage.request_id == wanted.request_id] if wanted.request_id else []
@@ -163,7 +165,11 @@ def usage_walk(wanted: UsageFilter) -> Walk:
         span.append(usage.request_id < request_ids_from(wanted.until_ms))
     owner = [
         column == value
-        for column, value in ((usage.key_id, wanted.key_id), (usage.user_id, wanted.user_id))
+        for column, value in (
+            (usage.batch_id, wanted.batch_id),
+            (usage.key_id, wanted.key_id),
+            (usage.user_id, wanted.user_id),
+        )
         if value is not None
     ]
     by_owner = bool(owner) and wanted.until_ms is None and not wanted.request_id
@@ -175,9 +181,7 @@ def usage_walk(wanted: UsageFilter) -> Walk:
         since = request_ids_from(wanted.since_ms)
         also.append(lambda columns: apart(columns.request_id) >= since)
     if owner and not by_owner:
-        also += [
-            _equals(name, value) for name, value in (("key_id", wanted.key_id), ("user_id", wanted.user_id)) if value
-        ]
+        also += [_equals(name, value) for name in OWNERS if (value := getattr(wanted, name))]
     return Walk(usage.id, tuple(owner), tuple(also)) if by_owner else Walk(usage.request_id, tuple(span), tuple(also))
 
 

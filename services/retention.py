@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Engine, delete, false, func, or_, select
@@ -26,9 +27,11 @@ from models import (
     WebSession,
 )
 from models_alerts import Alert, AlertDelivery
+from models_batches import Batch, BatchLine
 from models_kept import KeptAnswer
 from services import reports
 from services.accounts import IDLE, LONGEST
+from services.batches import ENDED
 from utils import clock
 from utils.progress import Tell, silent, told
 
@@ -56,10 +59,12 @@ class Part:
 class Retention:
     """See the module. 0 days = kept."""
 
-    def __init__(self, engine: Engine, *, dialog_days: int, invitation_days: int, alert_days: int) -> None:
+    def __init__(
+        self, engine: Engine, *, dialog_days: int, invitation_days: int, alert_days: int, batch_days: int
+    ) -> None:
         self._engine = engine
         dialogs, invitations = timedelta(days=dialog_days), timedelta(days=invitation_days)
-        kept = timedelta(days=alert_days)
+        kept, batches = timedelta(days=alert_days), timedelta(days=batch_days)
         self._parts = (
             Part("texts of calls", StoredBody.request_id, lambda now: StoredBody.expires_at <= now),
             Part(
@@ -83,6 +88,7 @@ class Retention:
             Part("refused calls", Refusal.id, lambda now: Refusal.request_id < oldest_id(now - REFUSALS)),
             Part("alerts", Alert.id, lambda now: _is_told(now - kept), inner=(AlertDelivery.alert_id,)),
             Part("kept answers", KeptAnswer.digest, lambda now: KeptAnswer.expires_at <= now),
+            Part("batches", Batch.id, partial(_has_ended, batches), inner=(BatchLine.batch_id,), batch=1),
             Part("retired secrets", RetiredSecret.digest, lambda now: RetiredSecret.expires_at <= now),
             Part(
                 "invitations",
@@ -98,8 +104,13 @@ class Retention:
     @classmethod
     def of(cls, engine: Engine, config: Config) -> "Retention":
         """As the settings say."""
-        days = (config.dialogs_retention_days, config.invitations_retention_days, config.alerts_retention_days)
-        return cls(engine, dialog_days=days[0], invitation_days=days[1], alert_days=days[2])
+        return cls(
+            engine,
+            dialog_days=config.dialogs_retention_days,
+            invitation_days=config.invitations_retention_days,
+            alert_days=config.alerts_retention_days,
+            batch_days=config.batches_retention_days,
+        )
 
     def run(self, *, is_dry: bool = False, tell: Tell = silent) -> dict[str, int]:
         """How many rows of each kind went; of a dry run, how many would."""
@@ -133,6 +144,10 @@ class Retention:
 def _is_told(moment: datetime) -> ColumnElement[bool]:
     """Alerts from before that can go: those of budgets without periods stay, or they would be told again."""
     return (Alert.created_at < moment) & ~Alert.period.startswith("0/")
+
+
+def _has_ended(kept: timedelta, now: datetime) -> ColumnElement[bool]:
+    return Batch.status.in_(ENDED) & (Batch.created_at <= now - kept) if kept else false()
 
 
 def oldest_id(moment: datetime) -> str:

@@ -13,8 +13,9 @@ from config import Config
 from services.errors import Overloaded
 from utils import places
 
-TRIAL, BULK, CALL = "trial", "bulk", "call"
+BATCH, TRIAL, BULK, CALL = "batch", "trial", "bulk", "call"
 SHARES: Final = {  # the one that is refused first comes first
+    BATCH: 0.5,  # lines of batches, which nobody waits for (services/batchrunner.py)
     TRIAL: 0.6,  # somebody tries something out, or takes a whole list with him
     BULK: 0.8,  # work that is mostly done by programs with nobody in front of them
     CALL: 1.0,

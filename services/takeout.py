@@ -36,6 +36,7 @@ from models import (
     WebSession,
 )
 from models_alerts import Alert
+from models_batches import Batch, BatchFile
 from services.bodies import Bodies
 from utils import clock, jsonx
 
@@ -84,6 +85,8 @@ SECTIONS: Final = (
     Section("answers", StoredResponse.id, lambda user: StoredResponse.user_id == user.id, FEW),
     Section("texts", StoredBody.request_id, lambda user: StoredBody.user_id == user.id, FEW),
     Section("usage", UsageRecord.id, lambda user: UsageRecord.user_id == user.id),
+    Section("files", BatchFile.id, lambda user: BatchFile.user_id == user.id),
+    Section("batches", Batch.id, lambda user: Batch.user_id == user.id),
     Section("alerts", Alert.id, lambda user: Alert.user_id == user.id),
     Section(
         "ledger", LedgerEntry.id, lambda user: and_(LedgerEntry.account == "user", LedgerEntry.account_id == user.id)

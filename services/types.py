@@ -324,6 +324,7 @@ class Call:
     untranslated: tuple[str, ...] = ()  # members of `native` that tune it and that the hub format has no word for
     reply: Reply | None = None
     record: "Record | None" = None  # what is kept of its texts
+    store: Callable[[bytes], object] | None = None  # told a whole answer before it is booked; must not fail
     model: PublicModel | None = None
     candidates: tuple[Deployment, ...] = ()
     detours: Mapping[int, str] = field(default_factory=dict)  # candidates that wait for a reason, by their number

@@ -9,14 +9,24 @@ from typing import NamedTuple
 
 MAX_FILE, MAX_FUNCTION = 400, 40  # lines
 
-TABLES = (
-    *("models_alerts", "models_books", "models_kept", "models_people", "models_policies", "models_portal"),
-    *("models_refusals",),
-    *("models_responses", "models_rollups", "models_routes"),
-)  # parts of models.py
+PARTS = [
+    "alerts",
+    "batches",
+    "books",
+    "kept",
+    "people",
+    "policies",
+    "portal",
+    "refusals",
+    "responses",
+    "rollups",
+    "routes",
+]
+TABLES = tuple(f"models_{name}" for name in PARTS)  # parts of models.py
 # Who may import whom. The longest matching name counts; nobody imports `app`.
 WIRE = ("services.types", "services.errors", "utils")
-MODELS = ("models", "models_alerts", "models_books", "models_kept", "models_policies", "models_rollups")
+KNOWN = ["alerts", "batches", "books", "kept", "policies", "rollups"]  # whose tables services name by their file
+MODELS = ("models", *(f"models_{name}" for name in KNOWN))
 LAYERS = {
     "utils": ("utils",),
     "config": ("config_alerts", "config_checks", "config_control", "config_fields", "utils"),
@@ -31,7 +41,7 @@ LAYERS = {
     "services.dialects": ("services.dialects", *WIRE),
     "services.policies": ("services.policies", *WIRE),
     "services.books": ("services.books", "services.bookings", "services.pricing", *WIRE),
-    "routes": ("routes", "services", "models", "models_alerts", "models_policies", "config", "utils"),
+    "routes": ("routes", "services", *MODELS, "config", "utils"),
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "services.migrating", "utils"),
 }
@@ -63,6 +73,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
     "utils/extensions.py",
     "routes/admin/",  # Flask-Admin's lists and forms
     "services/__init__.py",  # hands the engine on
+    "services/control.py",  # the same
     "services/books/",
     *(
         f"services/{name}.py"
@@ -76,6 +87,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "backups",
             "balances",
             "bindings",
+            *("batches", "batchfiles", "batchlines", "batchends"),
             "bodies",
             "bootstrap",
             "budgets",

@@ -17,6 +17,7 @@ from routes.admin import guard, joining, openid, secondfactor, show, signin  # n
 from routes.admin.agents import Agents
 from routes.admin.alerts import Alerts, AlertTargets
 from routes.admin.balances import Balances, Transactions
+from routes.admin.batches import BatchList
 from routes.admin.blocked import Blocked
 from routes.admin.budgets import Budgets
 from routes.admin.callroutes import Routes
@@ -98,6 +99,7 @@ def _pages() -> tuple[Any, ...]:
         Policies(N_("Policies"), ROUTING, endpoint="all_policies", url="/admin/policies"),
         Routes(N_("Routes"), ROUTING, endpoint="own_routes", url="/admin/routes"),
         Usage(N_("Usage"), OBSERVE, endpoint="usage"),
+        BatchList(N_("Batches"), OBSERVE, endpoint="all_batches", url="/admin/batches"),
         Blocked(N_("Why was it blocked?"), OBSERVE, endpoint="blocked"),
         Alerts(N_("Alerts"), OBSERVE, endpoint="alerts"),
         AlertTargets(N_("Alert targets"), OBSERVE, endpoint="alert_targets", url="/admin/alert-targets"),

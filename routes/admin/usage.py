@@ -92,7 +92,7 @@ class Usage(Log):
     }
     list_template = "admin/usage/list.html"
     details_template = "admin/usage/details.html"
-    texts = ("user", "team", "key", "model", "provider", "custom_id", "request_id", "since", "until")
+    texts = ("user", "team", "key", "model", "provider", "custom_id", "request_id", "batch", "since", "until")
     choices = (
         SPAN,
         Choice("outcome", _("Outcome"), list(OUTCOMES.items())),
@@ -107,6 +107,7 @@ class Usage(Log):
             user_id=number_named("user", self.argument("user")),
             team_id=number_named("team", self.argument("team")),
             key_id=key_named(self.argument("key")),
+            batch_id=_number(self.argument("batch")),
             outcome=self.chosen("outcome"),
             state=self.chosen("state"),
             since_ms=since_of(span) or moment_ms(self.argument("since")),
@@ -218,6 +219,12 @@ def ceilings_of(row: Any, charges: list[Any]) -> list[Ceiling]:
 def link_if(endpoint: str, **values: Any) -> str | None:
     """The address of a page that another part of the product may bring; None where it does not."""
     return url_for(endpoint, **values) if endpoint in current_app.view_functions else None
+
+
+def _number(given: str) -> int | None:
+    """The number of a batch; None = none was named."""
+    is_number = given.isascii() and given.isdigit() and len(given) < len(str(MAX_ID))
+    return int(given) if is_number else None
 
 
 def _may_read() -> bool:

@@ -14,6 +14,7 @@ from werkzeug.routing import Rule
 from config import project
 from routes.openapi import (
     administration,
+    batches,
     calls,
     chats,
     dialogs,
@@ -31,8 +32,11 @@ from routes.openapi.shapes import Schema, text, whole
 from utils.extensions import PAGES
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, dialogs, users, management, policies, administration, people, privacy)
-SCHEMAS: Final = (*TABLES[1:], chats, media, explanations, refusals)
+TABLES: Final = (calls, batches, dialogs, users, management, policies, administration, people, privacy)
+SCHEMAS: Final = (
+    *(chats, media, batches, explanations, dialogs, users),
+    *(management, policies, administration, people, privacy, refusals),
+)
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word
 SAME_PATH: Final = {"/api/routes/<path:path>": "/api/routes/<route_id>"}  # OpenAPI sees one path in both

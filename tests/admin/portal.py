@@ -6,10 +6,12 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from models import Dialog, Message, RaiseRequest, TopUpCode, UsageRecord
+from models_batches import Batch
 from tests.admin.conftest import add_budget, add_calls, add_key, add_limit, add_refusals, add_team, add_user, rows_of
+from utils import ids
 
 TEAM_PAGES = ("", "keys/", "budgets/", "requests/")
-SUBPAGES = ("keys", "dialogs", "requests", "top-up", "profile")
+SUBPAGES = ("keys", "dialogs", "batches", "requests", "top-up", "profile")
 
 
 def add_request(app: Flask, user_id: int, text: str = "a project", **columns: object) -> int:
@@ -49,6 +51,33 @@ def add_code(app: Flask, text: str, user_id: int | None = None, digest: str = ""
     return number
 
 
+def add_batch(app: Flask, user_id: int, text: str = "batch", **columns: object) -> int:
+    """A batch of the person that is under way, with texts wherever its page shows one."""
+    errors = [{"code": text, "line": 1, "message": text, "param": text}]
+    ends = datetime.now(UTC) + timedelta(days=1)
+    values = {
+        "endpoint": text[:40],
+        "input_file_id": text[:40],
+        "output_file_id": text[:40],
+        "error_file_id": text[:40],
+    }
+    values |= {
+        "model": text[:200],
+        "address": text[:45],
+        "status": "in_progress",
+        "total": 10,
+        "completed": 3,
+        "failed": 1,
+    }
+    values |= {"errors": errors, "client_metadata": {text: text}, "stop": {"error": {"code": text, "message": text}}}
+    with Session(app.extensions["gateway"].engine) as session, session.begin():
+        name = f"{text[:20]}{ids.random_base62(12)}"
+        row = Batch(user_id=user_id, name=name, expires_at=ends, **{**values, **columns})
+        session.add(row)
+        session.flush()
+        return row.id
+
+
 def furnish_portal(app: Flask, user_id: int, text: str) -> list[str]:
     """Plant a text in everything that the portal shows to the person; returns the pages."""
     key = add_key(app, user_id, text[:255])
@@ -59,6 +88,7 @@ def furnish_portal(app: Flask, user_id: int, text: str) -> list[str]:
     if not any(row.scope == "user" and row.scope_id == user_id for row in rows_of(app, RaiseRequest)):
         add_budget(app, "user", user_id)
         add_limit(app, "user", user_id)
+    batch = add_batch(app, user_id, text)
     request = add_request(app, user_id, text)
     add_request(app, user_id, text, state="declined", decided_by=text[:150], answer=text[:500])
     dialog, code = add_dialog(app, user_id, text), add_code(app, text)
@@ -72,6 +102,8 @@ def furnish_portal(app: Flask, user_id: int, text: str) -> list[str]:
         "/portal/keys/new/",
         *(f"/portal/keys/{page}/?id={key}" for page in ("details", "rotate", "revoke", "delete")),
         *(f"/portal/dialogs/{page}/?id={dialog}" for page in ("details", "delete")),
+        *(f"/{where}/batches/{page}/?id={batch}" for where in ("portal", "admin") for page in ("details", "cancel")),
+        "/admin/batches/",
         "/portal/requests/new/",
         "/portal/profile/delete/",
         *("/admin/raises/", "/admin/topups/", "/admin/topups/new/"),

@@ -21,6 +21,7 @@ MORE = (
     "topups",
     "blocked",
     "alerts",
+    "batches",
     "alert-targets",
 )
 PLANTED = "planted-words"

@@ -40,6 +40,7 @@ OURS: Final = {
     "top_up_codes": {"digest", "unit"},
     "alert_targets": {"kind"},
     "alerts": {"code"},
+    "batches": {"status", "owner"},
     "alert_deliveries": {"state"},
     "refusals": {"request_id", "kind", "rule", "details"},
 }

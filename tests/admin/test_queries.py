@@ -20,7 +20,7 @@ from tests.admin.conftest import (
     statements,
 )
 from tests.admin.pages import talk
-from tests.admin.portal import add_code, add_request
+from tests.admin.portal import add_batch, add_code, add_request
 
 MOST = {  # statements of a list, with the one that finds the session
     "users": 7,
@@ -45,6 +45,7 @@ MOST = {  # statements of a list, with the one that finds the session
     "routes": 4,
     "policies": 6,
     "alerts": 4,
+    "batches": 6,
     "alert-targets": 5,
 }
 
@@ -68,6 +69,7 @@ def fill(app: Flask, start: int, end: int) -> None:
         talk(app, f"text-{place}", user, key)
         add_request(app, user)
         add_alert(app, add_target(app, f"target-{place}"), f"alert-{place}")
+        add_batch(app, user, f"batch-{place}", key_id=key)
         add_code(app, f"code-{place}", user, f"{place:064d}")
         app.extensions["gateway"].audit.note(_actor(), "thing_done", "thing", place, {"after": {"a": 1}})
 
@@ -94,7 +96,7 @@ def test_lists_do_not_ask_once_a_row(panel_anywhere: Flask) -> None:
 
 
 @pytest.mark.parametrize(
-    "view", ["usage", "ledger", "audit", "blocked", "transactions", "dialogs", "messages", "alerts"]
+    "view", ["usage", "ledger", "audit", "blocked", "transactions", "dialogs", "messages", "alerts", "batches"]
 )
 def test_logs_are_neither_counted_nor_skipped_into(panel_admin: Browser, view: str) -> None:
     add_calls(panel_admin.app, 30)

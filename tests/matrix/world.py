@@ -27,6 +27,7 @@ from models import (
     UsageRecord,
     User,
 )
+from models_batches import Batch, BatchFile
 from models_policies import Policy
 from services import Gateway, invitations
 from services.accounts import Person
@@ -80,6 +81,8 @@ class World:
             self._sign_in(name)
         self.here.catalog.refresh()
         self.places: dict[str, Callable[[], object]] = {
+            "batch": lambda: self._batch("name"),
+            "file": self._file,
             "agent_id": lambda: self._row(Agent(user_id=self.numbers["user"], name=self.word(), config={})),
             "config": self._config,
             "dialog_id": self._dialog,
@@ -112,6 +115,7 @@ class World:
             "alerts": lambda: add_alert(self.app, add_target(self.app)),
             "audit": lambda: 1,
             "balances": self._balance,
+            "batches": lambda: self._batch("id"),
             "blocked": self._refusal,
             "budgets": lambda: self._row(Budget(scope="user", scope_id=self._user(), unit="usd", limit_amount=5)),
             "configs": self._config,
@@ -160,6 +164,16 @@ class World:
     def word(self) -> str:
         """A name that nothing has yet."""
         return f"thing-{self._tick()}"
+
+    def _batch(self, name: str) -> object:
+        row = Batch(name=f"batch_{self._tick()}", user_id=self.numbers["user"], address="", endpoint="/v1/embeddings")
+        row.input_file_id, row.expires_at = "file-x", clock.now() + timedelta(days=1)
+        return self._row(row, name)
+
+    def _file(self) -> object:
+        row = BatchFile(id=f"file-{self._tick()}", user_id=self.numbers["user"], filename="f", purpose="batch")
+        row.size_bytes, row.is_whole = 0, True
+        return self._row(row)
 
     def _refusal(self) -> object:
         row = Refusal(request_id=self.word(), created_at=clock.now(), kind="other", status=403, message="no")

@@ -3,6 +3,7 @@
 from routes.admin.portal import Portal
 from routes.admin.portal.asking import Requests
 from routes.admin.portal.base import PortalView
+from routes.admin.portal.batches import OwnBatches
 from routes.admin.portal.dialogs import OwnDialogs
 from routes.admin.portal.keys import OwnKeys
 from routes.admin.portal.profile import Profile
@@ -17,6 +18,7 @@ def own_pages() -> tuple[PortalView, ...]:
         Portal(N_("Your account"), endpoint="portal", url="/portal"),
         OwnKeys(N_("Your keys"), endpoint="mykeys", url="/portal/keys"),
         OwnDialogs(N_("Your dialogs"), endpoint="mydialogs", url="/portal/dialogs"),
+        OwnBatches(N_("Your batches"), endpoint="mybatches", url="/portal/batches"),
         Requests(N_("Your requests"), endpoint="asking", url="/portal/requests"),
         TopUp(N_("Top up"), endpoint="topup", url="/portal/top-up"),
         TeamPages(N_("Your team"), endpoint="myteam", url="/portal/team"),
