@@ -72,6 +72,7 @@ class Sums:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_nanousd: int = 0
+    duration_ms: int = 0
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
@@ -80,6 +81,7 @@ class Sums:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cost_nanousd + other.cost_nanousd,
+            self.duration_ms + other.duration_ms,
         )
 
     @property
