@@ -27,6 +27,7 @@ from routes import (
     privacy,
     providers,
     render,
+    reporting,
     responses,
     shedding,
     systemconfig,
@@ -41,7 +42,7 @@ BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
     *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
-    *(administration.bp, systemconfig.bp, teams.bp, privacy.bp),
+    *(administration.bp, systemconfig.bp, teams.bp, privacy.bp, reporting.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)
 

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Engine
+
+from services.bodies import Bodies
+from services.callevents import CallEvents
 from services.housekeeping import Job
+from services.reporting import Reporting
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +16,10 @@ class Control:
     """The parts, of one worker. Nothing in it has a thread or a connection before its jobs run."""
 
     jobs: Sequence[Job]
+    reporting: Reporting
+    events: CallEvents
 
 
-def build() -> Control:
+def build(engine: Engine, bodies: Bodies) -> Control:
     """Wired to what the gateway has already."""
-    return Control(())
+    return Control((), Reporting(engine), CallEvents(engine, bodies))
