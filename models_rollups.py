@@ -36,6 +36,7 @@ class ModelSpan(Base):
     input_tokens: Mapped[int] = _number()
     output_tokens: Mapped[int] = _number()
     cost_nanousd: Mapped[int] = _number()
+    duration_ms: Mapped[int] = _number()
 
 
 class OwnerSpan(Base):
@@ -54,6 +55,7 @@ class OwnerSpan(Base):
     input_tokens: Mapped[int] = _number()
     output_tokens: Mapped[int] = _number()
     cost_nanousd: Mapped[int] = _number()
+    duration_ms: Mapped[int] = _number()
 
 
 class DelaySpan(Base):

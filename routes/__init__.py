@@ -30,6 +30,7 @@ from routes import (
     privacy,
     providers,
     render,
+    reporting,
     responses,
     shedding,
     systemconfig,
@@ -45,7 +46,7 @@ BLUEPRINTS = (
     *(callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp, policies.bp),
     *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
-    *(administration.bp, systemconfig.bp, teams.bp, privacy.bp),
+    *(administration.bp, systemconfig.bp, teams.bp, privacy.bp, reporting.bp),
 )
 CALLED_BY_BROWSERS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, files.bp, batches.bp, providers.bp, callroutes.calls),

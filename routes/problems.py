@@ -20,6 +20,7 @@ class Attempt(NamedTuple):
     failure: str  # the type, when the fault is ours
     failed: str  # and its title
     invalid: str  # the title of what was wrong with the body
+    refusal: str = "/errors/validation"  # and its type
 
 
 _KEYS: Final = {
@@ -51,6 +52,15 @@ _POLICIES: Final = {
     "DELETE": Attempt("/errors/policy-manager", "deleting a policy failed", "policy validation failed"),
     "": Attempt("/errors/policy-manager", "creating a policy failed", "policy validation failed"),
 }
+_REPORTS: Final = {
+    "": Attempt(
+        *("/errors/event-reporting-manager", "event reporting error", "invalid reporting request"),
+        refusal="/errors/invalid-reporting-request",
+    )
+}
+_EVENTS: Final = {"": Attempt("/errors/event-manager", "getting events error", "get events request validation failed")}
+REPORTS: Final = "/api/reporting"
+EVENTS: Final = ("/api/events", "/api/v2/events")
 SETTINGS: Final = "/api/provider-settings"
 POLICIES: Final = "/api/policies"
 ROUTES: Final = "/api/routes"
@@ -62,6 +72,12 @@ NAMED: Final = {  # by the code of an error; others are named after their code a
     "missing_query_tag": ("/errors/missing-query-tag", "tag is empty"),
     "missing_param_id": ("/errors/missing-param-id", "id is empty"),
     "missing_user_id": ("/errors/missing-user-id", "missing user id"),
+    "missing_key_id": ("/errors/missing-key-id", "key id query param is missing"),
+    "no_filters_empty": ("/errors/no-filters-empty", "none of customId, keyIds and userId is specified"),
+    "query_param_start_missing": ("/errors/query-param-start-missing", "query param start is missing"),
+    "query_param_end_missing": ("/errors/query-param-end-missing", "query param end is missing"),
+    "bad_start_query_param": ("/errors/bad-start-query-param", "start query cannot be parsed"),
+    "bad_end_query_param": ("/errors/bad-end-query-param", "end query cannot be parsed"),
     "bad_filters": ("/errors/bad-filters", "bad query param"),
     "setting_not_found": ("/errors/provider-setting-not-found", "provider setting is not found"),
     "key_not_found": ("/errors/key-not-found", "key is not found"),
@@ -98,12 +114,13 @@ def _name(exc: GatewayError) -> tuple[str, str]:
     if exc.status >= SERVER_ERROR:
         return attempt.failure, attempt.failed
     if code == "validation_error":
-        return "/errors/validation", attempt.invalid
+        return attempt.refusal, attempt.invalid
     return NAMED.get(code) or (f"/errors/{code.replace('_', '-')}", HTTPStatus(exc.status).phrase.lower())
 
 
 def _attempt() -> Attempt:
     method = "GET" if request.path.startswith(SEARCHES) or request.method == "HEAD" else request.method
-    tables = {USERS: _USERS, SETTINGS: _SETTINGS, ROUTES: _ROUTES, POLICIES: _POLICIES}
+    tables = {USERS: _USERS, SETTINGS: _SETTINGS, ROUTES: _ROUTES, POLICIES: _POLICIES, REPORTS: _REPORTS}
+    tables |= dict.fromkeys(EVENTS, _EVENTS)
     table = next((table for start, table in tables.items() if request.path.startswith(start)), _KEYS)
     return table.get(method, table[""])

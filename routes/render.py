@@ -37,6 +37,7 @@ BODIES: Final[dict[str, Callable[[GatewayError], object]]] = {  # by the beginni
     "/api/key-management": problems.body,
     "/api/v2/key-management": problems.body,
     "/api/users": problems.body,
+    **dict.fromkeys((problems.REPORTS, *problems.EVENTS), problems.body),
     problems.SETTINGS: problems.body,
     problems.POLICIES: problems.body,
     problems.ROUTES: lambda exc: proxy.error_body(exc) if problems.is_call() else problems.body(exc),

@@ -214,7 +214,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
-    controls = control.build(config, engine, catalog, (books, sealer, accounting, metrics))
+    controls = control.build(config, engine, catalog, (books, sealer, accounting, metrics, bodies))
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     per_window = config.rate_limit_requests or (100 if config.rate_limit_enabled else None)
     layers = Layers(

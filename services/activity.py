@@ -72,6 +72,7 @@ class Sums:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_nanousd: int = 0
+    duration_ms: int = 0
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
@@ -80,6 +81,7 @@ class Sums:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cost_nanousd + other.cost_nanousd,
+            self.duration_ms + other.duration_ms,
         )
 
     @property
@@ -123,9 +125,9 @@ def activity(engine: Engine, period: Period) -> Activity:
     with snapshot(engine) as connection:
         folded, newest = state(connection)
         after = None if newest - folded > MOST_ROWS else folded
-        models = _read(connection, MODELS, after, now, before)
-        owners = _read(connection, OWNERS, after, now, [])
-        delays = _read(connection, DELAYS, after, now, before)
+        models = read_sums(connection, MODELS, after, now, before)
+        owners = read_sums(connection, OWNERS, after, now, [])
+        delays = read_sums(connection, DELAYS, after, now, before)
     by_model = [(which, start, model, provider, Sums(*sums)) for which, start, model, provider, *sums in models]
     recent = [row[1:] for row in by_model if row[0] == NOW]
     by_delay: dict[tuple[int, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
@@ -154,10 +156,13 @@ def parts(start_s: int, end_s: int) -> Iterable[Part]:
     return (part for part in found if part.start_s < part.end_s)
 
 
-def _read(
+def read_sums(
     connection: Connection, shape: Shape, after: int | None, now: Sequence[Part], before: Sequence[Part]
 ) -> list[tuple[Any, ...]]:
-    """Which (NOW or BEFORE), start of the span (of NOW, by model), keys and sums; a key may come more than once."""
+    """Of sums, and of rows after a number: which (NOW or BEFORE), start of the span (of NOW, by model), keys and sums.
+
+    A key may come more than once.
+    """
     wanted = [*((NOW, part) for part in now), *((BEFORE, part) for part in before)]
     lengths = tuple((which, part.hours) for which, part in wanted)
     values = {f"start_{place}": part.start_s for place, (_which, part) in enumerate(wanted)}

@@ -14,14 +14,17 @@ from services.batches import Batches
 from services.batchfiles import Bounds, Files
 from services.batchlines import Lines
 from services.batchrunner import Runner, Store, Tools
+from services.bodies import Bodies
 from services.books.base import Books
 from services.caching import Cache
+from services.callevents import CallEvents
 from services.catalog import Catalog
 from services.credentials import Sealer
 from services.housekeeping import Job
 from services.metrics import Metrics
 from services.policybook import PolicyBook
 from services.repeats import Repeats
+from services.reporting import Reporting
 
 SHRINK_S = 30.0
 
@@ -36,13 +39,15 @@ class Control:
     jobs: Sequence[Job]
     files: Files
     batches: Batches
+    reporting: Reporting
+    events: CallEvents
 
 
 def build(
-    config: Config, engine: Engine, catalog: Catalog, parts: tuple[Books, Sealer, Accounting, Metrics]
+    config: Config, engine: Engine, catalog: Catalog, parts: tuple[Books, Sealer, Accounting, Metrics, Bodies]
 ) -> Control:
     """Wired to what the gateway has already."""
-    books, sealer, accounting, metrics = parts
+    books, sealer, accounting, metrics, bodies = parts
     waiting = config.kept_waiting
     if config.worker_class == "gthread":  # where a call that waits holds a thread
         waiting = min(waiting, max(1, config.threads // 2))
@@ -63,7 +68,16 @@ def build(
         Job("room", SHRINK_S, shelf.shrink, is_slow=True),
         Job("ended files", 300.0, files.forget_ended),
     )
-    return Control(cache, repeats, PolicyBook(engine, catalog), jobs, files, Batches(engine, files))
+    return Control(
+        cache,
+        repeats,
+        PolicyBook(engine, catalog),
+        jobs,
+        files,
+        Batches(engine, files),
+        Reporting(engine),
+        CallEvents(engine, bodies),
+    )
 
 
 def runner(config: Config, parts: Control, tools: Tools, engine: Engine, sealer: Sealer) -> Runner:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Provider
-from services import pricebook, prices
+from services import costmaps, pricebook, prices
 from services.credentials import SealBroken, Sealer
 from services.errors import UpstreamError
 from services.providers.base import Wire
@@ -153,7 +153,9 @@ class Discovery:
             for name in sorted(names):
                 row = known.get(name)
                 if row is None:
-                    session.add(_new_model(provider, name))
+                    session.add(made := _new_model(provider, name))
+                    session.flush()
+                    costmaps.price(made, made.deployments, provider.settings)
                 elif row.managed_by == "discovery" and all(d.provider_id != provider.id for d in row.deployments):
                     self._join(session, row, provider)
 
@@ -164,7 +166,7 @@ class Discovery:
         A model that nobody serves has no first one; what stands there is then its price.
         """
         entry = prices.find_entry(provider.kind, provider.base_url, row.name)
-        own = entry.price if entry is not None else None
+        own = costmaps.price_of(provider.settings, row.name) or (entry.price if entry is not None else None)
         if own is None and row.prices and row.deployments:
             log.info("model %s of provider %s not offered: nobody knows its price there", row.name, provider.name)
             return

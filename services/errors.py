@@ -110,6 +110,12 @@ class BodyTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
 
 
+class TooMuch(InvalidRequest):
+    """The request is well formed, and its answer would be more than one answer may be or read; a narrower one fits."""
+
+    status, code = 422, "too_much"
+
+
 class FieldsInvalid(InvalidRequest):
     """Members of a body that cannot be taken, all of them at once, each with its reason in `details`."""
 

@@ -12,20 +12,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import Provider
-from services import audit
+from services import audit, costmaps
 from services.catalog import Catalog
 from services.credentials import Sealer
 from services.discovery import Discovery
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
+from services.fields import Unfit
 from utils.settings import fits_header
 
 MAX_NAME: Final = 100
 MAX_MODEL: Final = 200
 MAX_CREDENTIAL: Final = 500
 CREDENTIALS: Final = ("apikey", "apiKey")
-MEMBERS: Final = ("provider", "setting", "name", "allowedModels")
+MEMBERS: Final = ("provider", "setting", "name", "allowedModels", "costMap")
+KEPT: Final = ("allowed_models", costmaps.STORED)  # in the settings of the row
 BAD_CREDENTIAL: Final = f"must be 1 to {MAX_CREDENTIAL} ASCII letters, digits and signs; it goes into a header"
-WHY: Final = {"costMap": "is refused; prices are set per model"}  # of members that clients of the other gateway send
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Setting:
     credential: str | None
     name: str | None
     allowed_models: list[str] | None
+    cost_map: costmaps.Rates | None
 
 
 class ProviderSettings:
@@ -61,7 +63,7 @@ class ProviderSettings:
             kind=kind,
             base_url=self._base_urls[kind],
             credential=self._sealer.seal(credential),
-            settings=_settings({}, wanted.allowed_models),
+            settings=_settings({}, wanted),
             discover=True,
             managed_by="admin",
         )
@@ -87,8 +89,7 @@ class ProviderSettings:
         if wanted.credential:
             row.credential = self._sealer.seal(wanted.credential)
         row.name = wanted.name or row.name
-        if wanted.allowed_models is not None:
-            row.settings = _settings(row.settings, wanted.allowed_models)
+        row.settings = _settings(row.settings, wanted)
         return self._store(actor, row, "provider_update")
 
     def listed(self, uuids: Sequence[str]) -> list[dict[str, Any]]:
@@ -105,11 +106,13 @@ class ProviderSettings:
                 row = session.merge(row)
                 session.flush()
                 row.name = row.name or f"{row.kind}-{row.uuid[:8]}"
-                after = {"kind": row.kind, "allowed_models": row.settings.get("allowed_models")}
+                after = {"kind": row.kind, **{name: row.settings.get(name) for name in KEPT}}
                 audit.note(session, actor, action, "provider", row.name, {"after": after})
         except IntegrityError as exc:
             raise Conflict(f"There is a provider `{name}` already.", param="name", code="duplicate_setting") from exc
         self._discovery.ask(row.id)
+        with Session(self._engine) as session, session.begin():
+            costmaps.apply(session, row)
         self._catalog.refresh()
         return shown(row)
 
@@ -123,7 +126,7 @@ class ProviderSettings:
         inside: dict[str, Any] = setting if isinstance(setting, dict) else {}
         credential = next((inside[key] for key in CREDENTIALS if key in inside), None)
         name, models = given.get("name"), given.get("allowedModels")
-        wrong = {member[:MAX_NAME]: WHY.get(member, "is not known here") for member in unknown(given, *MEMBERS)}
+        wrong = {member[:MAX_NAME]: "is not known here" for member in unknown(given, *MEMBERS)}
         wrong |= {f"setting.{one[:MAX_NAME]}": "is not known here" for one in unknown(inside, *CREDENTIALS)}
         checks = {
             # It may be of any type, so it is looked for in a list.
@@ -134,11 +137,16 @@ class ProviderSettings:
             "allowedModels": (_are_models(models), "must be a list of model names"),
         }
         wrong |= {member: why for member, (is_good, why) in checks.items() if not is_good}
+        cost_map = None
+        try:
+            cost_map = costmaps.read(given.get("costMap"))
+        except Unfit as exc:
+            wrong[f"costMap{exc.at}"] = str(exc)
         missing = {"provider": not provider, "setting.apikey": not credential and "setting" not in wrong}
         wrong |= {one: "is required" for one in required if missing[one] and one not in wrong}
         if wrong:
             raise FieldsInvalid(wrong)
-        return Setting(provider, credential, name, models)
+        return Setting(provider, credential, name, models, cost_map)
 
     def _one_of(self) -> str:
         return f"must be one of {', '.join(self._base_urls)}"
@@ -170,6 +178,7 @@ def shown(row: Provider) -> dict[str, Any]:
         "provider": row.kind,
         "name": row.name,
         "allowedModels": row.settings.get("allowed_models") or [],
+        "costMap": costmaps.shown(row.settings),
         "createdAt": int(row.created_at.timestamp()),
         "updatedAt": int(row.updated_at.timestamp()),
     }
@@ -180,9 +189,11 @@ def unknown(given: dict[str, Any], *names: str) -> list[str]:
     return sorted(given.keys() - set(names))
 
 
-def _settings(settings: dict[str, Any], allowed_models: list[str] | None) -> dict[str, Any]:
-    kept = {name: value for name, value in settings.items() if name != "allowed_models"}
-    return kept | ({"allowed_models": allowed_models} if allowed_models else {})
+def _settings(settings: dict[str, Any], wanted: Setting) -> dict[str, Any]:
+    """The settings with what is given; an empty list or map takes away what is there."""
+    given = dict(zip(KEPT, (wanted.allowed_models, wanted.cost_map), strict=True))
+    kept = {name: value for name, value in settings.items() if given.get(name) is None}
+    return kept | {name: value for name, value in given.items() if value}
 
 
 def _are_models(value: Any) -> bool:

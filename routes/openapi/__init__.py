@@ -25,6 +25,7 @@ from routes.openapi import (
     policies,
     privacy,
     refusals,
+    reports,
     users,
 )
 from routes.openapi.operations import SCHEMES, Operation
@@ -32,10 +33,10 @@ from routes.openapi.shapes import Schema, text, whole
 from utils.extensions import PAGES
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, batches, dialogs, users, management, policies, administration, people, privacy)
+TABLES: Final = (calls, batches, dialogs, users, management, policies, administration, people, privacy, reports)
 SCHEMAS: Final = (
     *(chats, media, batches, explanations, dialogs, users),
-    *(management, policies, administration, people, privacy, refusals),
+    *(management, policies, administration, people, privacy, reports, refusals),
 )
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word

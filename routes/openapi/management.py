@@ -18,7 +18,7 @@ from routes.openapi.shapes import (
     text,
     whole,
 )
-from services import callroutes, fields, pages, providersettings, steps
+from services import callroutes, costmaps, fields, pages, providersettings, steps
 
 KEYS, USERS, SETTINGS, ROUTES = "Key management", "Users", "Provider settings", "Routes of your own"
 
@@ -102,6 +102,8 @@ _route_settable: Final[dict[str, Schema]] = {
 _setting: Final = closed({}, dict.fromkeys(providersettings.CREDENTIALS, text("The credential, which is never shown.")))
 _models: Final = listed(text(maxLength=providersettings.MAX_MODEL), "Empty = all that it lists.")
 _label: Final = text(maxLength=providersettings.MAX_NAME)
+_costs: Final = {"type": "object", "additionalProperties": number("USD per thousand tokens.", minimum=0)}
+_cost_map: Final = or_null(closed({}, dict.fromkeys(costmaps.MEMBERS, or_null(_costs)), "Prices by model."))
 _paging: Final[dict[str, Schema]] = {
     "limit": whole(minimum=0, maximum=pages.MOST),
     "offset": whole(minimum=0, maximum=pages.FARTHEST),
@@ -153,14 +155,18 @@ SCHEMAS: Final[dict[str, Any]] = {
             "provider": text(),
             "name": text(),
             "allowedModels": listed(text()),
+            "costMap": or_null(closed(dict.fromkeys(costmaps.MEMBERS, _costs), about="What it says of prices.")),
             "createdAt": _seconds,
             "updatedAt": _seconds,
         }
     ),
     "NewProviderSetting": closed(
-        {"provider": one_of("openai"), "setting": _setting}, {"name": _label, "allowedModels": _models}
+        {"provider": one_of("openai"), "setting": _setting},
+        {"name": _label, "allowedModels": _models, "costMap": _cost_map},
     ),
-    "ProviderSettingChange": closed({}, {"setting": _setting, "name": _label, "allowedModels": _models}),
+    "ProviderSettingChange": closed(
+        {}, {"setting": _setting, "name": _label, "allowedModels": _models, "costMap": _cost_map}
+    ),
     "CallRoute": closed(
         _route
         | {

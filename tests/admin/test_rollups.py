@@ -85,7 +85,8 @@ def directly(app: Flask, period: Period) -> dict[str, Any]:
     with Session(engine_of(app)) as session:
         for row in session.scalars(select(UsageRecord)):
             failed = int(row.outcome not in ("ok", "client_gone"))
-            sums = Sums(1, failed, row.input_tokens or 0, row.output_tokens or 0, row.cost_nanousd)
+            tokens = row.input_tokens or 0, row.output_tokens or 0
+            sums = Sums(1, failed, *tokens, row.cost_nanousd, row.duration_ms)
             began_s = row.created_at.timestamp()
             if period.start_s <= began_s < period.end_s:
                 found["now"] += sums
