@@ -12,8 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from utils.columns import Serial, UtcMs, not_negative, one_of
 from utils.extensions import Base
 
-# The calls that people look for. An index holds them alone, and a query must say it in the same words.
+# Calls that people look for. An index holds each kind alone, and a query must say it in the same words.
 NOT_OK: Final[ColumnElement[bool]] = literal_column("outcome <> 'ok'")
+OF_PROMPTS: Final[ColumnElement[bool]] = literal_column("prompt_version_id IS NOT NULL")
 
 
 class BudgetWindow(Base):
@@ -101,6 +102,12 @@ class UsageRecord(Base):
         Index("ix_usage_key_id_id", "key_id", "id"),
         Index(  # a user's sums over a span of days, without reading the rows
             "ix_usage_user_sums", *("user_id", "request_id", "input_tokens", "output_tokens", "cache_read_input_tokens")
+        ),
+        Index(  # the sums of a stored prompt's versions, in the same way
+            "ix_usage_prompt_sums",
+            *("prompt_version_id", "request_id", "input_tokens", "output_tokens", "cost_nanousd", "outcome"),
+            sqlite_where=OF_PROMPTS,
+            postgresql_where=OF_PROMPTS,
         ),
         Index("ix_usage_not_ok", "outcome", "request_id", sqlite_where=NOT_OK, postgresql_where=NOT_OK),
     )

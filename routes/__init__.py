@@ -25,6 +25,7 @@ from routes import (
     ops,
     people,
     privacy,
+    prompts,
     providers,
     render,
     responses,
@@ -40,7 +41,7 @@ from utils.extensions import csrf
 BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp),
-    *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
+    *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, prompts.bp, exports.bp),
     *(administration.bp, systemconfig.bp, teams.bp, privacy.bp),
 )
 CALLED_BY_BROWSERS = (llm.bp, media.bp, messages.bp, responses.bp, providers.bp, callroutes.calls)

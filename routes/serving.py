@@ -78,6 +78,8 @@ def respond(call: Call, answered: "bytes | Streamed", status: int = 200) -> Resp
     headers |= _of_route(call)
     if call.dialect == anthropic.NAME:
         headers |= limit_headers.for_anthropic(call.room) | {anthropic.ID_HEADER: call.id}
+    if call.prompt is not None:
+        headers["x-gateway-prompt"] = call.prompt
     if call.dropped:
         headers["x-gateway-dropped-params"] = quote(",".join(call.dropped), safe=",")[:1000]
     if call.max_output_tokens is not None:

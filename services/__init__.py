@@ -210,7 +210,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     erasure, refusals = Erasure(engine, catalog), Refusals(engine)
     metrics = Metrics(config.instance_path / "metrics")
     outlets = Outlets(config, metrics)
-    controls = control.build()
+    controls = control.build(engine, catalog)
     alerts = alerting.build(config, (engine, sealer, rules, catalog), health, accounting, spool)
     housekeeper = Housekeeper(
         [

@@ -22,7 +22,7 @@ from models import Budget, CatalogVersion, Limit, Model, Provider, Route
 from services import audit, budgets, limits, prices, routing, steps
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
-from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
+from services.types import Caller, Deployment, LimitRef, PublicModel, StoredPrompt, Upstream
 from utils import clock
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,14 @@ PATIENCE_S: Final = 2.0  # for a look at the version, which takes a millisecond
 UNKNOWN_S: Final = 1.0  # how long an unknown credential is refused without a look-up
 UNKNOWN_MAX: Final = 10_000  # a flood of different wrong keys must not fill the memory
 
+Asked = tuple[str, int, int]  # how a prompt was named, by a user, in a team
 Found = Caller | str | None  # a caller, why there is none, or nobody
 Rules = tuple[dict[int, list[Budget]], dict[int, list[LimitRef]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything as of one version. `callers` and `unknown` fill up while it lives."""
+    """Everything as of one version. `callers`, `unknown` and `prompts` fill up while it lives."""
 
     version: int
     models: Mapping[str, PublicModel] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Snapshot:
     routes: Mapping[str, steps.Route] = field(default_factory=dict)  # by path
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
+    prompts: dict[Asked, StoredPrompt] = field(default_factory=dict)  # see services/promptbook.py
 
     def model(self, name: str) -> PublicModel | None:
         """The model of that name, or of that alias."""

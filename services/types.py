@@ -197,6 +197,19 @@ class PublicModel:
     routing: Routing = Routing()
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPrompt:
+    """One version of a stored prompt, ready to be filled; its members as services/promptfields.py reads them."""
+
+    version_id: int
+    name: str
+    number: int
+    messages: list[Chat]
+    model_name: str | None
+    parameters: Mapping[str, Any]
+    variables: list[dict[str, Any]]
+
+
 @dataclass(slots=True)
 class Usage:
     """Tokens of one call. None = the upstream did not say; 0 = it said zero.
@@ -339,6 +352,7 @@ class Call:
     custom_id: str | None = None
     client_metadata: str | None = None
     marks: Marks = field(default_factory=Marks)
+    prompt: str | None = None  # the stored prompt that it was made from, as `name@3`
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate

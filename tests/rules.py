@@ -11,11 +11,11 @@ MAX_FILE, MAX_FUNCTION = 400, 40  # lines
 
 TABLES = (
     *("models_alerts", "models_books", "models_people", "models_portal", "models_refusals", "models_responses"),
-    *("models_rollups", "models_routes"),
+    *("models_prompts", "models_rollups", "models_routes"),
 )  # parts of models.py
 # Who may import whom. The longest matching name counts; nobody imports `app`.
 WIRE = ("services.types", "services.errors", "utils")
-MODELS = ("models", "models_alerts", "models_books", "models_rollups")  # whose tables services know
+MODELS = ("models", "models_alerts", "models_books", "models_prompts", "models_rollups")  # whose tables services know
 LAYERS = {
     "utils": ("utils",),
     "config": ("config_alerts", "config_checks", "config_control", "config_fields", "utils"),
@@ -29,7 +29,7 @@ LAYERS = {
     "services.providers": ("services.providers", *WIRE),
     "services.dialects": ("services.dialects", *WIRE),
     "services.books": ("services.books", "services.bookings", "services.pricing", *WIRE),
-    "routes": ("routes", "services", "models", "models_alerts", "config", "utils"),
+    "routes": ("routes", "services", "models", "models_alerts", "models_prompts", "config", "utils"),
     "app": ("routes", "services", "config", "utils"),
     "migrations": ("models", "services.migrating", "utils"),
 }
@@ -88,6 +88,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "configmodels",
             "configrows",
             "configsections",
+            "control",  # hands the engine on
             "dialogfiles",
             "dialogs",
             "discovery",
@@ -118,6 +119,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
             "periodusage",
             "portalpolicy",
             "pricebook",
+            *("promptbook", "promptrows", "promptuse"),
             "providersettings",
             "raises",
             "reconcile",
