@@ -30,6 +30,7 @@ MOST_LABELS: Final = 20
 MISSING: Final = "There is no prompt of this id."
 NO_VERSION: Final = "The prompt has no version of this number."
 NO_LABEL: Final = "The prompt has no label of this name."
+BAD_LABEL: Final = "A label has at most 40 small letters, digits, `.`, `_` and `-`, and begins with a letter."
 NOT_YOURS: Final = "Only its owner and admins may change this prompt."
 NO_TEAM: Final = "There is no such team, or it is not yours."
 FULL: Final = "There are as many prompts as an owner may have; delete one first."
@@ -194,13 +195,10 @@ class PromptRows:
             NotFound, PermissionDenied: see the class and the module; or it has no such version.
             Conflict: it has as many labels as a prompt may have.
         """
-        if not promptfields.LABEL.fullmatch(label):
-            raise InvalidRequest(
-                "A label has at most 40 small letters, digits, `.`, `_` and `-`, and begins with a letter.",
-                param="label",
-            )
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, caller, uuid)
+            if not promptfields.LABEL.fullmatch(label):
+                raise InvalidRequest(BAD_LABEL, param="label")
             _numbered(session, row, number)
             found = session.get(PromptLabel, (row.id, label))
             before = None if found is None else found.number

@@ -18,6 +18,20 @@ OF_PROMPTS = sa.text("prompt_version_id IS NOT NULL")
 
 
 def upgrade() -> None:
+    _make_prompts()
+    _make_versions()
+    op.create_index(
+        "ix_usage_prompt_sums",
+        "usage",
+        ["prompt_version_id", "request_id", "input_tokens", "output_tokens", "cost_nanousd", "outcome"],
+        sqlite_where=OF_PROMPTS,
+        postgresql_where=OF_PROMPTS,
+    )
+    for table in TABLES:
+        _raise_version_of(table)
+
+
+def _make_prompts() -> None:
     op.create_table(
         "prompts",
         sa.Column("id", SERIAL, nullable=False),
@@ -35,6 +49,9 @@ def upgrade() -> None:
     op.create_index("uq_prompts_name", "prompts", ["user_id", "team_id", "name"], unique=True)
     op.create_index("ix_prompts_name", "prompts", ["name"])
     op.create_index("uq_prompts_uuid", "prompts", ["uuid"], unique=True)
+
+
+def _make_versions() -> None:
     op.create_table(
         "prompt_versions",
         sa.Column("id", SERIAL, nullable=False),
@@ -59,15 +76,6 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("prompt_id", "name", name=op.f("pk_prompt_labels")),
     )
-    op.create_index(
-        "ix_usage_prompt_sums",
-        "usage",
-        ["prompt_version_id", "request_id", "input_tokens", "output_tokens", "cost_nanousd", "outcome"],
-        sqlite_where=OF_PROMPTS,
-        postgresql_where=OF_PROMPTS,
-    )
-    for table in TABLES:
-        _raise_version_of(table)
 
 
 def _raise_version_of(table: str) -> None:

@@ -22,6 +22,7 @@ from routes.openapi import (
     media,
     people,
     privacy,
+    prompts,
     refusals,
     users,
 )
@@ -30,8 +31,11 @@ from routes.openapi.shapes import Schema, text, whole
 from utils.extensions import PAGES
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, dialogs, users, management, administration, people, privacy)
-SCHEMAS: Final = (chats, media, explanations, dialogs, users, management, administration, people, privacy, refusals)
+TABLES: Final = (calls, dialogs, users, management, administration, people, privacy, prompts)
+SCHEMAS: Final = (
+    *(chats, media, explanations, dialogs, users, management),
+    *(administration, people, privacy, prompts, refusals),
+)
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word
 SAME_PATH: Final = {"/api/routes/<path:path>": "/api/routes/<route_id>"}  # OpenAPI sees one path in both

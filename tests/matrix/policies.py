@@ -15,6 +15,8 @@ POLICIES: Final = {
     "token": "a yyyyyy ffffff",  # who has signed in
     "own": "a ynnnnn ynnnnn",  # things of `user`
     "own-or-admin": "a ynnnny ynnnnn",
+    "own-or-seen": "a ynnnyy ynnnnn",  # … which whoever may see everything sees
+    "own-or-changed": "a ynnnfy ynnnnn",
     "own-or-reader": "a yfffyy yfffff",
     "named-key": "a ffffff yfffff",  # a route that names the key of `user`
     "admin-reads": "a ffffyy ffffff",
