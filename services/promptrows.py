@@ -62,8 +62,15 @@ class PromptRows:
 
     def listed(self, caller: Caller) -> list[dict[str, Any]]:
         """The prompts that the caller may see, by name."""
+        return self._listed(caller, visible(caller))
+
+    def usable(self, caller: Caller) -> list[dict[str, Any]]:
+        """Those that the caller's calls may name."""
+        return self._listed(caller, promptbook.usable(caller))
+
+    def _listed(self, caller: Caller, are_meant: Any) -> list[dict[str, Any]]:
         with Session(self._engine) as session:
-            rows = session.scalars(select(Prompt).where(visible(caller)).order_by(Prompt.name, Prompt.id)).all()
+            rows = session.scalars(select(Prompt).where(are_meant).order_by(Prompt.name, Prompt.id)).all()
             return _views(session, caller, rows)
 
     def get(self, caller: Caller, uuid: str) -> dict[str, Any]:
@@ -91,7 +98,7 @@ class PromptRows:
             whose = owner or _owner(session, caller, given)
             row = Prompt(**asdict(whose), name=given["name"], description=given.get("description") or "", newest=1)
             if not may_change(caller, row):
-                raise PermissionDenied(NOT_YOURS)
+                raise refusal()
             session.add(row)
             session.flush()
             same = (Prompt.user_id == row.user_id, Prompt.team_id == row.team_id)
@@ -258,6 +265,11 @@ def may_change(caller: Caller, row: Prompt) -> bool:
     return caller.key_id is None and (is_of_team or rights.has(caller.role, rights.CHANGE))
 
 
+def refusal() -> PermissionDenied:
+    """What somebody is told who may not change a prompt."""
+    return PermissionDenied(NOT_YOURS)
+
+
 def describe(row: Prompt, reading: promptfields.Reading | None = None) -> dict[str, Any]:
     """A prompt for the audit log: of its texts only how long they are."""
     found: dict[str, Any] = {"name": row.name, "description": row.description}
@@ -313,7 +325,7 @@ def _locked(session: Session, caller: Caller, uuid: str) -> Prompt:
         session.execute(lock.execution_options(synchronize_session=False))
     row = _seen(session, caller, uuid)
     if not may_change(caller, row):
-        raise PermissionDenied(NOT_YOURS)
+        raise refusal()
     return row
 
 

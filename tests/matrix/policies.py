@@ -29,6 +29,8 @@ POLICIES: Final = {
     "panel-strangers": "y hhhhhh yyyyyy",
     "panel-own": "s yyyyyy ssssss",
     "panel-mine": "s ynnnnn ssssss",  # things of `user`
+    "panel-seen": "s ynnnyy ssssss",  # the same for whoever may see everything
+    "panel-changed": "s ynnnfy ssssss",
     "panel-team": "s ffyyff ssssss",
     "panel-looks": "s ffffyy ssssss",
     "panel-home": "s hhhhyy ssssss",
