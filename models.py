@@ -2,8 +2,8 @@
 
 Units stand in the names: `_nanousd` is 10^-9 USD, a `_rate` is nano-USD per million tokens, `_at` is a moment
 in UTC (stored as whole milliseconds since 1970, the same on SQLite and Postgres). Files models_*.py have more tables.
-Triggers in the migrations keep two promises: `ledger_entries` and `audit_log` are append-only, and every
-change that a worker's snapshot depends on raises `catalog_version`.
+
+Triggers keep two promises: ledger and audit log are append-only; what a snapshot depends on raises `catalog_version`.
 """
 
 from datetime import datetime
@@ -17,6 +17,7 @@ import models_alerts  # noqa: F401 - its tables belong to the same database
 import models_batches  # noqa: F401 - the same
 import models_kept  # noqa: F401 - likewise
 import models_policies  # noqa: F401 - the same
+import models_prompts  # noqa: F401 - the same
 import models_rollups  # noqa: F401 - the same
 from models_books import BudgetWindow, Hold, Lease, LedgerEntry, LimitLease, LimitWindow, UsageRecord
 from models_people import (

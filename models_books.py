@@ -16,6 +16,7 @@ from utils.extensions import Base
 NOT_OK: Final[ColumnElement[bool]] = literal_column("outcome <> 'ok'")
 IN_BATCH: Final[ColumnElement[bool]] = literal_column("batch_id IS NOT NULL")
 NAMED: Final[ColumnElement[bool]] = literal_column("custom_id IS NOT NULL")
+OF_PROMPTS: Final[ColumnElement[bool]] = literal_column("prompt_version_id IS NOT NULL")
 
 
 class BudgetWindow(Base):
@@ -105,6 +106,12 @@ class UsageRecord(Base):
             "ix_usage_user_sums", *("user_id", "request_id", "input_tokens", "output_tokens", "cache_read_input_tokens")
         ),
         Index("ix_usage_batch", "batch_id", "id", sqlite_where=IN_BATCH, postgresql_where=IN_BATCH),
+        Index(  # the sums of a stored prompt's versions, in the same way
+            "ix_usage_prompt_sums",
+            *("prompt_version_id", "request_id", "input_tokens", "output_tokens", "cost_nanousd", "outcome"),
+            sqlite_where=OF_PROMPTS,
+            postgresql_where=OF_PROMPTS,
+        ),
         Index("ix_usage_not_ok", "outcome", "request_id", sqlite_where=NOT_OK, postgresql_where=NOT_OK),
         Index("ix_usage_key_id_custom_id", "key_id", "custom_id", sqlite_where=NAMED, postgresql_where=NAMED),
         Index("ix_usage_custom_id_id", "custom_id", "id", sqlite_where=NAMED, postgresql_where=NAMED),

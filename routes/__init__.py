@@ -28,6 +28,7 @@ from routes import (
     people,
     policies,
     privacy,
+    prompts,
     providers,
     render,
     reporting,
@@ -45,7 +46,7 @@ BLUEPRINTS = (
     *(llm.bp, media.bp, messages.bp, responses.bp, files.bp, batches.bp, providers.bp),
     *(callroutes.calls, legacy.bp),
     *(auth.bp, user.bp, balances.bp, ops.bp, keymanagement.bp, callroutes.bp, policies.bp),
-    *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, exports.bp),
+    *(people.bp, modelbook.bp, modelbook.api, invitations.bp, dialogs.bp, agents.bp, prompts.bp, exports.bp),
     *(administration.bp, systemconfig.bp, teams.bp, privacy.bp, reporting.bp),
 )
 CALLED_BY_BROWSERS = (

@@ -6,6 +6,7 @@ from flask import Response, request
 
 from routes import media, render, serving
 from services import explain as explanation
+from services import promptbook
 from services.dialects import ANTHROPIC, OPENAI, OTHER, RESPONSES, openai, openai_other, responses
 from services.dialects.base import Dialect
 from services.errors import AccountingUnavailable, GatewayError, InvalidRequest
@@ -40,6 +41,7 @@ def _asked(caller: Caller) -> tuple[Call, Dialect]:
         dialect = NAMED.get(operation)
         if dialect is None:
             raise InvalidRequest(f"`operation` must be one of {', '.join(NAMED)}.", param="operation")
+        dialect = gateway().control.prompts.dialect if operation == CHAT else dialect
         return media.read(caller, operation, dialect), dialect
     raw = request.get_data(cache=False)
     dialect, operation = _meant(openai.members(raw))
@@ -52,4 +54,6 @@ def _meant(body: dict[str, Any]) -> tuple[Dialect, str]:
         return ANTHROPIC, CHAT
     if "input" in body and responses.is_meant(body):
         return RESPONSES, CHAT
+    if body.get(promptbook.PROMPT) is not None:
+        return gateway().control.prompts.dialect, CHAT
     return OPENAI, openai.operation_of(body)

@@ -6,6 +6,7 @@ from routes import explaining, messages, render, serving
 from services.dialects import OPENAI
 from services.types import CHAT, COMPLETION, EMBEDDING, Caller
 from utils.decorators import require_api_key
+from utils.extensions import gateway
 
 bp = Blueprint("llm", __name__, url_prefix="/v1")
 
@@ -14,7 +15,7 @@ bp = Blueprint("llm", __name__, url_prefix="/v1")
 @require_api_key
 def chat_completions(caller: Caller) -> Response:
     """A chat answer, whole or streamed."""
-    return serving.serve(caller, CHAT, OPENAI)
+    return serving.serve(caller, CHAT, gateway().control.prompts.dialect)
 
 
 @bp.post("/completions")

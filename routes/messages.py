@@ -6,7 +6,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, request
 
 from routes import render, serving
-from services import token_counter
+from services import promptbook, token_counter
 from services.dialects import ANTHROPIC, anthropic
 from services.errors import InvalidRequest, ModelNotAvailable, NotFound
 from services.types import CHAT, Caller, PublicModel
@@ -23,8 +23,10 @@ UNKNOWN: Final = "model_not_found"
 @require_api_key
 def create(caller: Caller) -> Response:
     """A message, whole or streamed."""
+    call = serving.read(caller, CHAT, ANTHROPIC)
+    promptbook.refuse(call.native)
     try:
-        return serving.serve(caller, CHAT, ANTHROPIC)
+        return serving.answer(call, ANTHROPIC)
     except ModelNotAvailable as exc:
         raise NotFound(str(exc), param="model", code=UNKNOWN) from exc  # as Anthropic says it
 

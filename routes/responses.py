@@ -5,7 +5,7 @@ from typing import Final
 from flask import Blueprint, Response, request
 
 from routes import render, serving
-from services import responses, token_counter
+from services import promptbook, responses, token_counter
 from services.dialects import RESPONSES
 from services.errors import InvalidRequest, Unsupported
 from services.types import CHAT, Call, Caller
@@ -83,5 +83,6 @@ def input_tokens(caller: Caller) -> Response:
 def _read(caller: Caller) -> Call:
     """The request as a call, with all that it refers to."""
     call = serving.read(caller, CHAT, RESPONSES)
+    promptbook.refuse(call.native)
     gateway().responses.admit(call)
     return call

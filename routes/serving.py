@@ -88,6 +88,8 @@ def respond(call: Call, answered: "bytes | Streamed", status: int = 200) -> Resp
     headers = {**_about(call), "x-request-id": call.id, **limit_headers.of_call(call), **_of_route(call)}
     if call.dialect == anthropic.NAME:
         headers |= limit_headers.for_anthropic(call.room) | {anthropic.ID_HEADER: call.id}
+    if call.prompt is not None:
+        headers["x-gateway-prompt"] = call.prompt
     if call.caching is not None and call.caching.told is not None:
         headers["x-gateway-cache"] = call.caching.told
         if call.caching.told == HIT:

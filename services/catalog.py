@@ -24,6 +24,7 @@ from services import audit, budgets, limits, prices, routing, steps
 from services.credentials import SealBroken, Sealer
 from services.errors import AccountingUnavailable
 from services.guards import rules
+from services.promptparts import StoredPrompt
 from services.types import Caller, Deployment, LimitRef, PublicModel, Upstream
 from utils import clock
 
@@ -33,13 +34,14 @@ PATIENCE_S: Final = 2.0  # for a look at the version, which takes a millisecond
 UNKNOWN_S: Final = 1.0  # how long an unknown credential is refused without a look-up
 UNKNOWN_MAX: Final = 10_000  # a flood of different wrong keys must not fill the memory
 
+Asked = tuple[str, int, int]  # how a prompt was named, by a user, in a team
 Found = Caller | str | None  # a caller, why there is none, or nobody
 Ceilings = tuple[dict[int, list[Budget]], dict[int, list[LimitRef]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything as of one version. `callers` and `unknown` fill up while it lives."""
+    """Everything as of one version. `callers`, `unknown` and `prompts` fill up while it lives."""
 
     version: int
     models: Mapping[str, PublicModel] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Snapshot:
     policies: rules.Policies | None = None  # None: there are none
     callers: dict[str, Caller | str] = field(default_factory=dict)
     unknown: dict[str, float] = field(default_factory=dict)
+    prompts: dict[Asked, StoredPrompt] = field(default_factory=dict)  # see services/promptbook.py
 
     def model(self, name: str) -> PublicModel | None:
         """The model of that name, or of that alias."""

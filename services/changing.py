@@ -13,6 +13,7 @@ from services.errors import AccountingUnavailable, Conflict
 
 TAKEN: Final = {  # by table and column: what it means that a value is there already
     "api_keys_digest": ("A key with this secret exists already.", "duplicate_key"),
+    "prompts_name": ("A prompt with this name exists already.", "duplicate_prompt"),
     "routes_path": ("A route with this path exists already.", "duplicate_route"),
     "users_username": ("A user with this userId exists already.", "duplicate_user"),
 }

@@ -23,6 +23,8 @@ from services.credentials import Sealer
 from services.housekeeping import Job
 from services.metrics import Metrics
 from services.policybook import PolicyBook
+from services.promptbook import PromptBook
+from services.promptrows import PromptRows
 from services.repeats import Repeats
 from services.reporting import Reporting
 
@@ -41,6 +43,8 @@ class Control:
     batches: Batches
     reporting: Reporting
     events: CallEvents
+    prompts: PromptBook
+    prompt_rows: PromptRows
 
 
 def build(
@@ -77,6 +81,8 @@ def build(
         Batches(engine, files),
         Reporting(engine),
         CallEvents(engine, bodies),
+        PromptBook(engine, catalog),
+        PromptRows(engine, catalog),
     )
 
 

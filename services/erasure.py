@@ -38,6 +38,7 @@ from models import (
 from models_alerts import Alert
 from models_batches import Batch, BatchChunk, BatchFile, BatchLine
 from models_kept import KeptAnswer
+from models_prompts import Prompt, PromptVersion
 from services import people, removal
 from services.accounts import ERASED
 from services.audit import Actor, note
@@ -145,6 +146,7 @@ class Erasure:
         name, number = row.username, row.id
         people.sign_out(session, number)
         removal.keys_of(session, number)
+        removal.prompts(session, Prompt.user_id == number)
         for table in (Identity, SavedView, SecondFactor, WebSession, RaiseRequest):
             session.execute(delete(table).where(table.user_id == number))
         for column, value in EMPTY.items():
@@ -153,7 +155,7 @@ class Erasure:
         session.flush()
         by: tuple[InstrumentedAttribute[Any], ...] = (
             *(Invitation.created_by, SystemConfig.updated_by),
-            *(TopUpCode.created_by, RaiseRequest.decided_by),
+            *(TopUpCode.created_by, RaiseRequest.decided_by, PromptVersion.author),
         )
         for written in by:
             session.execute(update(written.class_).where(written == name).values({written.key: row.username}))

@@ -7,6 +7,7 @@ GatewayError               500     server_error            internal_server_error
     Unsupported            400     invalid_request_error   unsupported_content       no
     BodyTooLarge           413     invalid_request_error   request_too_large         no
     FieldsInvalid          400     invalid_request_error   validation_error          no
+    VariablesInvalid       422     invalid_request_error   variables_invalid         no
     BodyUnreadable         400     invalid_request_error   validation_error          no
       BodyEmpty            400     invalid_request_error   validation_error          no
     RepeatDiffers          422     invalid_request_error   idempotency_mismatch      no
@@ -122,6 +123,17 @@ class FieldsInvalid(InvalidRequest):
     def __init__(self, reasons: "Mapping[str, str]") -> None:
         super().__init__(f"fields [{', '.join(reasons)}] are invalid", param=next(iter(reasons), None))
         self.details = dict(reasons)
+
+
+class VariablesInvalid(InvalidRequest):
+    """Values that a stored prompt cannot take, or has not got, all of them at once, each with its reason."""
+
+    status, code = 422, "variables_invalid"
+
+    def __init__(self, reasons: "Mapping[str, str]") -> None:
+        said = "; ".join(f"`variables.{name}` {reason}" for name, reason in reasons.items())
+        super().__init__(f"{said}.", param=f"variables.{next(iter(reasons))}")
+        self.details = {f"variables.{name}": reason for name, reason in reasons.items()}
 
 
 class BodyUnreadable(InvalidRequest):

@@ -29,7 +29,7 @@ from services.matching import Wanted
 from services.reports import apart
 from utils import clock
 
-POLICIES: Final = "policies"  # the kind of refusals by a policy, see services/refusals.py
+POLICIES: Final = "policy"  # the kind of refusals by a policy, see services/refusals.py
 MOST_SORTED: Final = 200_000  # calls that may be counted, or sorted by what they cost
 CHUNK: Final = 100  # events that are read at once where all are wanted
 COLUMNS: Final = (

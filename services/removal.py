@@ -4,7 +4,7 @@ The books keep their rows: they know keys and users by number only, so a call th
 nothing had happened, and what was used stays explained.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
@@ -26,6 +26,7 @@ from models import (
     WebSession,
 )
 from models_batches import Batch, BatchChunk, BatchFile, BatchLine
+from models_prompts import Prompt, PromptLabel, PromptVersion
 from services import owners
 
 OWNED: Final = (
@@ -38,10 +39,19 @@ OWNED: Final = (
 def user(session: Session, user_id: int) -> None:
     """The user with all that is only theirs, such as keys, sessions and dialogs, within the caller's transaction."""
     keys_of(session, user_id)
+    prompts(session, Prompt.user_id == user_id)
     owners.forget(session, "user", select(User.id).where(User.id == user_id))
     for table in OWNED:
         session.execute(delete(table).where(table.user_id == user_id))
     session.execute(delete(User).where(User.id == user_id))
+
+
+def prompts(session: Session, are_meant: Any) -> None:
+    """The stored prompts that a condition means, with versions and labels, within the caller's transaction."""
+    ids = select(Prompt.id).where(are_meant)
+    for table in (PromptLabel, PromptVersion):
+        session.execute(delete(table).where(table.prompt_id.in_(ids)))
+    session.execute(delete(Prompt).where(are_meant))
 
 
 def keys_of(session: Session, user_id: int) -> None:

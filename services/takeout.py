@@ -37,6 +37,7 @@ from models import (
 )
 from models_alerts import Alert
 from models_batches import Batch, BatchFile
+from models_prompts import Prompt, PromptVersion
 from services.bodies import Bodies
 from utils import clock, jsonx
 
@@ -80,6 +81,13 @@ SECTIONS: Final = (
     Section("requests", RaiseRequest.id, lambda user: RaiseRequest.user_id == user.id),
     Section("top_up_codes", TopUpCode.digest, lambda user: TopUpCode.used_by == user.id),
     Section("agents", Agent.id, lambda user: Agent.user_id == user.id),
+    Section("prompts", Prompt.id, lambda user: Prompt.user_id == user.id),
+    Section(
+        "prompt_versions",
+        PromptVersion.id,
+        lambda user: PromptVersion.prompt_id.in_(select(Prompt.id).where(Prompt.user_id == user.id)),
+        FEW,
+    ),
     Section("dialogs", Dialog.id, lambda user: Dialog.user_id == user.id),
     Section("messages", Message.number, lambda user: Message.user_id == user.id, FEW),
     Section("answers", StoredResponse.id, lambda user: StoredResponse.user_id == user.id, FEW),

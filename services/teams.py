@@ -7,7 +7,8 @@ from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models import Team, User
-from services import audit, owners
+from models_prompts import Prompt
+from services import audit, owners, removal
 from services.errors import InvalidRequest, NotFound
 
 MAX_NAME: Final = 150
@@ -48,12 +49,13 @@ def listed(engine: Engine) -> list[dict[str, object]]:
 
 
 def remove(session: Session, team_id: int) -> None:
-    """The team with its budgets and limits, within the caller's transaction; its members stay, without a team.
+    """The team with its budgets, limits and prompts, within the caller's transaction; its members stay, without a team.
 
     The windows of its budgets stay: they are sums of the ledger.
     """
     session.execute(update(User).where(User.team_id == team_id).values(team_id=None))
     owners.forget(session, "team", [team_id])
+    removal.prompts(session, Prompt.team_id == team_id)
     session.execute(delete(Team).where(Team.id == team_id))
 
 

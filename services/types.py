@@ -350,6 +350,7 @@ class Call:
     fingerprint: str | None = None  # of the request, where its caller may repeat it
     cost_nanousd: int = 0  # as booked
     is_overrun: bool = False  # … which was more than was held
+    prompt: str | None = None  # the stored prompt that it was made from, as `name@3`
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)  # generated text that was handed on, for an estimate

@@ -22,14 +22,14 @@
   const { answer, said, answered, isTools, isObject, textOf, turnsOf } = window.tollhouseMessages;
 
   let form, setup, words, token, state, turns;
-  let make, button, say, number, messageView, answersView;
+  let make, button, say, number, messageView, answersView, prompts;
   const part = (id) => document.getElementById(id);
   const views = new Map(); // of turns
   let running = []; // AbortController of each call under way
 
   // State ------------------------------------------------------------------------------------------------------------
 
-  const blank = () => ({ user: setup.user, models: ["", ""], agent: "", fields: {}, is_json: false, is_raw: false, turns: [] });
+  const blank = () => ({ user: setup.user, models: ["", ""], agent: "", stored: "", values: {}, fields: {}, is_json: false, is_raw: false, turns: [] });
 
   function load() {
     try {
@@ -78,7 +78,7 @@
     const messages = asked.flatMap((turn) => (turn.role === "assistant" ? answered(turn, side) : said(turn)));
     const system = part("system").value;
     if (system.trim()) messages.unshift({ role: "system", content: system });
-    const body = { model: state.models[side], messages, stream: true };
+    const body = { model: state.models[side], ...prompts.members(), messages, stream: true };
     for (const [name, read] of Object.entries(NUMBERS)) {
       const field = part(name);
       if (!field.checkValidity()) throw new Error(say(words.bad_number, { name }));
@@ -188,6 +188,7 @@
       if (run(allSides(), [...state.turns, turn])) emptyComposer();
     } else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
     else if (waiting().length) run(waiting());
+    else if (prompts.isChosen() && !state.turns.length) run(allSides());
     else note(words.empty, "bad");
   }
 
@@ -403,9 +404,18 @@
     remember();
   }
 
+  async function setPrompt(reference) {
+    const found = await prompts.choose(reference);
+    if (found?.model && setup.models.some((one) => one.name === found.model)) {
+      state.models[0] = part("model").value = found.model;
+      showModel();
+      save();
+    }
+  }
+
   // A request from before, as turns.
   function setBody(body) {
-    const { messages, model: _model, stream: _stream, stream_options: _options, ...members } = body;
+    const { messages = [], model: _model, stream: _stream, stream_options: _options, ...members } = body;
     const isOpened = ["system", "developer"].includes(messages[0]?.role);
     part("system").value = isOpened ? textOf(messages[0].content) : "";
     state.turns = turnsOf(isOpened ? messages.slice(1) : messages);
@@ -414,7 +424,7 @@
   }
 
   function begin() {
-    const { replay, model, agent } = setup;
+    const { replay, model, agent, prompt } = setup;
     if (replay) {
       state = blank();
       if (replay.body) setBody(replay.body);
@@ -425,8 +435,11 @@
     }
     showState();
     if (agent) setAgent(agent);
+    const isOffered = [...part("stored").options].some((one) => one.value === state.stored);
+    part("stored").value = prompt || (isOffered ? state.stored : "");
+    if (part("stored").value) setPrompt(part("stored").value);
     if (replay) note([replay.body ? say(words.loaded, { id: replay.request_id }) : "", replay.note].filter(Boolean).join(" "), replay.body ? "quiet" : "bad");
-    if (replay || model || agent) history.replaceState(null, "", location.pathname); // a reload keeps what is here
+    if (replay || model || agent || prompt) history.replaceState(null, "", location.pathname); // a reload keeps what is here
     showModel();
     save();
   }
@@ -499,6 +512,7 @@
     model(field) { state.models[0] = field.value; showModel(); },
     second(field) { state.models[1] = field.value; },
     agent(field) { setAgent(field.value); },
+    stored(field) { setPrompt(field.value); },
     raw(field) { state.is_raw = field.checked; views.clear(); draw(); },
     file(field) { addImages(field.files); field.value = ""; },
   };
@@ -521,6 +535,7 @@
     const isBusy = () => running.length > 0;
     const page = { setup, words, state: () => state, isBusy, viewOf, redraw, remove, resend, run, save, follow, showCode };
     ({ make, button, say, number, messageView, answersView } = window.tollhouseTurns(page));
+    prompts = window.tollhousePrompts({ ...page, make, say, note });
     for (const turn of state.turns) {
       for (const found of turn.answers || []) {
         if (found?.is_open) Object.assign(found, { is_open: false, is_stopped: true }); // the page went away meanwhile

@@ -26,7 +26,9 @@
       '  -H "Content-Type: application/json" \\\n' +
       `  --data-binary @- <<'JSON'\n${JSON.stringify(body, null, 2)}\nJSON\n`,
 
-    python(base, body) {
+    python(base, all) {
+      const { prompt_id, variables, ...known } = all; // the SDK takes members of its own alone
+      const body = prompt_id ? { ...known, extra_body: { prompt_id, variables } } : known;
       const reading = body.stream
         ? "for chunk in answer:\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or \"\", end=\"\", flush=True)\n"
         : "print(answer.choices[0].message.content)\n";

@@ -78,7 +78,7 @@
     const rows = list.querySelectorAll("[data-row]");
     const last = rows[rows.length - 1];
     const pattern = last.cloneNode(true);
-    for (const field of pattern.querySelectorAll("input")) {
+    for (const field of pattern.querySelectorAll("input, textarea")) {
       field.value = field.dataset.blank || "";
       field.removeAttribute("value");
     }
@@ -97,7 +97,7 @@
       for (const field of row.querySelectorAll("input[data-blank]")) field.value = field.dataset.blank;
       next += 1;
       list.querySelector("[data-rows]").append(row);
-      row.querySelector("input").focus();
+      row.querySelector("input, textarea").focus();
     });
   }
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 MAX_FILE, MAX_FUNCTION = 400, 40  # lines
 
 PARTS = (
-    *("alerts", "batches", "books", "kept", "people", "policies", "portal"),
+    *("alerts", "batches", "books", "kept", "people", "policies", "portal", "prompts"),
     *("refusals", "responses", "rollups", "routes"),
 )
 TABLES = tuple(f"models_{name}" for name in PARTS)  # parts of models.py
 # Who may import whom. The longest matching name counts; nobody imports `app`.
 WIRE = ("services.types", "services.errors", "utils")
-KNOWN = ("alerts", "batches", "books", "kept", "policies", "rollups")  # whose tables services name by their file
+KNOWN = ("alerts", "batches", "books", "kept", "policies", "prompts", "rollups")  # named by their file
 MODELS = ("models", *(f"models_{name}" for name in KNOWN))
 LAYERS = {
     "utils": ("utils",),
@@ -69,7 +69,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
     *(
         f"services/{name}.py"
         for name in (
-            *("accounts", "activity", "agents", "control", "alerting", "alertpost", "alerts", "alerttargets"),
+            *("accounts", "activity", "agents", "alerting", "alertpost", "alerts", "alerttargets"),
             *("alertwatch", "audit", "auditlog", "backups", "balances", "bindings", "batches", "batchfiles"),
             *("batchlines", "batchends", "bodies", "bootstrap", "budgets", "callevents", "callroutes", "catalog"),
             *("ceilings", "chain", "changing", "checks", "components", "configapply", "configexport", "configmodels"),
@@ -78,7 +78,18 @@ SQL = (  # who may speak to the database through SQLAlchemy
             *("identities", "invitations", "keymanagement", "keys", "keyviews", "ledger", "limits", "managed"),
             *("matching", "members", "migrating", "modelbook", "modelnames", "outsiders", "owners", "ownkeys"),
             *("ownsessions", "ownuse", "pages", "people", "peppers", "periodusage", "policybook", "policynames"),
-            *("portalpolicy", "pricebook", "providersettings", "raises", "reconcile", "refusals", "removal"),
+            *(
+                "portalpolicy",
+                "pricebook",
+                "promptbook",
+                "promptrows",
+                "promptuse",
+                "providersettings",
+                "raises",
+                "reconcile",
+                "refusals",
+                "removal",
+            ),
             *("reporting", "reports", "responses", "restoring", "retention", "rollupproof", "rollups", "rotation"),
             *("savedviews", "search", "secondfactors", "singly", "standing", "systemconfig", "takeout", "teams"),
             *("throttle", "topups", "turns", "usermanagement", "walks"),

@@ -34,6 +34,7 @@ from routes.admin.overview import Overview
 from routes.admin.playground import Playground, asking
 from routes.admin.policies import Policies
 from routes.admin.portal.pages import own_pages
+from routes.admin.prompts import Prompts
 from routes.admin.providers import Providers
 from routes.admin.raising import Raisings
 from routes.admin.search import Search
@@ -84,6 +85,7 @@ def _pages() -> tuple[Any, ...]:
         *own_pages(),
         FirstSteps(N_("First steps"), endpoint="steps", url="/admin/steps"),
         Playground(N_("Playground"), endpoint="playground", url="/playground"),
+        Prompts(N_("Prompts"), endpoint="stored_prompts", url="/portal/prompts"),
         Users(N_("Users"), ACCESS, endpoint="users"),
         Teams(N_("Teams"), ACCESS, endpoint="teams"),
         Invitations(N_("Invitations"), ACCESS, endpoint="invites"),

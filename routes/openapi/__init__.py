@@ -24,6 +24,7 @@ from routes.openapi import (
     people,
     policies,
     privacy,
+    prompts,
     refusals,
     reports,
     users,
@@ -33,10 +34,22 @@ from routes.openapi.shapes import Schema, text, whole
 from utils.extensions import PAGES
 
 OPENAPI: Final = "3.1.0"
-TABLES: Final = (calls, batches, dialogs, users, management, policies, administration, people, privacy, reports)
+TABLES: Final = (
+    calls,
+    batches,
+    dialogs,
+    users,
+    management,
+    policies,
+    administration,
+    people,
+    privacy,
+    prompts,
+    reports,
+)
 SCHEMAS: Final = (
     *(chats, media, batches, explanations, dialogs, users),
-    *(management, policies, administration, people, privacy, reports, refusals),
+    *(management, policies, administration, people, privacy, prompts, reports, refusals),
 )
 OTHERS: Final = ("static", "bootstrap.static", "apidocs.asset")  # files, no routes
 UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # what every route answers to without a word

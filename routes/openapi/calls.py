@@ -51,6 +51,11 @@ _WELCOME: Final = json(closed({"message": text()}), {"message": "Welcome to Toll
 
 OPERATIONS: Final[dict[str, Operation]] = {
     **{f"llm.{name}": _call(CHATS, *bodies) for name, bodies in _CALLS.items()},
+    "llm.chat_completions": replace(
+        _call(CHATS, json(either(ref("ChatRequest"), ref("PromptCall")), CHAT_EXAMPLE), _CHAT),
+        refuses=(*OF_CALLS, "422"),
+        headers=ANSWERED | {"x-gateway-prompt": "The stored prompt that made it, as `name@3`."},
+    ),
     **{f"proxy.{name}": _call(PROXY, *bodies) for name, bodies in _CALLS.items()},
     **{f"media.{name}": _other(OTHER, name) for name in media.BODIES},
     **{f"proxy.{name}": _other(PROXY, name) for name in media.BODIES},

@@ -79,7 +79,7 @@ MEANINGS: Final[dict[str, str]] = {  # of statuses
     "404": "It does not exist, or is somebody else's.",
     "409": "Something stands in the way that is there already, or somebody else changed the same thing.",
     "413": "The body is too large.",
-    "422": "Its answer would be more than one answer may be or read; ask for less.",
+    "422": "Values that cannot be taken, or an answer that would be more than one answer may be; ask for less.",
     "429": "A limit has no room, or it was tried too often; `retry-after` says when it has.",
     "4XX": "The provider refused, in words of its own that are handed on.",
     "500": "The gateway failed; its log has the reason, under the id of the request.",

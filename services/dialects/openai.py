@@ -36,7 +36,16 @@ def call(operation: str, raw: bytes, caller: Caller, request_id: str) -> Call:
     Raises:
         InvalidRequest: see `parse`.
     """
-    body = parse(operation, raw)
+    return call_of(operation, members(raw), len(raw), caller, request_id)
+
+
+def call_of(operation: str, body: Chat, size: int, caller: Caller, request_id: str) -> Call:
+    """The same of a body that was read; `size` is its bytes.
+
+    Raises:
+        InvalidRequest: see `parse`.
+    """
+    check(operation, body)
     return Call(
         id=request_id,
         operation=operation,
@@ -44,7 +53,7 @@ def call(operation: str, raw: bytes, caller: Caller, request_id: str) -> Call:
         caller=caller,
         started_ms=clock.now_ms(),
         started_s=clock.monotonic_s(),
-        body_bytes=len(raw),
+        body_bytes=size,
         is_stream=operation != EMBEDDING and bool(body.get("stream")),
         wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
     )
@@ -102,15 +111,24 @@ def parse(operation: str, raw: bytes) -> Chat:
         InvalidRequest: naming the member that is wrong in `param`.
     """
     body = members(raw)
-    for name, check in FIELDS[operation].items():
-        if name in body and body[name] is not None and (problem := check(body[name])) is not None:
+    check(operation, body)
+    return body
+
+
+def check(operation: str, body: Chat) -> None:
+    """Whether the body can be such a request.
+
+    Raises:
+        InvalidRequest: see `parse`.
+    """
+    for name, is_wrong in FIELDS[operation].items():
+        if name in body and body[name] is not None and (problem := is_wrong(body[name])) is not None:
             raise InvalidRequest(f"`{name}` {problem}.", param=name)
     for name in REQUIRED[operation]:
         if body.get(name) is None:
             raise InvalidRequest(f"`{name}` is required.", param=name)
     if operation == CHAT:
         _check_messages(body["messages"])
-    return body
 
 
 def demand(call: Call, model: PublicModel, default_output: int) -> Demand:

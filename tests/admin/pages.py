@@ -30,6 +30,7 @@ from models import (
     User,
 )
 from models_policies import Policy
+from models_prompts import Prompt, PromptLabel, PromptVersion
 from services import Gateway, balances, invitations
 from services.audit import Actor
 from tests.admin.alerting import furnish_alerts
@@ -159,6 +160,7 @@ def talk(app: Flask, text: str, user: int, key: int) -> None:
             "kinds": {"email": "block"},
         }
         session.add(Policy(name=text[:255], tags=[text], rules=told | {"size": {"chars": 5, "action": "block"}}))
+        _prompt(session, text)
         session.add(Route(name=text[:255], path=f"/{ids.uuid()}", key_ids=[key], steps=[step]))
         balances.move(session, user, 5_000, Actor(text), text[:255])
 
@@ -207,6 +209,31 @@ def _like(app: Flask, reader: int, user: int, text: str) -> list[str]:
     return ["/admin/views/", "/admin/views/new/?list=users&search=x", *pages]
 
 
+def _prompt(session: Session, text: str) -> None:
+    """A prompt for everybody with two versions and a label, all with the text in them."""
+    row = Prompt(name=text[:100], description=text[:500], newest=2)
+    session.add(row)
+    session.flush()
+    variable = {
+        "name": text,
+        "type": text,
+        "is_required": True,
+        "default": None,
+        "description": text,
+        "options": [text],
+    }
+    said = {"variables": [variable | {"max_chars": None}], "author": text[:150], "note": text[:500]}
+    said |= {"model_name": text[:200], "parameters": {"stop_sequences": [text]}}
+    for number, content in ((1, text), (2, f"{text}\n{text}")):
+        messages = [{"role": "user", "content": content}]
+        session.add(PromptVersion(prompt_id=row.id, number=number, messages=messages, **said))
+    session.add(PromptLabel(prompt_id=row.id, name=text[:40], number=2))
+
+
+def prompt_of(app: Flask, text: str) -> str:
+    return next(row.uuid for row in rows_of(app, Prompt) if row.name == text[:100])
+
+
 def newest(app: Flask, table: Any) -> str:
     """The id of the row made last."""
     here: Gateway = app.extensions["gateway"]
@@ -239,6 +266,11 @@ def paths(app: Flask, numbers: dict[str, int], text: str) -> list[str]:
         f"/admin/users/erase/?id={user}",
         *(f"/admin/audit/details/?id={number}" for number in (entry, entry - 1)),
         "/playground/",
+        "/portal/prompts/",
+        "/portal/prompts/new/",
+        *(f"/portal/prompts/{page}/?id={prompt_of(app, text)}" for page in ("edit", "version", "label", "delete")),
+        f"/portal/prompts/unlabel/?id={prompt_of(app, text)}&label={quote(text[:40])}",
+        f"/portal/prompts/details/?id={prompt_of(app, text)}&version=2&from=1",
         f"/playground/?call={rows_of(app, UsageRecord)[-1].request_id}",
         "/portal/",
         "/admin/search/",

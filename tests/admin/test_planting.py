@@ -8,13 +8,22 @@ from sqlalchemy.orm import Session
 
 from models import Deployment, Price, StoredBody
 from models_alerts import AlertDelivery
+from models_prompts import Prompt, PromptLabel, PromptVersion
 from routes.admin.guard import SecureModelView
 from tests.admin.pages import furnish
 from tests.admin.payloads import PAYLOADS
 from utils.extensions import Base
 
 TEXT: Final = "Zqx<b>"
-SHOWN_WITH_OTHERS: Final = (AlertDelivery, Deployment, Price, StoredBody)  # on pages about another table
+SHOWN_WITH_OTHERS: Final = (
+    AlertDelivery,
+    Deployment,
+    Price,
+    Prompt,
+    PromptLabel,
+    PromptVersion,
+    StoredBody,
+)  # on pages about another table
 # Columns that no caller, provider or admin can put a text of their own into.
 OURS: Final = {
     "users": {"password_hash", "role", "locale"},
@@ -38,6 +47,7 @@ OURS: Final = {
     "routes": {"uuid", "path", "key_ids", "cache", "retry_strategy", "managed_by"},
     "raise_requests": {"kind", "scope", "unit", "period", "state"},
     "top_up_codes": {"digest", "unit"},
+    "prompts": {"uuid"},
     "alert_targets": {"kind"},
     "alerts": {"code"},
     "batches": {"status", "owner"},

@@ -15,6 +15,8 @@ POLICIES: Final = {
     "token": "a yyyyyy ffffff",  # who has signed in
     "own": "a ynnnnn ynnnnn",  # things of `user`
     "own-or-admin": "a ynnnny ynnnnn",
+    "own-or-seen": "a ynnnyy ynnnnn",  # … which whoever may see everything sees
+    "own-or-changed": "a ynnnfy ynnnnn",
     "own-or-reader": "a yfffyy yfffff",
     "named-key": "a ffffff yfffff",  # a route that names the key of `user`
     "admin-reads": "a ffffyy ffffff",
@@ -27,6 +29,8 @@ POLICIES: Final = {
     "panel-strangers": "y hhhhhh yyyyyy",
     "panel-own": "s yyyyyy ssssss",
     "panel-mine": "s ynnnnn ssssss",  # things of `user`
+    "panel-seen": "s ynnnyy ssssss",  # the same for whoever may see everything
+    "panel-changed": "s ynnnfy ssssss",
     "panel-team": "s ffyyff ssssss",
     "panel-looks": "s ffffyy ssssss",
     "panel-home": "s hhhhyy ssssss",

@@ -29,6 +29,7 @@ from models import (
 )
 from models_batches import Batch, BatchFile
 from models_policies import Policy
+from models_prompts import Prompt, PromptLabel, PromptVersion
 from services import Gateway, invitations
 from services.accounts import Person
 from services.audit import Actor
@@ -85,6 +86,9 @@ class World:
             "file": self._file,
             "agent_id": lambda: self._row(Agent(user_id=self.numbers["user"], name=self.word(), config={})),
             "config": self._config,
+            "label": lambda: "staging",
+            "number": lambda: 1,
+            "prompt": self._prompt,
             "dialog_id": self._dialog,
             "invitation": lambda: invitations.make(self.here.engine, Actor("t"), role="user", team="", days=1).view[
                 "id"
@@ -127,6 +131,7 @@ class World:
             ),
             "messages": self._message,
             "models": lambda: self._row(Model(name=self.word(), fallbacks=[])),
+            "prompts": self._prompt,
             "providers": lambda: self._provider("id"),
             "routes": lambda: self._row(Route(name="r", path=f"/{self.word()}")),
             "raises": lambda: self._row(RaiseRequest(user_id=self._user(), **ASKED)),
@@ -200,6 +205,16 @@ class World:
     def _limit(self) -> object:
         unit = {"unit": "requests", "period": "minute", "limit_amount": 5}
         return self._row(Limit(scope="user", scope_id=self._user(), **unit))
+
+    def _prompt(self) -> str:
+        """A prompt of `user` with one version."""
+        row = Prompt(user_id=self.numbers["user"], name=self.word(), newest=1)
+        with self._session() as session:
+            number = self._add(session, row)
+            said = [{"role": "user", "content": "x"}]
+            session.add(PromptVersion(prompt_id=number, number=1, messages=said, model_name="echo", author="t"))
+            session.add(PromptLabel(prompt_id=number, name="staging", number=1))
+            return row.uuid
 
     def _user(self) -> int:
         return int(self._row(User(username=self.word())))

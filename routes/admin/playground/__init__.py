@@ -61,6 +61,14 @@ class Playground(PersonalView):
             raise NotFound(MISSING)
         return render.answer(asking.booked(row))
 
+    @expose("/prompt")
+    @asking.in_json
+    def prompt_view(self) -> Response:
+        """What a stored prompt takes, of those that the person may use."""
+        found = gateway().control.prompts.find(asking.caller(), request.args.get("reference", ""))
+        told = {"prompt": f"{found.name}@{found.number}", "model": found.model_name, "variables": found.variables}
+        return render.answer(told)
+
     @expose("/explorer")
     def explorer_view(self) -> AnyResponse:
         """The page of a call by its request id, for those who may see all calls."""
@@ -103,13 +111,23 @@ def _setup(caller: Caller) -> dict[str, Any]:
             for one in offered
         ],
         "agents": [_agent(one) for one in agents.list_all(here.engine, caller.user_id)],
+        "prompts": _prompts(caller),
+        "prompt": request.args.get("prompt", ""),
         "model": wanted,
         "best": abilities.best(offered, caller, here.health, needs_price=here.config.refuses_unpriced),
         "agent": request.args.get("agent", ""),
         "replay": replay,
-        "urls": {name: url_for(f".{name}_view") for name in ("chat", "figures", "explorer", "dialog")}
+        "urls": {name: url_for(f".{name}_view") for name in ("chat", "figures", "explorer", "dialog", "prompt")}
         | {"sign_in": url_for("signin.login", next=url_for(".index"))},
     }
+
+
+def _prompts(caller: Caller) -> list[str]:
+    """The prompts that may be chosen, alone and by their labels, and the one that the address names."""
+    rows = gateway().control.prompt_rows.usable(caller)
+    names = [name for row in rows for name in (row["name"], *(f"{row['name']}@{label}" for label in row["labels"]))]
+    given = request.args.get("prompt", "")
+    return list(dict.fromkeys([*names, *([given] if given else [])]))
 
 
 def _agent(one: dict[str, Any]) -> dict[str, Any]:

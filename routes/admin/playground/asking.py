@@ -12,7 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from models import UsageRecord
 from routes import render, serving, wording
 from routes.admin.guard import admin
-from services.dialects import OPENAI, openai
+from services.dialects import openai
 from services.dialects.base import Dialect
 from services.errors import BodyTooLarge, GatewayError, InvalidRequest
 from services.pricing import amount_nanousd, charge_lines
@@ -148,7 +148,7 @@ def booked(row: UsageRecord) -> dict[str, Any]:
 def _dialect() -> Dialect:
     """OpenAI's, whose errors inside a stream are in the language of the person."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask documents it
-    return replace(OPENAI, error_event=partial(_error_event, app, str(get_locale())))
+    return replace(gateway().control.prompts.dialect, error_event=partial(_error_event, app, str(get_locale())))
 
 
 def _error_event(app: Flask, locale: str, exc: GatewayError) -> bytes:

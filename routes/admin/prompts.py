@@ -1,0 +1,361 @@
+"""Stored prompts: templates with versions and labels, for everybody who may use them; who may change them also does.
+
+Stored by services/promptrows.py, as by the API, so that the forms say no more than that takes.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from flask import flash, request
+from wtforms import FieldList, FloatField, FormField, IntegerField, SelectField, TextAreaField
+from wtforms.validators import InputRequired, Length, NumberRange, Optional
+
+from routes import serving
+from routes.admin.access import LinesField
+from routes.admin.agents import NUMBERS
+from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
+from routes.admin.guard import PersonalView, actor, expose, go
+from routes.admin.playground import asking
+from routes.admin.portal.base import PortalView, given
+from routes.admin.texts import gettext, lazy_gettext
+from services import promptdiff, promptfields, promptrows, promptuse, reports, rights
+from services.dialects import dialogs_fields as fields
+from services.errors import InvalidRequest, NotFound
+from services.promptbook import PRODUCTION
+from services.promptrows import PromptRows
+from services.types import Caller
+from utils import jsonx, native
+from utils.extensions import db, gateway
+
+_ = lazy_gettext
+
+ROLE_NAMES: Final = {"system": _("System"), "developer": _("Developer"), "user": _("User"), "assistant": _("Assistant")}
+TYPE_NAMES: Final = {
+    "string": _("Text"),
+    "integer": _("Whole number"),
+    "number": _("Number"),
+    "boolean": _("Yes or no"),
+    "json": "JSON",
+    "enum": _("One of some"),
+}
+OWNER_NAMES: Final = {promptrows.USER: _("Only you"), promptrows.TEAM: _("A team"), promptrows.EVERYONE: _("Everybody")}
+YES_NO: Final = {"yes": _("Required"), "no": _("May be empty")}
+
+
+class MessageForm(PanelForm):
+    """A message of a template. One without text does not count."""
+
+    role = SelectField(_("Role"), choices=options(ROLE_NAMES), default="user")
+    content = TextAreaField(_("Text"), [Length(0, promptfields.MAX_TEMPLATE)])
+
+
+class VariableForm(PanelForm):
+    """A value that a call brings. One without a name does not count."""
+
+    name = TextField(_("Name"), [Length(0, 64)])
+    type = SelectField(_("Type"), choices=options(TYPE_NAMES), default="string")
+    needed = SelectField(_("Needed"), choices=options(YES_NO), default="yes")
+    default = TextField(_("Otherwise"), [Length(0, 1000)])
+    most = IntegerField(_("Most characters"), [Optional(), NumberRange(1, promptfields.MAX_VALUE)])
+    allowed = TextField(_("Choices, by commas"), [Length(0, 2000)])
+    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
+
+    def given(self) -> dict[str, Any]:
+        """The variable as the API takes it."""
+        kind, default = self.type.data, self.default.data
+        is_text = kind in ("string", "enum")
+        return {
+            "name": self.name.data,
+            "type": kind,
+            "is_required": self.needed.data == "yes" and not default,
+            "default": (default if is_text else _value(default)) if default else None,
+            "max_chars": self.most.data,
+            "options": [word.strip() for word in (self.allowed.data or "").split(",") if word.strip()] or None,
+            "description": self.description.data,
+        }
+
+
+class VersionForm(PanelForm):
+    """What a version says."""
+
+    messages = FieldList(FormField(MessageForm), min_entries=1, max_entries=promptfields.MAX_MESSAGES)
+    variables = FieldList(FormField(VariableForm), min_entries=1, max_entries=promptfields.MAX_VARIABLES)
+    model = TextField(_("Model"), [Length(0, fields.MAX_MODEL)], description=_("Empty: the one that the call names."))
+    temperature = FloatField(_("Temperature, 0 to 1"), [Optional(), NumberRange(0, 1)])
+    top_p = FloatField(_("Top p, 0 to 1"), [Optional(), NumberRange(0, 1)])
+    presence_penalty = FloatField(_("Presence penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
+    frequency_penalty = FloatField(_("Frequency penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
+    max_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
+    stop_sequences = LinesField(
+        _("Stop at"), most=fields.MAX_STOPS, description=_("Texts at which the answer ends, one a line.")
+    )
+    note = TextField(_("What is new"), [Length(0, promptfields.MAX_NOTE)])
+
+    def said(self) -> dict[str, Any]:
+        """The members of a version as the API takes them."""
+        parameters = {name: self[name].data for name in NUMBERS if self[name].data is not None}
+        if self.stop_sequences.data:
+            parameters["stop_sequences"] = self.stop_sequences.data
+        messages = [one.form for one in self.messages if (one.form.content.data or "").strip()]
+        return {
+            "messages": [
+                {"role": one.role.data, "content": one.content.data.replace("\r\n", "\n")} for one in messages
+            ],
+            "variables": [one.form.given() for one in self.variables if one.form.name.data],
+            "model": self.model.data or None,
+            "parameters": parameters,
+            "note": self.note.data or None,
+        }
+
+    def refuse(self, exc: Any) -> None:
+        """What is about a part of a list stands above the form."""
+        param = (exc.param or "").split(".")[0]
+        super().refuse(InvalidRequest(str(exc), param="" if param in ("messages", "variables") else exc.param))
+
+
+class PromptForm(VersionForm):
+    """A new prompt."""
+
+    name = TextField(_("Name"), [InputRequired(), Length(1, 100)], description=_("Calls name it, such as greeting."))
+    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
+    owner = SelectField(_("Who may use it"))
+    team = TextField(_("Team"), [Length(0, 150)], description=_("Empty: your own."))
+
+
+class NameForm(PanelForm):
+    """What can be changed of a prompt."""
+
+    name = TextField(_("Name"), [InputRequired(), Length(1, 100)])
+    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
+
+
+class LabelForm(PanelForm):
+    """Where a label shall point."""
+
+    label = TextField(
+        _("Label"), [InputRequired(), Length(1, 40)], description=_("Such as production, staging or a name of yours.")
+    )
+    version = SelectField(_("Version"), coerce=int)
+
+
+class Prompts(PersonalView):
+    """The prompts that the person may see."""
+
+    icon = "file-earmark-text"
+    answer_form = PortalView.answer_form
+
+    @expose("/")
+    def index_view(self) -> Any:
+        """All of them by name."""
+        rows = _rows().listed(asking.caller())
+        return self.render("admin/prompts/list.html", rows=rows, whose=_whose(rows))
+
+    @expose("/details/")
+    def details_view(self) -> Any:
+        """One of them: a version, what changed in it, labels, and what each version was used for."""
+        caller, uuid = asking.caller(), _id()
+        row = _rows().get(caller, uuid)
+        listed = _rows().versions(caller, uuid)
+        number = request.args.get("version", type=int) or row["labels"].get(PRODUCTION) or row["newest_version"]
+        version = _rows().version(caller, uuid, number)
+        against = request.args.get("from", type=int)
+        lines = None
+        if against is not None:
+            before = _rows().version(caller, uuid, against)
+            lines = native.run(promptdiff.unified, row["name"], before, version)
+        sees_use = row["may_change"] or rights.has(caller.role, rights.READ)
+        used = {one.version: one for one in promptuse.of_prompt(gateway().engine, uuid)} if sees_use else None
+        page = {"row": row, "versions": listed, "version": version, "against": against, "lines": lines, "used": used}
+        names = {"roles": ROLE_NAMES, "types": TYPE_NAMES, "whose": _whose([row]), "days": promptuse.DAYS}
+        return self.render("admin/prompts/details.html", **page, **names, use=_example(row, version))
+
+    @expose("/new/", methods=("GET", "POST"))
+    def create_view(self) -> Any:
+        """The form of a new prompt."""
+        caller, form = asking.caller(), PromptForm(given())
+        form.owner.choices = options(_owners(caller))
+        if not rights.has(caller.role, rights.CHANGE):
+            del form.team
+        return self.answer_form(form, lambda: self._create(caller, form), "admin/prompts/form.html", **_offer(caller))
+
+    def _create(self, caller: Caller, form: PromptForm) -> Any:
+        team = form.team.data if "team" in form and form.owner.data == promptrows.TEAM else None
+        own = {"name": form.name.data, "description": form.description.data, "owner": form.owner.data}
+        body = fields.read(promptrows.CREATE, own | form.said() | {"team": team or None})
+        _check_model(caller, body)
+        row = self._changing(lambda: _rows().create(caller, actor(), body))
+        return self._saved(row["id"], row["name"])
+
+    @expose("/version/", methods=("GET", "POST"))
+    def version_view(self) -> Any:
+        """The form of a new version, which begins as an older one was."""
+        caller, uuid = asking.caller(), _id()
+        row = self._mine(caller, uuid)
+        source = _rows().version(caller, uuid, request.args.get("version", type=int) or row["newest_version"])
+        form = VersionForm(given(), data=_data(source))
+        if request.method == "GET":  # an empty row, so that one more can be added without JavaScript
+            for rows in (form.messages, form.variables):
+                if len(rows) < rows.max_entries:
+                    rows.append_entry()
+        return self.answer_form(
+            form, lambda: self._add(caller, row, form), "admin/prompts/form.html", row=row, **_offer(caller)
+        )
+
+    def _add(self, caller: Caller, row: dict[str, Any], form: VersionForm) -> Any:
+        body = fields.read(promptrows.ADD, form.said())
+        _check_model(caller, body)
+        made = self._changing(lambda: _rows().add_version(caller, actor(), row["id"], body))
+        flash(gettext("Version %(number)s of %(name)s was saved.", number=made["version"], name=row["name"]), "success")
+        return go(".details_view", id=row["id"], version=made["version"])
+
+    @expose("/edit/", methods=("GET", "POST"))
+    def edit_view(self) -> Any:
+        """The form of the name and the description."""
+        caller, uuid = asking.caller(), _id()
+        row = self._mine(caller, uuid)
+        form = NameForm(given(), data=row)
+
+        def change() -> Any:
+            body = fields.read(promptfields.PROMPT, {"name": form.name.data, "description": form.description.data})
+            self._changing(lambda: _rows().change(caller, actor(), uuid, body))
+            return self._saved(uuid, form.name.data)
+
+        return self.answer_form(form, change, "admin/prompts/edit.html", row=row)
+
+    @expose("/label/", methods=("GET", "POST"))
+    def label_view(self) -> Any:
+        """Asks where a label shall point, and says where it points now."""
+        caller, uuid = asking.caller(), _id()
+        row = self._mine(caller, uuid)
+        asked = {"label": request.args.get("label", PRODUCTION), "version": request.args.get("version", type=int)}
+        form = LabelForm(given(), data=asked)
+        form.version.choices = options({number: str(number) for number in range(row["newest_version"], 0, -1)})
+
+        def change() -> Any:
+            label, number = form.label.data, form.version.data
+            self._changing(lambda: _rows().put_label(caller, actor(), uuid, label, number))
+            flash(gettext("%(label)s is version %(number)s now.", label=label, number=number), "success")
+            return go(".details_view", id=uuid, version=number)
+
+        return self.answer_form(form, change, "admin/prompts/label.html", row=row)
+
+    @expose("/unlabel/", methods=("GET", "POST"))
+    def unlabel_view(self) -> Any:
+        """Asks, then removes a label."""
+        caller, uuid = asking.caller(), _id()
+        row, label = self._mine(caller, uuid), request.values.get("label", "")
+        if label not in row["labels"]:
+            raise NotFound(promptrows.NO_LABEL, param="label")
+        if request.method == "GET":
+            return self.render("admin/prompts/unlabel.html", row=row, label=label)
+        self._changing(lambda: _rows().remove_label(caller, actor(), uuid, label))
+        flash(gettext("%(name)s was deleted.", name=label), "success")
+        return go(".details_view", id=uuid)
+
+    @expose("/delete/", methods=("GET", "POST"))
+    def delete_view(self) -> Any:
+        """Asks, then deletes a prompt."""
+        caller, uuid = asking.caller(), _id()
+        row = self._mine(caller, uuid)
+        if request.method == "GET":
+            return self.render("admin/prompts/delete.html", row=row)
+        self._changing(lambda: _rows().remove(caller, actor(), uuid))
+        flash(gettext("%(name)s was deleted.", name=row["name"]), "success")
+        return go(".index_view")
+
+    def _mine(self, caller: Caller, uuid: str) -> dict[str, Any]:
+        """A prompt that the person may change."""
+        row = _rows().get(caller, uuid)
+        if not row["may_change"]:
+            raise promptrows.refusal()
+        return row
+
+    def _changing(self, change: Callable[[], Any]) -> Any:
+        db.session.rollback()  # the service has a transaction of its own
+        return change()
+
+    def _saved(self, uuid: str, name: str) -> Any:
+        flash(gettext("%(name)s was saved.", name=name), "success")
+        return go(".details_view", id=uuid)
+
+
+def _rows() -> PromptRows:
+    return gateway().control.prompt_rows
+
+
+def _id() -> str:
+    return request.values.get("id", "")
+
+
+def _whose(rows: Sequence[dict[str, Any]]) -> Callable[[dict[str, Any]], str]:
+    """The name of a prompt's user or team, as the template asks for it."""
+    users, teams = ({row[name] for row in rows} for name in ("user_id", "team_id"))
+    names = reports.names(gateway().engine, users - {None}, (), teams)
+
+    def of(row: dict[str, Any]) -> str:
+        if row["owner"] == promptrows.EVERYONE:
+            return str(OWNER_NAMES[promptrows.EVERYONE])
+        return names.users.get(row["user_id"]) or names.teams.get(row["team_id"]) or gettext("nobody")
+
+    return of
+
+
+def _owners(caller: Caller) -> dict[str, Any]:
+    """For whom the person may make prompts."""
+    may_all = rights.has(caller.role, rights.CHANGE)
+    has_team = may_all or (caller.team_id is not None and rights.has(caller.role, rights.TEAM))
+    kinds = {promptrows.USER: True, promptrows.TEAM: has_team, promptrows.EVERYONE: may_all}
+    return {kind: OWNER_NAMES[kind] for kind, may in kinds.items() if may}
+
+
+def _offer(caller: Caller) -> dict[str, Any]:
+    """The names of models for the browser to suggest."""
+    return {"names": [model.name for model in serving.offered(caller)]}
+
+
+def _check_model(caller: Caller, body: dict[str, Any]) -> None:
+    """Whether the model is there, for the person."""
+    if body["model"] and body["model"] not in _offer(caller)["names"]:
+        raise InvalidRequest("There is no model of that name.", param="model")
+
+
+def _value(text: str) -> Any:
+    """What somebody typed as a value that is no text."""
+    try:
+        return jsonx.loads(text.encode())
+    except jsonx.BadJson:
+        return text  # the service says what it should be
+
+
+def _data(version: dict[str, Any]) -> dict[str, Any]:
+    """A version as its form shows it."""
+    variables = [
+        {
+            "name": one["name"],
+            "type": one["type"],
+            "needed": "yes" if one["is_required"] else "no",
+            "default": _typed(one),
+            "most": one["max_chars"],
+            "allowed": ", ".join(one["options"] or ()),
+            "description": one["description"],
+        }
+        for one in version["variables"]
+    ]
+    return {"messages": version["messages"], "variables": variables, "model": version["model"], **version["parameters"]}
+
+
+def _typed(variable: dict[str, Any]) -> str:
+    value = variable["default"]
+    if value is None:
+        return ""
+    return str(value) if variable["type"] in ("string", "enum") else json.dumps(value, ensure_ascii=False)
+
+
+def _example(row: dict[str, Any], version: dict[str, Any]) -> str:
+    """The body of a call that uses it."""
+    values = {one["name"]: "…" for one in version["variables"] if one["is_required"]}
+    body: dict[str, Any] = {"prompt_id": row["name"]}
+    if version["model"] is None:
+        body["model"] = "MODEL"
+    return json.dumps(body | {"variables": values}, ensure_ascii=False, indent=2)
