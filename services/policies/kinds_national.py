@@ -1,6 +1,5 @@
 """Numbers that a state gives to a person or a company, told by their check digits where they have any."""
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,13 +18,12 @@ from stdnum.us import itin, ssn
 from services.policies.kind import GAP, LINK, NUMBER, Kind, after, digits, plain
 
 GROUP: Final = "national"
-GROUPED: Final = re.compile(r"\D")
 # States as job cards of NREGA and vehicles name them.
 INDIAN_STATES: Final = (
     "AN|AP|AR|AS|BH|BR|CH|CG|CT|DD|DL|DN|GA|GJ|GO|HP|HR|JH|JK|KA|KL|LA|LD|MH|ML|MN|MP|MZ|NL|OD|OR|PB|PY|RJ|SK|TG|TN|TR|TS|UK"
     "|UP|UT|WB"
 )
-SSN_DIGITS, HEALTH_DIGITS, CHARACTERS_LEAST = 9, 10, 5
+HEALTH_DIGITS, LEAST_DIGITS = 10, 5
 
 
 def valid(module: Any) -> Callable[[str], bool]:
@@ -45,7 +43,7 @@ def is_health(value: str) -> bool:
 
 def is_licence(value: str) -> bool:
     """Whether it has as many digits as licences and passports have, and is no single word."""
-    return sum(map(str.isdecimal, value)) >= CHARACTERS_LEAST
+    return sum(map(str.isdecimal, value)) >= LEAST_DIGITS
 
 
 def is_dni(value: str) -> bool:
