@@ -17,7 +17,7 @@ OURS: Final = "sk-th-"
 CHECK_CHARS: Final = 6  # of a key of ours: CRC-32 of the rest, see the page about keys
 LEAST_BITS: Final = 3.0  # of entropy a character that a secret without a known form has
 WORDS: Final = re.compile(  # what stands where a password would, and is none
-    r"(?i)string|str|null|none|nil|true|false|required|optional|undefined|password|passwords?|senha|secret|text|varchar.*|hidden"
+    r"(?i)string|str|object|bool|bytes|any|\w*password\w*|null|none|nil|true|false|required|optional|undefined|senha|secret|text|varchar.*|hidden"
     r"|changed?|reset|forgot(?:ten)?|incorrect|invalid|wrong|expired|not|too|must|should|cannot|obrigat\w+|incorreta|inválida|your\w*"
     r"|getpass.*|input|redacted|\*+|x+|\.+|example|field|protected|encrypted|needed|correct|weak|strong|the|set|empty|here|missing"
 )

@@ -20,7 +20,7 @@ VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 VIN_CHECK, VIN_MODULUS = 8, 11  # where the check digit is, and what it is taken by
 LEAST_GROUPS: Final = 2
 NO_USERS: Final = re.compile(
-    r"(?i)string|null|none|true|false|required|optional|invalid|not|and|or|must|cannot|can|is|the|a|an|here|name|field|input"
+    r"(?i)string|object|bool|int|bytes|any|user\w*|my_user|nickname|login|handle|value|null|none|true|false|required|optional|invalid|not|and|or|must|cannot|can|is|the|a|an|here|name|field|input"
     r"|already|taken|missing|unique|admin|root|password|email|varchar|text|str|self|request|form|label|obrigat\w+|inválid\w+|deve|não|já"
 )
 PLATE: Final = (

@@ -17,6 +17,7 @@ from services.policies.prefixes import beginnings
 REGIONS: Final = ("US", "BR", "GB", "IN", "CA")  # whose telephone numbers may be written without a country's code
 PATTERN_CHARS: Final = 1000  # the longest match of an operator's pattern that is found across the pieces of a stream
 MOST_PATTERN: Final = 2000  # characters of a pattern
+MOST_IN_ALL: Final = 200_000  # … of all rules of a scanner
 MEMORY_BYTES: Final = 64 << 20  # what one automaton may grow to before it starts again
 BESIDE: Final = "[^\\p{L}\\p{N}_]"  # what may stand beside a word
 CONTEXT: Final = 32  # characters before a value that checks look at
@@ -45,6 +46,7 @@ class _Rule:
     source: str
     pattern: Any
     most_chars: int
+    begun: str  # a pattern for how a match may begin
     groups: tuple[int, ...] = ()  # of the pattern, one of which is the value; none took part = all of the match
     kind: Kind | None = None
 
@@ -57,7 +59,7 @@ class Scanner:
     `most_chars`: how much of a stream is held back at most.
 
     Raises:
-        BadPattern: a pattern does not compile, or matches the empty text.
+        BadPattern: a pattern does not compile or matches the empty text, or all together are too large.
         KeyError: there is no such kind.
     """
 
@@ -115,7 +117,7 @@ class Scanner:
             return len(text)
         if self._begun is None:
             self._begun = _compiled(
-                f"(?:{'|'.join(f'(?:{beginnings(rule.source)}[{JOINTS.decode()}]?)' for rule in self._rules)})\\z"
+                f"(?:{'|'.join(f'(?:{rule.begun}[{JOINTS.decode()}]?)' for rule in self._rules)})\\z"
             )
         folded = Folded(text)
         return folded.characters([self._begun.search(folded.data).start()])[0]
@@ -184,7 +186,8 @@ def _merged(spans: list[Span]) -> list[Span]:
 
 def _kind(kind: Kind) -> _Rule:
     pattern = _compiled(kind.pattern)
-    return _Rule(kind.name, kind.pattern, pattern, kind.most_chars, tuple(range(1, pattern.groups + 1)), kind)
+    begun = beginnings(kind.pattern)
+    return _Rule(kind.name, kind.pattern, pattern, kind.most_chars, begun, tuple(range(1, pattern.groups + 1)), kind)
 
 
 def _own(name: str, source: str) -> _Rule:
@@ -198,7 +201,7 @@ def _own(name: str, source: str) -> _Rule:
         raise BadPattern(f"{name}: not valid Unicode") from None
     if pattern.search(b"") is not None:
         raise BadPattern(f"{name}: it matches the empty text, so it would match everywhere")
-    return _Rule(name, source, pattern, PATTERN_CHARS)
+    return _Rule(name, source, pattern, PATTERN_CHARS, beginnings(source))
 
 
 def _words(name: str, phrases: Sequence[str]) -> _Rule:
@@ -207,7 +210,10 @@ def _words(name: str, phrases: Sequence[str]) -> _Rule:
     longest = sorted(phrases, key=len, reverse=True)
     either = "|".join("\\s+".join(re2.escape(word) for word in phrase.split()) for phrase in longest)
     source = f"(?:^|{BESIDE})((?i:{either}))(?:$|{BESIDE})"
-    return _Rule(name, source, _compiled(source), len(longest[0]) + CONTEXT, (1,))
+    # A long list letter by letter would make an automaton that takes minutes: there the last words are held back.
+    most = max(len(phrase.split()) for phrase in phrases)
+    begun = beginnings(source) if len(source) <= MOST_PATTERN else f"\\s?(?:\\S+\\s+){{0,{most - 1}}}\\S*"
+    return _Rule(name, source, _compiled(source), len(longest[0]) + CONTEXT, begun, (1,))
 
 
 def _by_name(words: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -231,10 +237,15 @@ def _compiled(source: str) -> Any:
 def _set(rules: Sequence[_Rule]) -> Any:
     if not rules:
         return None
+    if sum(len(rule.source) for rule in rules) > MOST_IN_ALL:
+        raise BadPattern(f"patterns and words have more than {MOST_IN_ALL:,} characters together")
     found = re2.Set.SearchSet(_options())
-    for rule in rules:
-        found.Add(rule.source.encode())
-    found.Compile()
+    try:
+        for rule in rules:
+            found.Add(rule.source.encode())
+        found.Compile()
+    except re2.error:
+        raise BadPattern("patterns and words are too large together") from None
     return found
 
 

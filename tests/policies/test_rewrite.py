@@ -1,7 +1,7 @@
 """Texts without what was found in them: whole, in pieces cut anywhere, and back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.policies.kinds import KINDS
@@ -47,6 +47,7 @@ def test_the_sample_character_by_character_gives_what_it_gives_whole(group):
         assert streamed(line["text"]) == streamed([line["text"]]), line["text"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -72,6 +73,15 @@ def test_the_sample_character_by_character_gives_what_it_gives_whole(group):
 )
 def test_pieces_of_values_in_any_order_give_what_they_give_whole(pieces):
     assert streamed(pieces) == streamed(["".join(pieces)])
+
+
+def test_a_long_list_of_words_is_found_at_every_cut():
+    scanner = Scanner(words=[("w", f"name{count} of a thing") for count in range(3000)] + [("w", "short")])
+    text = "a (short) name77 of  a thing, and name99 of no thing; name2999 of a thing"
+    whole = streamed([text], scanner=scanner)
+    assert whole[0] == "a ([W]) [W], and name99 of no thing; [W]"
+    for first in range(len(text) + 1):
+        assert streamed([text[:first], text[first:]], scanner=scanner) == whole, first
 
 
 def test_nothing_of_a_value_is_given_before_it_is_known():
@@ -139,6 +149,7 @@ def test_a_later_message_cannot_read_an_earlier_one():
     assert placeholders.restore(echoed) == "repeat [EMAIL_1]"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(["[", "]", "EMAIL", "_1", "TEXT", "_2", "a@b.example", " ", "[EMAIL_1]", "é"]), max_size=12

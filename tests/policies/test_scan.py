@@ -1,7 +1,7 @@
 """What is found, what is not, and that hostile texts cost no more than others."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.policies.kinds import GROUPS, KINDS
@@ -101,6 +101,13 @@ def test_a_bad_pattern_says_why(pattern, said):
         Scanner(patterns=[("mine", pattern)])
 
 
+def test_too_much_together_is_refused():
+    with pytest.raises(BadPattern, match="more than 200,000 characters together"):
+        Scanner(words=[("mine", f"word{count:010}") for count in range(14_000)])
+    with pytest.raises(BadPattern, match="too large together"):
+        Scanner(patterns=[(f"mine{count}", r"(\p{L}{1,50}){1,19}x") for count in range(90)])
+
+
 def test_an_empty_word_is_refused():
     with pytest.raises(BadPattern, match="mine: a word is empty"):
         Scanner(words=[("mine", " ")])
@@ -136,6 +143,7 @@ def test_every_kind_says_how_it_is_checked_and_is_bounded():
         assert 0 < Scanner([name]).most_chars <= 8192
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=80))
 @example("[EMAIL_1] \ud800 4111 1111 1111 1111")
 def test_any_text_has_findings_in_order_inside_it(text):
