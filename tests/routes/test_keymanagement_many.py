@@ -72,7 +72,7 @@ def test_calls_and_pages_cost_the_same_with_ten_thousand_keys(make_app, database
             connection.execute(text("DELETE FROM budgets"))
     assert costs[0] == costs[1]
     assert len(costs[1][2]) == 1
-    assert len(costs[1][3]) == 5
+    assert len(costs[1][3]) == 6
 
 
 def test_a_key_is_found_by_indexes(app, add):
