@@ -11,7 +11,7 @@ import hmac
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from services import kept
 from services.books.base import BooksUnavailable
@@ -112,7 +112,7 @@ class Repeats:
     def _found(self, row: Row) -> Repeat:
         answer = self._shelf.opened(row)
         if answer is None:
-            raise RepeatLost(_lost(row))
+            _refuse(row)
         return Repeat(row.request_id, answer)
 
     def _take_over(self, claim: Claim, row: Row) -> bool:
@@ -123,7 +123,7 @@ class Repeats:
         """
         is_held, outcome = self._shelf.booked(row.request_id)
         if outcome == "ok":
-            raise RepeatLost(_lost(row))
+            _refuse(row)
         is_over = outcome is not None or row.lease_ms + UNKNOWN_S * 1000 < clock.now_ms()
         return not is_held and is_over and self._shelf.claim(claim, row.request_id)
 
@@ -146,5 +146,7 @@ class Repeats:
             self._shelf.lose(claim)
 
 
-def _lost(row: Row) -> str:
-    return f"The call with this {HEADER} was made and booked as {row.request_id}, and its answer was not kept."
+def _refuse(row: Row) -> NoReturn:
+    raise RepeatLost(
+        f"The call with this {HEADER} was made and booked as {row.request_id}, and its answer was not kept."
+    )
