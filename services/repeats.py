@@ -70,7 +70,7 @@ class Repeats:
     def keep(
         self, claim: Claim, call: Call, answer: "bytes | Streamed", about: Mapping[str, str]
     ) -> "bytes | Streamed":
-        """The answer, kept or on its way to be. `about`: its headers that are given again, and its content type.
+        """The answer, kept or on its way to be. `about`: its headers that are given again.
 
         A stream is read to its end even if its caller leaves, and kept for when they come again.
         """
@@ -133,10 +133,8 @@ class Repeats:
         if parts is None and call.outcome != "ok":
             self._shelf.release(claim)
             return
-        headers = dict(about)
-        content_type = headers.pop("content-type", call.content_type)
         try:
-            answer = Answer(parts or (), is_stream, content_type, headers, cost_nanousd=call.cost_nanousd)
+            answer = Answer(parts or (), is_stream, call.content_type, about, cost_nanousd=call.cost_nanousd)
             if parts is None or answer.size > self._shelf.bounds.answer_bytes:
                 self._shelf.lose(claim)
             else:
