@@ -49,8 +49,7 @@ __all__ = [
 ]
 # fmt: on
 
-# The books know these by number for ever: SQLite would give the number of a deleted one, and its usage, to the next.
-NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}
+NEVER_AGAIN: dict[str, Any] = {"sqlite_autoincrement": True}  # the books know the numbers of deleted ones for ever
 
 
 class Team(Managed, Base):

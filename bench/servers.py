@@ -28,6 +28,10 @@ models:
   - name: hot
     deployments: [{{provider: fake, model: gpt-4o-mini, priority: 1, weight: 1}}]
     price: {{input_per_million: 0.15, output_per_million: 0.60}}
+  - name: cached
+    deployments: [{{provider: fake, model: gpt-4o-mini, priority: 1, weight: 1}}]
+    price: {{input_per_million: 0.15, output_per_million: 0.60}}
+    routing: {{cache_s: 3600}}
 """
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 BUDGETS = ("--unit usd --limit 1000000 --period total", "--unit tokens --limit 1000000000000 --period day")

@@ -23,6 +23,7 @@ EVERY_MS = 20
 PATIENCE_S = 60
 PACED_CALLS = 300  # a second
 HOT_PROCESSES = 4
+CACHED = 16  # connections
 # What the gateway puts off, such as writing usage, belongs to the cell that caused it.
 SETTLE_S = 0.3
 # 401 and 403 refuse the key; 429 is a gateway that slows down who guesses.
@@ -38,12 +39,13 @@ class Body(NamedTuple):
     every_ms: int = 0  # between chunks
     padding: int = 0  # characters
     path: str = CHAT
+    model: str = "fast"
 
     def text(self) -> str:
         """The request's JSON."""
         tag = f"{{{{chunks={self.chunks} every_ms={self.every_ms}}}}}" if self.chunks else ""
         text = "word " * (self.padding // 5) + "Say something. " + tag
-        body: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": text}]}
+        body: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": text}]}
         body |= {"stream": True} if self.chunks else {}
         if self.path == MESSAGES:
             return json.dumps(body | {"max_tokens": MANY_CHUNKS})
@@ -52,6 +54,7 @@ class Body(NamedTuple):
 
 BODIES = {
     "plain": Body(),
+    "cached": Body(model="cached"),
     "burst": Body(CHUNKS),
     "paced": Body(CHUNKS, EVERY_MS),
     "large": Body(padding=1_000_000),
@@ -119,6 +122,7 @@ class Suite:
         plain = {f"Non-streamed, connections: {n}": partial(self._plain, n) for n in (1, 16, 64, 256)}
         paced = {f"{n:,} paced streams": partial(self._paced, n) for n in (200, 1000)}
         own = {
+            f"The same call, cached, connections: {CACHED}": self._cached,
             f"Hold and book, 4 budgets, 3 limits, {PACED_CALLS} calls/s": self._books,
             **({f"Hold and book, one hot key, {HOT_PROCESSES} processes": self._hot} if self.database.url else {}),
             "Wrong keys, connections: 64": self._wrong_keys,
@@ -205,6 +209,18 @@ class Suite:
         figures |= _percentiles(result, "total", "", "p50", "p95", "p99")
         figures |= {"p99_to_p50": _ratio(figures["p99_ms"], figures["p50_ms"])} if connections == 64 else {}
         return figures | self._cpu_each(cpu, result["ok"], "request") | self._failures(cell, result)
+
+    def _cached(self) -> Figures:
+        """Calls that the cache answers, beside those that it does not, one after the other."""
+        figures: Figures = {}
+        failures = 0.0
+        for name, body in (("made", "plain"), ("cached", "cached")):
+            result, cpu = self._run_measured(Load(body, connections=CACHED, seconds=self.seconds), "Cached")
+            figures |= {f"{name}_cpu_ms_per_request": _ratio(cpu.gateway * 1000, result["ok"])}
+            figures |= {f"{name}_p50_ms": result["total"].get("p50")}
+            failures += self._failures(f"The same call, {name}", result)["failures"] or 0
+        figures["cached_to_made"] = _ratio(figures["cached_cpu_ms_per_request"], figures["made_cpu_ms_per_request"])
+        return figures | {"failures": failures}
 
     def _burst(self) -> Figures:
         cell = "Streamed burst"

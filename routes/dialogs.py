@@ -154,7 +154,7 @@ def answered(
     turn = Turn(gateway().engine, gateway().events, bounds, call, said, _actor(caller))
     turn.begin(dialog_id)
     try:
-        return call, turn, serving.opened(call, dialect, socket=serving.caller_socket())
+        return call, turn, serving.opened(call, dialect)
     except BaseException as exc:
         turn.fail(exc)
         raise

@@ -53,13 +53,13 @@ def answer(call: Call, dialect: Dialect) -> Response:
     """
     call.caching = Caching(wish_of(request.headers.get("Cache-Control")))
     if call.fingerprint is None:
-        return respond(call, opened(call, dialect, socket=caller_socket()))
+        return respond(call, opened(call, dialect))
     repeats = gateway().control.repeats
     begun = repeats.begin(call, request.headers[HEADER])
     if isinstance(begun, Repeat):
         return _again(call, begun)
     try:
-        answered = opened(call, dialect, socket=None)  # it is made even if its caller leaves, for when they come again
+        answered = opened(call, dialect)
         response = respond(call, repeats.keep(begun, call, answered, _about(call)))
     except BaseException:
         repeats.give_up(begun)
@@ -67,16 +67,14 @@ def answer(call: Call, dialect: Dialect) -> Response:
     return response
 
 
-def opened(call: Call, dialect: Dialect, *, socket: int | None) -> "bytes | Streamed":
+def opened(call: Call, dialect: Dialect) -> "bytes | Streamed":
     """The same answer before it is a response: whole and booked, or to be iterated and closed.
-
-    `socket`: see caller_socket.
 
     Raises:
         GatewayError: see `serve`.
     """
     try:
-        return gateway().pipeline.open(call, dialect, socket=socket)
+        return gateway().pipeline.open(call, dialect, socket=_caller_socket())
     except GatewayError:
         if call.attempts:
             request.environ[render.ROUTE] = _of_route(call)
@@ -233,7 +231,7 @@ def _noted(name: str, most: int) -> str | None:
     return text
 
 
-def caller_socket() -> int | None:
+def _caller_socket() -> int | None:
     """The file number of the caller's connection, to see when it goes away."""
     for name in SOCKETS:
         if (socket := request.environ.get(name)) is not None:

@@ -62,7 +62,9 @@ class Accounting:
         is_leased = False  # the leases book it with others, and keep it until then
         try:
             is_leased = self._leases is not None and self._leases.settle(settlement)
-            if not is_leased:
+            if settlement.marks.saved_nanousd is not None:  # a hit of the cache: see reserve_nothing
+                self._books.enter(settlement)
+            elif not is_leased:
                 self._books.settle(settlement)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the figures must not be lost
             log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why

@@ -9,9 +9,10 @@ import base64
 import binascii
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ OPEN, DONE, LOST = "open", "done", "lost"  # states
 LEASE_S: Final = 15.0
 RENEW_S: Final = 4.0
 LOOKS_S: Final = (0.02, 0.5)  # how long a call that waits for another one waits before its first look, and at most
+MOST_OPENED: Final = 256  # answers that a worker has in its memory, each of LARGE_BYTES at most
 LARGE_BYTES: Final = 65_536  # a body that is sealed and opened beside the event loop
 
 
@@ -102,12 +104,19 @@ class Shelf:
 
     def __init__(self, books: Books, sealer: Sealer, bounds: Bounds) -> None:
         self._books, self._sealer, self.bounds = books, sealer, bounds
+        self._opened: OrderedDict[str, tuple[Row, Answer]] = OrderedDict()  # of late, so that they are opened once
         self._claims: dict[str, Claim] = {}  # by the request that has it: those of this worker
         self._waiting = 0
         self._guard = threading.Lock()
 
     def look(self, digest: str) -> Row | None:
         """The row; None = there is none, or it was kept long enough."""
+        known = self._opened.get(digest)
+        if known is not None:
+            rows = self._books.read(sql.SAME, (digest, known[0].request_id, known[0].created_ms, clock.now_ms()))
+            if rows:
+                return known[0]
+            self._opened.pop(digest, None)
         rows = self._books.read(sql.LOOK, (digest,))
         found = Row(digest, *rows[0]) if rows else None
         return None if found is None or found.is_over else found
@@ -150,6 +159,9 @@ class Shelf:
 
     def opened(self, row: Row) -> Answer | None:
         """The answer in a row; None = it does not open, or was not sealed for this row."""
+        known = self._opened.get(row.digest)
+        if known is not None and known[0] is row:
+            return known[1]
         if row.state != DONE or row.body is None or row.content_type is None:
             return None
         try:
@@ -158,9 +170,14 @@ class Shelf:
             log.warning("a kept answer cannot be read, which is ignored: %s", type(exc).__name__)
             return None
         headers = jsonx.loads(row.headers or "{}")
-        return Answer(
+        answer = Answer(
             parts, bool(row.is_stream), row.content_type, headers, row.status or 200, cost_nanousd=row.cost_nanousd
         )
+        if answer.size <= LARGE_BYTES:
+            self._opened[row.digest] = (replace(row, body=None), answer)
+            if len(self._opened) > MOST_OPENED:
+                self._opened.popitem(last=False)
+        return answer
 
     def follow(self, row: Row, wait_s: float, is_left: Callable[[], bool] = lambda: False) -> Row | None:
         """Wait for the call that has the claim; the row as it is then, None = it was given up.

@@ -11,7 +11,7 @@ import hmac
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from services import kept
 from services.books.base import BooksUnavailable
@@ -70,7 +70,7 @@ class Repeats:
     def keep(
         self, claim: Claim, call: Call, answer: "bytes | Streamed", about: Mapping[str, str]
     ) -> "bytes | Streamed":
-        """The answer, kept or on its way to be. `about`: its headers that are given again, and its content type.
+        """The answer, kept or on its way to be. `about`: its headers that are given again.
 
         A stream is read to its end even if its caller leaves, and kept for when they come again.
         """
@@ -112,7 +112,7 @@ class Repeats:
     def _found(self, row: Row) -> Repeat:
         answer = self._shelf.opened(row)
         if answer is None:
-            raise RepeatLost(_lost(row))
+            _refuse(row)
         return Repeat(row.request_id, answer)
 
     def _take_over(self, claim: Claim, row: Row) -> bool:
@@ -123,7 +123,7 @@ class Repeats:
         """
         is_held, outcome = self._shelf.booked(row.request_id)
         if outcome == "ok":
-            raise RepeatLost(_lost(row))
+            _refuse(row)
         is_over = outcome is not None or row.lease_ms + UNKNOWN_S * 1000 < clock.now_ms()
         return not is_held and is_over and self._shelf.claim(claim, row.request_id)
 
@@ -133,10 +133,8 @@ class Repeats:
         if parts is None and call.outcome != "ok":
             self._shelf.release(claim)
             return
-        headers = dict(about)
-        content_type = headers.pop("content-type", call.content_type)
         try:
-            answer = Answer(parts or (), is_stream, content_type, headers, cost_nanousd=call.cost_nanousd)
+            answer = Answer(parts or (), is_stream, call.content_type, about, cost_nanousd=call.cost_nanousd)
             if parts is None or answer.size > self._shelf.bounds.answer_bytes:
                 self._shelf.lose(claim)
             else:
@@ -146,5 +144,7 @@ class Repeats:
             self._shelf.lose(claim)
 
 
-def _lost(row: Row) -> str:
-    return f"The call with this {HEADER} was made and booked as {row.request_id}, and its answer was not kept."
+def _refuse(row: Row) -> NoReturn:
+    raise RepeatLost(
+        f"The call with this {HEADER} was made and booked as {row.request_id}, and its answer was not kept."
+    )

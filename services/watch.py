@@ -98,7 +98,9 @@ class Watch:
         """End the calls whose caller has left or takes nothing more, or all when it is late."""
         for socket, event in self._poll.poll(0):
             call = self._by_socket.get(socket)
-            if call is not None and event & LEFT and not self.leave(call):
+            if call is None or not event & LEFT or call.fingerprint is not None:
+                continue  # a call that may be repeated is made all the same, for when its caller comes again
+            if not self.leave(call):
                 call.abort_gone()
         is_late, now_s = self._is_late(), clock.monotonic_s()
         begun_s = now_s - self._longest_s

@@ -139,6 +139,14 @@ class Books:
         """
         return self.transact(lambda books: _settle(books, settlement))
 
+    def enter(self, settlement: Settlement) -> None:
+        """Write the usage row of a call that was never held and moves nothing.
+
+        Raises:
+            BooksUnavailable: see `transact`; BooksRefused: it was written before.
+        """
+        self.transact(lambda books: books.execute(sql.USAGE, usage_values(settlement)))
+
     def release(self, request_id: str) -> None:
         """Give back a hold whose call was never admitted; without such a hold nothing happens.
 

@@ -6,6 +6,10 @@ LOOK: Final = """
 SELECT request_id, state, lease_until, asked, status, content_type, headers, is_stream, cost_nanousd, created_at,
   expires_at, body
 FROM kept_answers WHERE digest = ?"""
+# Whether the answer is still there that was read before.
+SAME: Final = """
+SELECT 1 FROM kept_answers
+WHERE digest = ? AND request_id = ? AND created_at = ? AND state = 'done' AND expires_at > ?"""
 _INSERT: Final = """
 INSERT INTO kept_answers (digest, kind, user_id, request_id, state, lease_until, asked, size, cost_nanousd, created_at,
   expires_at, status, content_type, headers, is_stream, body)

@@ -110,6 +110,18 @@ def test_a_killed_call_is_made_again_once_it_is_settled(fast, database, serve, u
     assert_books_agree(engine(fast))
 
 
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+def test_a_call_with_a_key_goes_on_without_its_caller(fast, database, serve, upstream, is_stream):
+    served = serve(DATABASE_URL=database)
+    upstream.will(words=4, **({"every_s": 0.4} if is_stream else {"first_s": 1.5}))
+    with pytest.raises(requests.RequestException):
+        post(served, chat(stream=is_stream), AUTH | KEY, timeout=0.3).raise_for_status()
+    again = post(served, chat(stream=is_stream), AUTH | KEY)
+    assert (again.status_code, again.headers["x-gateway-replayed"]) == (200, "true")
+    assert len(upstream.served) == 1
+    assert [(row.outcome, row.state) for row in settled(fast, 1)] == [("ok", "measured")]
+
+
 def _or_none(served):
     try:
         return post(served, chat(), AUTH | KEY)

@@ -74,7 +74,7 @@ def answer() -> Response:
     native.give_way()
     raw, dialect = body(), _dialect()
     call = admitted(raw, dialect)
-    opened = serving.opened(call, dialect, socket=serving.caller_socket())
+    opened = serving.opened(call, dialect)
     return serving.respond(call, opened if isinstance(opened, bytes) else Figured(opened, call))
 
 

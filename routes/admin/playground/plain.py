@@ -36,6 +36,6 @@ def ask(caller: Caller, form: Mapping[str, str]) -> Said:
     opening = [{"role": "system", "content": system}] if system.strip() else []
     body = {"model": form.get("model", ""), "messages": [*opening, {"role": "user", "content": prompt}]}
     call = asking.admitted(jsonx.dumps(body), OPENAI, caller)
-    answered = serving.opened(call, OPENAI, socket=serving.caller_socket())
+    answered = serving.opened(call, OPENAI)
     assert isinstance(answered, bytes)  # noqa: S101 - no stream was asked for
     return Said(text_of(answered), figures=asking.figures(call))
