@@ -22,6 +22,7 @@ END_S = 1800 if SOAK else 120
 PLAN = '{{"words": 3, "first_s": 0.02}}'
 
 
+@pytest.mark.timeout(END_S + 120)
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread"] if SOAK else ["gevent"])
 def test_a_batch_survives_the_death_of_its_workers(app, database, serve, upstream, worker_class):
     engine = app.extensions["gateway"].engine
