@@ -19,7 +19,8 @@ CODE = re.compile(
     r"invitation inv-\w+…|[a-z0-9]+(?:[_.-][a-z0-9.]+)+|[A-Z][A-Z_]+|(POST )?/[\w/.-]+|https?:.*"
 )  # as programs write them
 SAME = frozenset(  # the same word in both languages, a name, or a code that the log and the API have as well
-    {
+    {"Prompt", "Prompts", "greeting"}
+    | {
         "0 tokens",
         "404",
         "admin",
