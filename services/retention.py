@@ -68,9 +68,7 @@ class Retention:
         self._parts = (
             Part("texts of calls", StoredBody.request_id, lambda now: StoredBody.expires_at <= now),
             Part(
-                "answers",
-                StoredResponse.id,
-                lambda now: StoredResponse.expires_at <= now,
+                *("answers", StoredResponse.id, lambda now: StoredResponse.expires_at <= now),
                 inner=(StoredItem.response_id,),
             ),
             Part(

@@ -239,8 +239,8 @@ def test_a_job_that_waits_for_somebody_else_holds_up_no_other(monkeypatch):
 
 def test_what_waits_for_providers_or_has_much_to_do_is_a_slow_job(lite):
     slow = {job.name for job in lite.extensions["gateway"].housekeeper._jobs if job.is_slow}
-    calls_others = {"discovery", "alerts noticed", "alerts sent"}
-    assert slow == calls_others | {"texts", "retention", "erased", "refusals", "roll-ups"}
+    calls_others = {"discovery", "alerts noticed", "alerts sent", "batches"}
+    assert slow == calls_others | {"texts", "retention", "erased", "refusals", "roll-ups", "room"}
 
 
 def test_without_gevent_work_is_done_right_here():
