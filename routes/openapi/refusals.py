@@ -19,6 +19,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {  # by the beginning of the path, as
     "/api/users": ("Problem",),
     **dict.fromkeys((problems.REPORTS, *problems.EVENTS), ("Problem",)),
     problems.SETTINGS: ("Problem",),
+    problems.POLICIES: ("Problem",),
     problems.ROUTES: ("Problem",),
     render_v1.PREFIX: ("CodedError",),
     **dict.fromkeys(render_people.PATHS, (PLAIN,)),
