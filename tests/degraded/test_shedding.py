@@ -10,7 +10,7 @@ import requests
 
 from services import shedding
 from services.errors import Overloaded
-from services.shedding import BULK, CALL, SHARES, TRIAL, Shedding
+from services.shedding import BATCH, BULK, CALL, SHARES, TRIAL, Shedding
 from tests.conftest import PASSWORD, TOKEN
 from tests.degraded.conftest import SOAK, Crowd, figure, part_of
 from tests.helpers import chat, rows
@@ -34,7 +34,7 @@ def test_what_can_wait_gives_way_first(monkeypatch):
         order += [kind for kind in SHARES if kind not in order and taken >= gate.most[kind] and refused(gate, kind)]
         gate.enter(CALL)
     assert refused(gate, CALL)
-    assert [*order, CALL] == list(SHARES) == [TRIAL, BULK, CALL]
+    assert [*order, CALL] == list(SHARES) == [BATCH, TRIAL, BULK, CALL]
     gate.leave()
     gate.enter(CALL)
     for _ in range(5):

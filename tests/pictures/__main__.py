@@ -69,6 +69,17 @@ PAGES: Final = (
     Page("dialogs", "/admin/dialogs/"),
     Page("agents", "/admin/agents/"),
     Page("routes", "/admin/routes/"),
+    Page("policies", "/admin/policies/"),
+    Page("policy", "/admin/policies/details/?id=1"),
+    Page("policy-edit", "/admin/policies/edit/?id=1"),
+    Page("prompts", "/portal/prompts/", ("admin", "user")),
+    Page("prompt", "/portal/prompts/details/?id={prompt}&version=2&from=1", ("admin", "user")),
+    Page("prompt-version", "/portal/prompts/version/?id={prompt}"),
+    Page("prompt-label", "/portal/prompts/label/?id={prompt}&version=2"),
+    Page("batches", "/admin/batches/"),
+    Page("batch", "/admin/batches/details/?id=2"),
+    Page("batch-cancel", "/admin/batches/cancel/?id=2"),
+    Page("portal-batches", "/portal/batches/", ("user",)),
     Page("dialog", "/admin/dialogs/details/?id={dialog}"),
     Page("requests", "/admin/raises/"),
     Page("request", "/admin/raises/decide/?id=1"),
@@ -143,6 +154,7 @@ def addresses(made: Demo) -> dict[str, int | str]:
         "model": made.models["gpt-5-mini"],
         "call": made.call,
         "dialog": made.dialog,
+        "prompt": made.prompt,
     }
 
 

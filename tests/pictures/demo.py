@@ -65,6 +65,7 @@ class Demo:
     models: dict[str, int] = field(default_factory=dict)
     call: int = 0
     dialog: str = ""
+    prompt: str = ""
 
 
 def fill(app: Flask) -> Demo:
@@ -77,7 +78,7 @@ def fill(app: Flask) -> Demo:
     _calls(here, made, chance)
     _ceilings(app, made, chance)
     _words(here, made)
-    made.dialog = doings.do(app, made.users, made.keys, _teams_of(made))
+    made.dialog, made.prompt = doings.do(app, made.users, made.keys, _teams_of(made))
     return made
 
 

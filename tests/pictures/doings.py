@@ -8,8 +8,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ApiKey, Budget, Dialog, Limit, Message
+from models_batches import Batch
 from services import Gateway, agents, balances, topups
 from services.audit import Actor
+from services.promptrows import Owner
+from services.types import Caller
 from tests.admin.conftest import add_refusals
 from tests.admin.portal import add_request
 from utils import jsonx
@@ -49,8 +52,8 @@ REQUESTS: Final = (  # who, for how many USD a month, why, and what became of it
 )  # fmt: skip
 
 
-def do(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_of: dict[int, int]) -> str:
-    """Fill in what people did, after everything else is there; returns the id of a dialog."""
+def do(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_of: dict[int, int]) -> tuple[str, str]:
+    """Fill in what people did, after everything else is there; returns the ids of a dialog and of a prompt."""
     here: Gateway = app.extensions["gateway"]
     dialogs = _talk(here, users)
     for name, wanted, reason, more in REQUESTS:
@@ -64,8 +67,9 @@ def do(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_of: d
     agents.create(here.engine, users["ana.lima"], {"name": "Reviewer", "system_prompt": "You review texts of science."})
     agents.create(here.engine, users["elisa"], {"name": "Support", "system_prompt": "You answer tickets politely."})
     _route(here, keys[users["elisa"]])
+    prompt = _control(here, users["ana.lima"], keys[users["ana.lima"]][0])
     _refuse(app, users, keys, team_of)
-    return dialogs[0]
+    return dialogs[0], prompt
 
 
 def _talk(here: Gateway, users: dict[str, int]) -> list[str]:
@@ -94,6 +98,36 @@ def _route(here: Gateway, keys: list[int]) -> None:
         {"provider": "azure-eu", "model": "gpt-5-mini", "timeout": "40s"},
     ]
     here.call_routes.create(ADMIN, {"name": "Support chat", "path": "/support/chat", "keyIds": uuids, "steps": steps})
+
+
+def _control(here: Gateway, user_id: int, key_id: int) -> str:
+    """A policy, a stored prompt with two versions, whose id is returned, and batches of a user on their way."""
+    rules = {"email": "allow_but_redact", "credit_debit_number": "block", "phone": "allow_but_warn"}
+    words = [{"name": "project", "definition": "Bluebird", "action": "block"}]
+    policy = {"name": "Customers' data", "everyone": True, "config": {"rules": rules}, "wordConfig": {"rules": words}}
+    here.control.policies.create(ADMIN, {**policy, "appliesTo": ["requests", "answers"]})
+    admin = Caller(1, "admin", "admin")
+    said = [{"role": "system", "content": "You answer customers of {{shop}} in {{tone}} words."}]
+    asked = [*said, {"role": "user", "content": "{{question}}"}]
+    variables = [{"name": name, "type": "string"} for name in ("shop", "tone", "question")]
+    rows, given = here.control.prompt_rows, {"model": "gpt-5-mini", "messages": asked, "variables": variables}
+    first = {"name": "support-answer", "description": "Answers to tickets", "note": "First draft"}
+    made = rows.create(admin, ADMIN, {**first, **given}, Owner())
+    shorter = [{**said[0], "content": f"{said[0]['content']} At most 80 of them."}, asked[1]]
+    rows.add_version(admin, ADMIN, made["id"], {**given, "messages": shorter, "note": "Shorter answers"})
+    rows.put_label(admin, ADMIN, made["id"], "production", 1)
+    rows.put_label(admin, ADMIN, made["id"], "staging", 2)
+    now = datetime.now(UTC)
+    batches = (("completed", 1200, 1193, 7, 9), ("in_progress", 5000, 1830, 4, 2), ("validating", 0, 0, 0, 0))
+    with Session(here.engine) as session, session.begin():
+        for place, (status, total, completed, failed, hours) in enumerate(batches):
+            row = Batch(name=f"batch_demo{place}", user_id=user_id, key_id=key_id, address="192.0.2.21")
+            row.endpoint, row.input_file_id, row.model = "/v1/chat/completions", f"file-demo{place}", "gpt-5-mini"
+            row.status, row.total, row.completed, row.failed = status, total, completed, failed
+            row.created_at = now - timedelta(hours=hours)
+            row.expires_at = row.created_at + timedelta(days=1)
+            session.add(row)
+    return str(made["id"])
 
 
 def _refuse(app: Flask, users: dict[str, int], keys: dict[int, list[int]], team_of: dict[int, int]) -> None:
