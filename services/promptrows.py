@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models import Team
 from models_prompts import Prompt, PromptLabel, PromptVersion
-from services import audit, promptbook, promptfields, removal, rights
+from services import audit, promptbook, promptfields, promptviews, removal, rights
 from services.audit import Actor
 from services.catalog import Catalog
 from services.changing import changing
@@ -54,6 +54,16 @@ class Owner:
     team_id: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A prompt as its page shows it; the views are those of the API."""
+
+    row: dict[str, Any]
+    versions: list[dict[str, Any]]
+    version: dict[str, Any]
+    before: dict[str, Any] | None  # another version, to compare it with
+
+
 class PromptRows:
     """See the module. Of a prompt that the caller may not see every method says that there is none."""
 
@@ -70,8 +80,15 @@ class PromptRows:
 
     def _listed(self, caller: Caller, are_meant: Any) -> list[dict[str, Any]]:
         with Session(self._engine) as session:
-            rows = session.scalars(select(Prompt).where(are_meant).order_by(Prompt.name, Prompt.id)).all()
-            return _views(session, caller, rows)
+            query = select(Prompt, PromptLabel).outerjoin(PromptLabel, PromptLabel.prompt_id == Prompt.id)
+            rows, labels = dict[int, Prompt](), defaultdict[int, dict[str, int]](dict)
+            for row, label in session.execute(
+                query.where(are_meant).order_by(Prompt.name, Prompt.id, PromptLabel.name)
+            ).tuples():
+                rows[row.id] = row
+                if label is not None:
+                    labels[row.id][label.name] = label.number
+            return _views(session, caller, list(rows.values()), labels)
 
     def get(self, caller: Caller, uuid: str) -> dict[str, Any]:
         """One prompt.
@@ -105,7 +122,9 @@ class PromptRows:
             if (session.scalar(select(func.count(Prompt.id)).where(*same)) or 0) > MOST:
                 raise Conflict(FULL)
             session.add(_version(row, 1, reading, actor))
-            audit.note(session, actor, "prompt_create", RESOURCE, row.uuid, {"after": describe(row, reading)})
+            audit.note(
+                session, actor, "prompt_create", RESOURCE, row.uuid, {"after": promptviews.describe(row, reading)}
+            )
             session.flush()
             return _views(session, caller, [row])[0]
 
@@ -118,12 +137,12 @@ class PromptRows:
         """
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, caller, uuid)
-            before = describe(row)
+            before = promptviews.describe(row)
             for name, value in given.items():
                 if value is not None:
                     setattr(row, name, value)
             session.flush()
-            details = audit.differences(before, describe(row))
+            details = audit.differences(before, promptviews.describe(row))
             audit.note(session, actor, "prompt_update", RESOURCE, row.uuid, details)
             return _views(session, caller, [row])[0]
 
@@ -135,7 +154,7 @@ class PromptRows:
         """
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, caller, uuid)
-            audit.note(session, actor, "prompt_delete", RESOURCE, row.uuid, {"before": describe(row)})
+            audit.note(session, actor, "prompt_delete", RESOURCE, row.uuid, {"before": promptviews.describe(row)})
             removal.prompts(session, Prompt.id == row.id)
 
     def versions(self, caller: Caller, uuid: str) -> list[dict[str, Any]]:
@@ -146,21 +165,26 @@ class PromptRows:
         """
         with Session(self._engine) as session:
             row = _seen(session, caller, uuid)
-            columns = (PromptVersion.id, PromptVersion.number, PromptVersion.model_name)
-            query = select(*columns, PromptVersion.note, PromptVersion.author, PromptVersion.created_at)
-            query = query.where(PromptVersion.prompt_id == row.id).order_by(PromptVersion.number.desc())
-            labels = _labels(session, [row.id])[row.id]
-            return [
-                {
-                    "version": one.number,
-                    "labels": sorted(name for name, number in labels.items() if number == one.number),
-                    "model": one.model_name,
-                    "note": one.note,
-                    "author": one.author,
-                    "created_at": one.created_at,
-                }
-                for one in session.execute(query)
-            ]
+            return promptviews.versions(session, row, _labels(session, [row.id])[row.id])
+
+    def page(self, caller: Caller, uuid: str, number: int | None, against: int | None) -> Page:
+        """One prompt with its versions, of which one or two whole; without a number the one that calls get.
+
+        Raises:
+            NotFound: see the class; or it has no such version.
+        """
+        with Session(self._engine) as session:
+            row = _seen(session, caller, uuid)
+            labels = _labels(session, [row.id])
+            chosen = number or labels[row.id].get(promptbook.PRODUCTION) or row.newest
+            wanted = {min(one, MOST_VERSIONS + 1) for one in (chosen, against) if one is not None}
+            query = select(PromptVersion).where(PromptVersion.prompt_id == row.id, PromptVersion.number.in_(wanted))
+            found = {one.number: promptviews.shown(one, labels[row.id]) for one in session.scalars(query)}
+            if wanted - found.keys():
+                raise NotFound(NO_VERSION, param="version")
+            view = _views(session, caller, [row], labels)[0]
+            versions = promptviews.versions(session, row, labels[row.id])
+            return Page(view, versions, found[chosen], found[against] if against is not None else None)
 
     def version(self, caller: Caller, uuid: str, number: int) -> dict[str, Any]:
         """One version with all that is in it.
@@ -170,7 +194,7 @@ class PromptRows:
         """
         with Session(self._engine) as session:
             row = _seen(session, caller, uuid)
-            return _shown(_numbered(session, row, number), _labels(session, [row.id])[row.id])
+            return promptviews.shown(_numbered(session, row, number), _labels(session, [row.id])[row.id])
 
     def add_version(self, caller: Caller, actor: Actor, uuid: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Another version, from members that ADD has read; `copy_of` names one to take from what is not given.
@@ -183,16 +207,18 @@ class PromptRows:
         with changing(self._engine, self._catalog) as session:
             row = _locked(session, caller, uuid)
             source = given.get(COPY)
-            base = {} if source is None else members(_numbered(session, row, source))
+            base = {} if source is None else promptviews.members(_numbered(session, row, source))
             reading = promptfields.version({**base, **{name: given[name] for name in given if name != COPY}})
             if row.newest >= MOST_VERSIONS:
                 raise Conflict(f"A prompt may have {MOST_VERSIONS} versions.")
             row.newest += 1  # nobody else counts meanwhile
             made = _version(row, row.newest, reading, actor)
             session.add(made)
-            audit.note(session, actor, "prompt_version", RESOURCE, row.uuid, {"after": describe(row, reading)})
+            audit.note(
+                session, actor, "prompt_version", RESOURCE, row.uuid, {"after": promptviews.describe(row, reading)}
+            )
             session.flush()
-            return _shown(made, _labels(session, [row.id])[row.id])
+            return promptviews.shown(made, _labels(session, [row.id])[row.id])
 
     def put_label(self, caller: Caller, actor: Actor, uuid: str, label: str, number: int) -> dict[str, Any]:
         """Have a label point at a version, wherever it pointed before.
@@ -270,28 +296,6 @@ def refusal() -> PermissionDenied:
     return PermissionDenied(NOT_YOURS)
 
 
-def describe(row: Prompt, reading: promptfields.Reading | None = None) -> dict[str, Any]:
-    """A prompt for the audit log: of its texts only how long they are."""
-    found: dict[str, Any] = {"name": row.name, "description": row.description}
-    found |= {"user_id": row.user_id, "team_id": row.team_id, "newest": row.newest}
-    if reading is not None:
-        found |= {"model": reading.model_name, "parameters": reading.parameters, "note": reading.note}
-        found["chars"] = sum(len(message["content"]) for message in reading.messages)
-        found["variables"] = [variable["name"] for variable in reading.variables]
-    return found
-
-
-def members(row: PromptVersion) -> dict[str, Any]:
-    """A version as a new one is given."""
-    return {
-        "messages": row.messages,
-        "model": row.model_name,
-        "parameters": row.parameters or {},
-        "variables": row.variables or [],
-        "note": row.note,
-    }
-
-
 def _owner(session: Session, caller: Caller, given: Mapping[str, Any]) -> Owner:
     kind = given.get("owner") or USER
     if kind == USER:
@@ -346,8 +350,10 @@ def _labels(session: Session, prompt_ids: Sequence[int]) -> dict[int, dict[str, 
     return found
 
 
-def _views(session: Session, caller: Caller, rows: Sequence[Prompt]) -> list[dict[str, Any]]:
-    labels = _labels(session, [row.id for row in rows])
+def _views(
+    session: Session, caller: Caller, rows: Sequence[Prompt], labels: Mapping[int, Mapping[str, int]] | None = None
+) -> list[dict[str, Any]]:
+    labels = _labels(session, [row.id for row in rows]) if labels is None else labels
     return [
         {
             "id": row.uuid,
@@ -364,9 +370,3 @@ def _views(session: Session, caller: Caller, rows: Sequence[Prompt]) -> list[dic
         }
         for row in rows
     ]
-
-
-def _shown(row: PromptVersion, labels: Mapping[str, int]) -> dict[str, Any]:
-    named = sorted(name for name, number in labels.items() if number == row.number)
-    told = {"author": row.author, "created_at": row.created_at}
-    return {"version": row.number, "labels": named, **members(row), **told}

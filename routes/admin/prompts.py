@@ -155,18 +155,21 @@ class Prompts(PersonalView):
     def details_view(self) -> Any:
         """One of them: a version, what changed in it, labels, and what each version was used for."""
         caller, uuid = asking.caller(), _id()
-        row = _rows().get(caller, uuid)
-        listed = _rows().versions(caller, uuid)
-        number = request.args.get("version", type=int) or row["labels"].get(PRODUCTION) or row["newest_version"]
-        version = _rows().version(caller, uuid, number)
-        against = request.args.get("from", type=int)
-        lines = None
-        if against is not None:
-            before = _rows().version(caller, uuid, against)
-            lines = native.run(promptdiff.unified, row["name"], before, version)
+        number, against = (request.args.get(name, type=int) for name in ("version", "from"))
+        found = _rows().page(caller, uuid, number, against)
+        row, version, lines = found.row, found.version, None
+        if found.before is not None:
+            lines = native.run(promptdiff.unified, row["name"], found.before, version)
         sees_use = row["may_change"] or rights.has(caller.role, rights.READ)
         used = {one.version: one for one in promptuse.of_prompt(gateway().engine, uuid)} if sees_use else None
-        page = {"row": row, "versions": listed, "version": version, "against": against, "lines": lines, "used": used}
+        page = {
+            "row": row,
+            "versions": found.versions,
+            "version": version,
+            "against": against,
+            "lines": lines,
+            "used": used,
+        }
         names = {"roles": ROLE_NAMES, "types": TYPE_NAMES, "whose": _whose([row]), "days": promptuse.DAYS}
         return self.render("admin/prompts/details.html", **page, **names, use=_example(row, version))
 

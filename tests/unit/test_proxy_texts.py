@@ -27,6 +27,7 @@ CASES = [
     (budget(resets_in_s=5), 429, "[BricksLLM] too many requests"),
     (errors.ModelNotAllowed("x"), 403, "[BricksLLM] model is not allowed"),
     (errors.PermissionDenied("x", code="path_not_allowed"), 403, "[BricksLLM] path is not allowed"),
+    (errors.PolicyViolation("x"), 403, "[BricksLLM] request blocked"),
     (errors.NotFound("x", code="route_not_found"), 404, "[BricksLLM] route config not found"),
     (errors.BodyEmpty("x"), 400, "[BricksLLM] request is empty"),
     (errors.BodyUnreadable("x"), 400, "[BricksLLM] error when parsing the request body"),
