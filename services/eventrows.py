@@ -40,6 +40,7 @@ OF_REFUSALS: Final[dict[str, ColumnElement[Any]]] = {  # what a call that was ne
     "cost_nanousd": literal_column("0"),
     "duration_ms": literal_column("0"),
     "action": literal_column(f"'{BLOCKED}'"),
+    "policy_id": cast(func.substr(Refusal.rule, len("policy ") + 1), BigInteger),
 }
 
 
