@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from services.dialects import ANTHROPIC, OPENAI, OTHER, RESPONSES
 from services.dialects.base import Dialect
-from services.errors import InvalidRequest
-from services.types import CHAT, COMPLETION, EMBEDDING, MODERATION, Caller
+from services.errors import InvalidRequest, NotFound
+from services.promptbook import PromptBook, refuse
+from services.types import CHAT, COMPLETION, EMBEDDING, MODERATION, Call, Caller, Chat
 from utils import jsonx, native
 
 ENDPOINTS: Final[dict[str, tuple[str, Dialect]]] = {  # what they do, and what they speak
@@ -64,6 +65,7 @@ class Check:
     caller: Caller
     endpoint: str
     bounds: Bounds
+    prompts: PromptBook
     is_there: Callable[[str], bool]  # whether the caller may use a model
     errors: list[dict[str, Any]] = field(default_factory=list)
     _seen: set[bytes] = field(default_factory=set)
@@ -116,10 +118,9 @@ class Check:
         """The model that a body asks for."""
         if not isinstance(body, dict):
             raise _Wrong("missing_required_parameter", "`body` must be an object.", "body")
-        operation, dialect = ENDPOINTS[self.endpoint]
         try:
-            call = dialect.call(operation, jsonx.dumps(body), self.caller, "")
-        except InvalidRequest as exc:
+            call = call_of(self.endpoint, body, self.caller, "", self.prompts)
+        except (InvalidRequest, NotFound) as exc:
             raise _Wrong("invalid_request", str(exc), f"body.{exc.param}") from None
         if call.is_stream:
             raise _Wrong("invalid_request", "`stream` cannot be true in a batch.", "body.stream")
@@ -130,6 +131,22 @@ class Check:
 
     def _add(self, number: int | None, wrong: _Wrong) -> None:
         self.errors.append({"code": wrong.code, "line": number, "message": str(wrong), "param": wrong.param})
+
+
+def call_of(endpoint: str, body: Chat, caller: Caller, request_id: str, prompts: PromptBook) -> Call:
+    """The call of a line.
+
+    Raises:
+        InvalidRequest: its body.
+        NotFound: it names a stored prompt that is not there.
+        AccountingUnavailable: the database, which has the prompt, does not answer.
+    """
+    operation, dialect = ENDPOINTS[endpoint]
+    if operation == CHAT and dialect is OPENAI:
+        dialect = prompts.dialect
+    else:
+        refuse(body)
+    return dialect.call(operation, jsonx.dumps(body), caller, request_id)
 
 
 def split(parts: Iterable[bytes], most: int) -> Iterator[tuple[int, int, bytes | None]]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from models_batches import Batch
 from services import shedding
-from services.batchcheck import ENDPOINTS, Bounds, Check, Line
+from services.batchcheck import ENDPOINTS, Bounds, Check, Line, call_of
 from services.batchends import EXPIRED, Ends
 from services.batchfiles import Files
 from services.batchlines import Claimed, Lines, Result
@@ -37,6 +37,7 @@ from services.errors import (
     RateLimited,
 )
 from services.pipeline import Pipeline
+from services.promptbook import PromptBook
 from services.responses import Responses
 from services.shedding import Shedding
 from services.types import Call, Caller
@@ -70,6 +71,7 @@ class Tools:
     bodies: Bodies
     watch: Watch
     shedding: Shedding
+    prompts: PromptBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ class Runner:
                 batch, self._owner, [{"code": exc.code, "line": None, "message": str(exc), "param": None}]
             )
             return
-        check = Check(caller, batch.endpoint, self._bounds, partial(_is_offered, self._tools.catalog, caller))
+        is_there = partial(_is_offered, self._tools.catalog, caller)
+        check = Check(caller, batch.endpoint, self._bounds, self._tools.prompts, is_there)
         held: list[Line] = []
         model = ""
         for line in check.lines(self._readable(batch, check)):
@@ -246,7 +249,6 @@ class Runner:
 
     def _call(self, batch: Batch, line: Claimed) -> Call:
         """The call of a line, as its caller would send it now."""
-        operation, dialect = ENDPOINTS[batch.endpoint]
         caller = self._caller(batch)
         try:
             raw = self._files.part(batch.input_file_id, line.start, line.length)
@@ -254,11 +256,11 @@ class Runner:
             raise GatewayError(UNREADABLE) from exc
         if len(raw) < line.length:
             raise NotFound("The file of this batch was deleted.", param="input_file_id")
-        body = jsonx.dumps(jsonx.loads(raw)["body"])
-        call = dialect.call(operation, body, caller, line.request_id)
+        body = jsonx.loads(raw)["body"]
+        call = call_of(batch.endpoint, body, caller, line.request_id, self._tools.prompts)
         call.address, call.custom_id = batch.address, line.custom_id
         call.marks.path, call.marks.batch_id = batch.endpoint, batch.id
-        call.record = self._tools.bodies.record(caller, body, "application/json")
+        call.record = self._tools.bodies.record(caller, jsonx.dumps(body), "application/json")
         if call.reply is not None:
             self._tools.responses.admit(call)
         # Before it is booked: should the worker die in between, there is an answer to what a sweeper books.

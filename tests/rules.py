@@ -84,6 +84,7 @@ SQL = (  # who may speak to the database through SQLAlchemy
                 "promptbook",
                 "promptrows",
                 "promptuse",
+                "promptviews",
                 "providersettings",
                 "raises",
                 "reconcile",

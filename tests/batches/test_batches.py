@@ -50,6 +50,35 @@ def test_a_batch_from_its_file_to_its_results(app, client, upstream):
     assert b"word0" not in b"".join(one.sealed for one in lines(app)), "what was said is sealed"
 
 
+def test_lines_are_made_from_stored_prompts(app, client, upstream):
+    with_upstream(app, upstream)
+    made = {"name": "greeting", "model": "fast", "messages": [{"role": "user", "content": "Greet {{name}}."}]}
+    told = made | {"variables": [{"name": "name", "type": "string"}]}
+    assert client.post("/api/v1/prompts", json=told, headers=AUTH).status_code == 201
+
+    def with_prompt(custom_id, **body):
+        return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    good = [with_prompt(name, prompt_id="greeting@1", variables={"name": name}) for name in ("Ana", "Rui")]
+    name = begin(client, jsonl(*good))
+    run(app)
+    done = show(client, name)
+    assert (done["status"], done["model"], done["request_counts"]["completed"]) == ("completed", "fast", 2)
+    said = sorted(one.body["messages"][0]["content"] for one in upstream.served)
+    assert said == ["Greet Ana.", "Greet Rui."]
+    assert {row.prompt_version_id for row in rows(app.extensions["gateway"].engine)} == {1}
+
+    wrong = [with_prompt("a", prompt_id="nothing"), with_prompt("b", prompt_id="greeting@1", variables={})]
+    name = begin(client, jsonl(*wrong))
+    run(app)
+    refused = show(client, name)
+    assert (refused["status"], len(upstream.served)) == ("failed", 2)
+    assert [(one["line"], one["param"]) for one in refused["errors"]["data"]] == [
+        (1, "body.prompt_id"),
+        (2, "body.variables.name"),
+    ]
+
+
 @pytest.mark.parametrize("endpoint", BODIES)
 def test_every_endpoint(lite, upstream, endpoint):
     with_upstream(lite, upstream)
