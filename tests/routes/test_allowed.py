@@ -17,6 +17,9 @@ ROUTES = [  # every route that takes an API key, with a body that works
     ("POST", "/v1/completions", {"model": "echo", "prompt": "one"}),
     ("POST", "/v1/embeddings", {"model": "echo-embedding", "input": "one"}),
     ("GET", "/v1/models", None),
+    ("GET", "/v1/files", None),
+    ("GET", "/v1/batches", None),
+    ("GET", "/api/v1/prompts", None),
     ("GET", "/v1/models/echo", None),
     *(
         (method, f"/api/providers/openai{version}{path}", body)
@@ -59,6 +62,10 @@ ROUTES = [  # every route that takes an API key, with a body that works
 OTHERWISE = [  # … those that make something, or refuse a body that says nothing
     ("POST", "/api/v1/dialogs", {"model_name": "echo"}, 201),
     ("POST", "/api/v1/agents", {}, 400),
+    ("POST", "/api/v1/prompts", {}, 400),
+    ("GET", "/api/v1/prompts/x/diff", None, 400),
+    ("POST", "/v1/files", None, 400),
+    ("POST", "/v1/batches", {}, 400),
 ]
 MISSING = [  # … and those about an answer or a dialog that was kept, of which there is none
     ("PATCH", "/api/v1/agents/x", {"name": "y"}),
@@ -75,6 +82,21 @@ MISSING = [  # … and those about an answer or a dialog that was kept, of which
     ("DELETE", "/v1/responses/resp_1", None),
     ("GET", "/v1/responses/resp_1/input_items", None),
     ("POST", "/v1/responses/resp_1/cancel", None),
+    ("GET", "/v1/files/x", None),
+    ("GET", "/v1/files/x/content", None),
+    ("DELETE", "/v1/files/x", None),
+    ("GET", "/v1/batches/x", None),
+    ("POST", "/v1/batches/x/cancel", None),
+    ("GET", "/api/v1/prompts/x", None),
+    ("PATCH", "/api/v1/prompts/x", {"description": "y"}),
+    ("DELETE", "/api/v1/prompts/x", None),
+    ("GET", "/api/v1/prompts/x/versions", None),
+    ("POST", "/api/v1/prompts/x/versions", {"messages": [{"role": "user", "content": "y"}]}),
+    ("GET", "/api/v1/prompts/x/versions/1", None),
+    ("PUT", "/api/v1/prompts/x/labels/y", {"version": 1}),
+    ("DELETE", "/api/v1/prompts/x/labels/y", None),
+    ("POST", "/api/v1/prompts/x/render", {"variables": {}}),
+    ("GET", "/api/v1/prompts/x/usage", None),
 ]
 LOGIN = {"username": "maria", "password": "senha-da-maria"}
 
