@@ -133,7 +133,7 @@ def test_a_thread_is_refused_in_the_words_on_which_clients_send_the_whole_conver
         (lambda app: get(app, "/v1/models?limit=0"), 400, WRONG, "validation_error"),
         (lambda app: get(app, "/v1/messages"), 405, WRONG, "method_not_allowed"),
         (lambda app: get(app, "/v1/messages/batches", {}), 404, "not_found_error", "not_found"),
-        (lambda app: get(app, "/v1/files"), 404, "not_found_error", "not_found"),
+        (lambda app: get(app, "/v1/skills"), 404, "not_found_error", "not_found"),
         (lambda app: post(app, message(), COUNT, {}), 401, "authentication_error", "missing_api_key"),
         (lambda app: post(app, message(model="x"), COUNT), 404, "not_found_error", "model_not_found"),
         (lambda app: post(app, {"model": "fast"}, COUNT), 400, WRONG, "validation_error"),

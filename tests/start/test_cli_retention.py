@@ -62,6 +62,8 @@ def test_what_has_expired_goes_and_what_is_kept_stays(app, command):
     counts = {line.strip().partition(" ")[2]: int(line.split()[0]) for line in said.splitlines()[1:]}
     assert counts == {
         "refused calls": 0,
+        "kept answers": 0,
+        "batches": 0,
         "texts of calls": 1,
         "answers": 1,
         "dialogs": 0,
