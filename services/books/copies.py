@@ -15,10 +15,17 @@ class BrokenCopy(Exception):
 
 @contextmanager
 def moment(path: Path) -> Iterator[sqlite3.Connection]:
-    """The database as it is now, for as long as the block runs, whatever others write meanwhile."""
+    """The database as it is now, for as long as the block runs, whatever others write meanwhile.
+
+    Raises:
+        BrokenCopy: it is damaged where its tables are listed.
+    """
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # only reading sets the moment
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # only reading sets the moment
+        except sqlite3.DatabaseError as exc:
+            raise BrokenCopy(str(exc)) from exc
         yield connection
 
 
@@ -37,11 +44,17 @@ def copy(source: sqlite3.Connection, path: Path) -> None:
 
 
 def revision(connection: sqlite3.Connection) -> str:
-    """The migration that the database is at; empty = it has no tables of ours."""
+    """The migration that the database is at; empty = it has no tables of ours.
+
+    Raises:
+        BrokenCopy: it is damaged there.
+    """
     try:
         row = connection.execute(REVISION).fetchone()
     except sqlite3.OperationalError:
         return ""
+    except sqlite3.DatabaseError as exc:
+        raise BrokenCopy(str(exc)) from exc
     return str(row[0]) if row else ""
 
 
