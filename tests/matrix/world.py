@@ -131,6 +131,7 @@ class World:
             ),
             "messages": self._message,
             "models": lambda: self._row(Model(name=self.word(), fallbacks=[])),
+            "policies": lambda: self._row(Policy(name=self.word(), rules={})),
             "prompts": self._prompt,
             "providers": lambda: self._provider("id"),
             "routes": lambda: self._row(Route(name="r", path=f"/{self.word()}")),
