@@ -57,12 +57,12 @@ def is_bic(value: str) -> bool:
 
 def is_routing(value: str) -> bool:
     """Whether it is the number of an American bank, or has the form of a British sort code or a Brazilian branch."""
-    return len(digits(value)) != 9 or bool(rtn.is_valid(digits(value)))  # noqa: PLR2004
+    return len(digits(value)) != 9 or bool(rtn.is_valid(digits(value)))  # noqa: PLR2004 - digits of such a number
 
 
 def is_account(value: str) -> bool:
     """Whether it has as many digits as accounts have."""
-    return 5 <= len(digits(value)) <= 17  # noqa: PLR2004
+    return 5 <= len(digits(value)) <= 17  # noqa: PLR2004 - the shortest and the longest there are
 
 
 def is_bitcoin(value: str) -> bool:

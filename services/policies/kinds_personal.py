@@ -62,12 +62,12 @@ def is_age(value: str) -> bool:
 def is_date(value: str) -> bool:
     """Whether there is such a day in some order of day, month and year."""
     numbers = [int(number) for number in NUMBERS.findall(value)[:3]]
-    years = [number for number in numbers if number > 1000]  # noqa: PLR2004
-    others = [number for number in numbers if number <= 1000]  # noqa: PLR2004
+    years = [number for number in numbers if number > 1000]  # noqa: PLR2004 - years have four digits
+    others = [number for number in numbers if number <= 1000]  # noqa: PLR2004 - years have four digits
     if not years or not others:
         return False
     if re.match(r"\d+[-/.]\d+[-/.]\d", value) is None:  # the month is a word
-        return 1 <= others[0] <= 31  # noqa: PLR2004
+        return 1 <= others[0] <= 31  # noqa: PLR2004 - days of a month
     return _is_day(years[0], others[0], others[1]) or _is_day(years[0], others[1], others[0])
 
 

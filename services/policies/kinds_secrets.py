@@ -45,7 +45,7 @@ def is_jwt(value: str) -> bool:
 def is_password(value: str) -> bool:
     """Whether it is no word about passwords and no reference to where one is kept."""
     value = value.rstrip(".,;:!?)")
-    return len(value) >= 4 and WORDS.fullmatch(value) is None and REFERENCE.match(value) is None  # noqa: PLR2004
+    return len(value) >= 4 and WORDS.fullmatch(value) is None and REFERENCE.match(value) is None  # noqa: PLR2004 - a shorter one is no password
 
 
 def is_strange(value: str) -> bool:
