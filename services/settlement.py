@@ -14,7 +14,7 @@ a stream broke before its first word            none                            
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from services.bookings import Booking, Recount, Settlement
@@ -113,7 +113,7 @@ def hold_note(call: Call, most_input: int) -> dict[str, Any]:
         "in": min(rough, most_input),  # a picture has many bytes and few tokens
         "custom": call.custom_id,
         "metadata": call.client_metadata,
-        "marks": asdict(call.marks),
+        "marks": call.marks.told,
     }
 
 

@@ -102,6 +102,31 @@ def test_every_direct_dependency_has_its_reason(name):
     assert all(reasons.values())
 
 
+PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+
+
+def test_what_is_served_with_is_tested_with():
+    """`make test` installs the second file alone."""
+    serving, developing = (
+        dict(PINNED.findall((ROOT / name).read_text(encoding="utf-8")))
+        for name in ("requirements.txt", "requirements-dev.txt")
+    )
+    assert len(serving) > 50
+    assert {name: version for name, version in serving.items() if developing.get(name) != version} == {}
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(ROOT.glob("requirements*.in"))])
+def test_what_is_asked_for_is_pinned(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    asked = {
+        re.split(r"[\[<>=~ #]", line)[0].lower()
+        for line in text.splitlines()
+        if line and not line.startswith(("#", "-"))
+    }
+    pinned = dict(PINNED.findall((ROOT / name.replace(".in", ".txt")).read_text(encoding="utf-8")))
+    assert asked - {one.lower() for one in pinned} == set()
+
+
 def test_rows_of_the_compatibility_page_name_tests_that_exist():
     page = DOCS / "compatibility.md"
     rows = table(page.read_text(encoding="utf-8"))

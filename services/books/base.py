@@ -5,7 +5,7 @@ Budgets are always taken in id order, all or nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from services.bookings import Recount, Settlement
@@ -248,7 +248,7 @@ def usage_values(s: Settlement) -> tuple[Any, ...]:
         s.error,
         s.custom_id,
         s.client_metadata,
-        *astuple(s.marks),
+        *s.marks.values,
         jsonx.dumps(s.trace).decode() if s.trace else None,
     )
 
