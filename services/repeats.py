@@ -97,7 +97,10 @@ class Repeats:
                 row = self._shelf.look(claim.digest)
                 continue
             if row.asked != claim.asked:
-                raise RepeatDiffers(f"The {HEADER} was sent before with another request.", param=HEADER)
+                raise RepeatDiffers(
+                    f"The {HEADER} was sent before with another request; give each request one of its own.",
+                    param=HEADER,
+                )
             if row.state != kept.OPEN:
                 return self._found(row)
             if row.is_dead:
@@ -146,5 +149,6 @@ class Repeats:
 
 def _refuse(row: Row) -> NoReturn:
     raise RepeatLost(
-        f"The call with this {HEADER} was made and booked as {row.request_id}, and its answer was not kept."
+        f"The call with this {HEADER} was made and booked as {row.request_id}, and its answer was not kept. "
+        "With another one the call is made, and booked, once more."
     )
