@@ -16,7 +16,7 @@ import secrets
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,10 +64,15 @@ NO, YES = {"sqlite": "0", "postgresql": "false"}, {"sqlite": "1", "postgresql": 
 
 def main() -> None:
     """Make, fill, add up, measure, remove."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run(__doc__, measure, times=40)
+
+
+def run(told: str | None, measure: Callable[[str, argparse.Namespace], None], *, times: int) -> None:
+    """`measure` on a database in a folder of its own, as the command line says; `times`: of each request, usually."""
+    options = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("database", choices=("sqlite", "postgres"))
     options.add_argument("--rows", type=int, default=1_000_000)
-    options.add_argument("--times", type=int, default=40)
+    options.add_argument("--times", type=int, default=times)
     options.add_argument("--folder", type=Path, required=True)
     given = options.parse_args()
     given.folder.mkdir(parents=True)

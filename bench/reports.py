@@ -9,15 +9,12 @@ It makes and fills a database as overview.py does, and asks each request so many
 """
 
 import argparse
-import shutil
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from overview import DAYS, REPO, fill, make_app
-from postgres import postgres
+from overview import DAYS, fill, make_app, run
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -29,22 +26,7 @@ NOTES = "UPDATE usage SET custom_id = 'name-' || (id % 1000) WHERE id % 50 = 0" 
 
 def main() -> None:
     """Make, fill, measure, remove."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("database", choices=("sqlite", "postgres"))
-    options.add_argument("--rows", type=int, default=1_000_000)
-    options.add_argument("--times", type=int, default=20)
-    options.add_argument("--folder", type=Path, required=True)
-    given = options.parse_args()
-    given.folder.mkdir(parents=True)
-    given.folder.chmod(0o755)
-    try:
-        if given.database == "sqlite":
-            measure(f"sqlite:///{given.folder}/bench.db", given)
-        else:
-            with postgres(REPO, given.folder / "postgres") as server:
-                measure(str(server.url), given)
-    finally:
-        shutil.rmtree(given.folder)
+    run(__doc__, measure, times=20)
 
 
 def measure(url: str, given: argparse.Namespace) -> None:
