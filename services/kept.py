@@ -78,6 +78,7 @@ class Row:
     created_ms: int
     expires_ms: int
     body: bytes | None
+    answer: Answer | None = None  # of a row that was opened before
 
     @property
     def is_over(self) -> bool:
@@ -104,7 +105,7 @@ class Shelf:
 
     def __init__(self, books: Books, sealer: Sealer, bounds: Bounds) -> None:
         self._books, self._sealer, self.bounds = books, sealer, bounds
-        self._opened: OrderedDict[str, tuple[Row, Answer]] = OrderedDict()  # of late, so that they are opened once
+        self._opened: OrderedDict[str, Row] = OrderedDict()  # of late, so that they are opened once
         self._claims: dict[str, Claim] = {}  # by the request that has it: those of this worker
         self._waiting = 0
         self._guard = threading.Lock()
@@ -113,9 +114,9 @@ class Shelf:
         """The row; None = there is none, or it was kept long enough."""
         known = self._opened.get(digest)
         if known is not None:
-            rows = self._books.read(sql.SAME, (digest, known[0].request_id, known[0].created_ms, clock.now_ms()))
+            rows = self._books.read(sql.SAME, (digest, known.request_id, known.created_ms, clock.now_ms()))
             if rows:
-                return known[0]
+                return known
             self._opened.pop(digest, None)
         rows = self._books.read(sql.LOOK, (digest,))
         found = Row(digest, *rows[0]) if rows else None
@@ -159,9 +160,8 @@ class Shelf:
 
     def opened(self, row: Row) -> Answer | None:
         """The answer in a row; None = it does not open, or was not sealed for this row."""
-        known = self._opened.get(row.digest)
-        if known is not None and known[0] is row:
-            return known[1]
+        if row.answer is not None:
+            return row.answer
         if row.state != DONE or row.body is None or row.content_type is None:
             return None
         try:
@@ -174,7 +174,7 @@ class Shelf:
             parts, bool(row.is_stream), row.content_type, headers, row.status or 200, cost_nanousd=row.cost_nanousd
         )
         if answer.size <= LARGE_BYTES:
-            self._opened[row.digest] = (replace(row, body=None), answer)
+            self._opened[row.digest] = replace(row, body=None, answer=answer)
             if len(self._opened) > MOST_OPENED:
                 self._opened.popitem(last=False)
         return answer

@@ -19,23 +19,31 @@ SOAK = bool(os.environ.get("TOLLHOUSE_SOAK"))
 
 
 def crowd(size: int, numbers: Iterable[int], work: Callable[[int], Any]) -> list[Any]:
-    """Do the work for all numbers in `size` threads that start together; returns the results as they came."""
-    start, guard, left, results = threading.Barrier(size), threading.Lock(), iter(numbers), []
+    """Do the work for all numbers in `size` threads that start together; returns the results as they came.
+
+    Raises: what the work raised first.
+    """
+    start, guard, left, results, failed = threading.Barrier(size), threading.Lock(), iter(numbers), [], []
 
     def run() -> None:
         start.wait()
-        while True:
+        while not failed:
             with guard:
                 number = next(left, None)
             if number is None:
                 return
-            results.append(work(number))
+            try:
+                results.append(work(number))
+            except BaseException as exc:  # noqa: BLE001 - also what `pytest.fail` raises; it is raised again below
+                failed.append(exc)
 
     threads = [threading.Thread(target=run) for _ in range(size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if failed:
+        raise failed[0]
     return results
 
 

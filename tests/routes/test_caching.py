@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from models import ApiKey, Model, Route
 from models_kept import KeptAnswer
 from services import budgets, limits
+from services import kept as kept_answers
 from services.audit import Actor
 from tests.helpers import AUTH, add_model, add_provider, assert_books_agree, chat, last, rows
 from utils import clock
@@ -252,6 +253,18 @@ def test_equal_calls_at_the_same_time_are_one(cached, upstream):
     assert len({answer.data for answer in found}) == len(upstream.served) == 1
     assert len(rows(gateway(cached).engine)) == 8
     assert_books_agree(gateway(cached).engine)
+
+
+def test_an_answer_in_memory_can_be_read_while_others_read_it_from_the_database(cached):
+    mine = gateway(cached)
+    shelf = kept_answers.Shelf(mine.books, mine.sealer, kept_answers.Bounds(10_000, 10_000, 4))
+    post(cached)
+    digest = kept(cached)[0].digest
+    first, second = shelf.look(digest), shelf.look(digest)
+    wanted = shelf.opened(first)
+    known = shelf.look(digest)
+    assert shelf.opened(second) == wanted
+    assert shelf.opened(known) == wanted
 
 
 def test_who_waited_for_a_call_that_failed_goes_on_alone(cached, upstream):

@@ -131,4 +131,4 @@ def test_no_text_takes_long(piece):
     said = "! " + piece * (MOST_CHARS // len(piece))
     began = time.process_time()
     Redaction((KNOWN,)).clean(json.dumps({"a": said + "base64,"}).encode())
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 20  # linear: under 0.1 on any machine; again from every place: minutes
