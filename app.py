@@ -4,6 +4,8 @@
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 from flask import Flask
@@ -29,6 +31,14 @@ class _Unusable(click.ClickException):
     exit_code = settings.EXIT_BAD_CONFIG
 
 
+class App(Flask):
+    """Flask, without its question, eight times a request, whether a function is a coroutine: none of ours is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """See Flask.ensure_sync."""
+        return func
+
+
 def serving() -> Flask:
     """The application as a server loads it: without the commands of an operator, which take 12 MB."""
     return create_app(with_commands=False)
@@ -43,7 +53,7 @@ def create_app(config: Config | None = None, *, with_commands: bool = True) -> F
     config = config or _settings()
     settings.project()
     logs.configure(config.log_level, as_json=config.logs_json, secrets=config.secrets, with_access=config.access_log)
-    app = Flask("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
+    app = App("tollhouse", root_path=str(settings.ROOT), instance_path=str(config.instance_path.resolve()))
     url, _source = config.database
     app.config.update(
         **_signing(config),

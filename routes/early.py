@@ -40,10 +40,10 @@ class EarlyRefusal:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """See PEP 3333. What needs more than a plain refusal is left to Flask."""
         if environ["PATH_INFO"] in PATHS and environ["REQUEST_METHOD"] == "POST" and not ELSEWHERE & environ.keys():
-            native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
             try:
                 environ[CALLER] = self._identify(EnvironHeaders(environ))
             except AuthenticationFailed as exc:
+                native.give_way()  # it waits for nothing, and a flood of them must not keep others waiting
                 request_id = environ[render.REQUEST_ID] = ids.request_id()
                 access.answered(self._metrics, environ, ("POST", environ["PATH_INFO"], exc.status), 0.0)
                 self._metrics.count("errors_total", exc.code or "")

@@ -29,6 +29,7 @@ MOST_AT_ONCE: Final = 10_000  # events of the older list, which has no pages
 MOST_SEARCHED: Final = 2_000  # the newest calls with stored texts, of which a search opens every one
 MOST_TEXT: Final = 32 * 1024 * 1024  # bytes of texts in one answer that is no stream
 FEW: Final = 20  # calls whose texts are read at once; each may be large
+MANY: Final = 1_000  # calls of which it is asked at once whether there are texts
 MAX_SEARCH: Final = 1_000  # characters
 MAX_STATUS: Final = 599
 METHOD: Final = "POST"  # nothing else is booked
@@ -240,25 +241,25 @@ class CallEvents:
 
     def _texts(self, session: Session, rows: Sequence[Any], reader: Reader) -> Iterator[Event]:
         """`request` and `response` of each, read a few at a time, until the answer has as many bytes as it may."""
-        for place in range(0, len(rows), FEW):
-            some = [row.request_id for row in rows[place : place + FEW]]
-            query = select(StoredBody.request_id, StoredBody.request, StoredBody.response).where(
-                StoredBody.request_id.in_(some), StoredBody.expires_at > clock.now()
-            )
-            found = {row.request_id: row for row in session.execute(query)} if reader.may_read and reader.left else {}
-            for number in some:
-                stored = found.get(number)
-                told = {
-                    name: self._opened(getattr(stored, name)) if stored is not None else None
-                    for name in ("request", "response")
-                }
+        held = _held(session, [row.request_id for row in rows]) if reader.may_read else []
+        places, found = {number: place for place, number in enumerate(held)}, {}
+        for row in rows:
+            told: Event = {"request": None, "response": None}
+            place = places.get(row.request_id)
+            if place is not None and reader.left:
+                if place % FEW == 0:
+                    some = StoredBody.request_id.in_(held[place : place + FEW])
+                    query = select(StoredBody.request_id, StoredBody.request, StoredBody.response).where(some)
+                    found = {stored.request_id: stored for stored in session.execute(query)}
+                stored = found.get(row.request_id)
+                told = {name: self._opened(getattr(stored, name, None)) for name in told}
                 size = sum(len(text) for text in told.values() if text is not None)
                 if size > reader.left:
                     reader.left, told = 0, dict.fromkeys(told)
                 elif size:
                     reader.left -= size
-                    reader.shown.append(number)
-                yield told
+                    reader.shown.append(row.request_id)
+            yield told
 
     def _opened(self, sealed: bytes | None) -> str | None:
         return None if sealed is None else base64.b64encode(self._plain(sealed).encode()).decode()
@@ -330,6 +331,15 @@ def _event(row: Any) -> Event:
         "correlationId": row.request_id,
         "metadata": None if metadata is None else base64.b64encode(metadata.encode()).decode(),
     }
+
+
+def _held(session: Session, numbers: Sequence[str]) -> list[str]:
+    """Of these calls, in their order, those whose texts are stored."""
+    found: set[str] = set()
+    for place in range(0, len(numbers), MANY):
+        some = StoredBody.request_id.in_(numbers[place : place + MANY])
+        found |= set(session.scalars(select(StoredBody.request_id).where(some, StoredBody.expires_at > clock.now())))
+    return [number for number in numbers if number in found]
 
 
 def _may_read(session: Session, actor: Actor) -> bool:

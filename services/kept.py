@@ -28,6 +28,7 @@ OPEN, DONE, LOST = "open", "done", "lost"  # states
 LEASE_S: Final = 15.0
 RENEW_S: Final = 4.0
 LOOKS_S: Final = (0.02, 0.5)  # how long a call that waits for another one waits before its first look, and at most
+FRESH_S: Final = 1.0  # how long an answer in the memory is given without a look at its row, as with other changes
 MOST_OPENED: Final = 256  # answers that a worker has in its memory, each of LARGE_BYTES at most
 LARGE_BYTES: Final = 65_536  # a body that is sealed and opened beside the event loop
 
@@ -79,6 +80,7 @@ class Row:
     expires_ms: int
     body: bytes | None
     answer: Answer | None = None  # of a row that was opened before
+    seen_s: float = 0.0  # when it was found to be there still
 
     @property
     def is_over(self) -> bool:
@@ -114,8 +116,10 @@ class Shelf:
         """The row; None = there is none, or it was kept long enough."""
         known = self._opened.get(digest)
         if known is not None:
-            rows = self._books.read(sql.SAME, (digest, known.request_id, known.created_ms, clock.now_ms()))
-            if rows:
+            if clock.monotonic_s() - known.seen_s < FRESH_S and not known.is_over:
+                return known
+            if self._books.read(sql.SAME, (digest, known.request_id, known.created_ms, clock.now_ms())):
+                self._opened[digest] = known = replace(known, seen_s=clock.monotonic_s())
                 return known
             self._opened.pop(digest, None)
         rows = self._books.read(sql.LOOK, (digest,))
@@ -147,6 +151,7 @@ class Shelf:
             body,
         )
         is_kept = self._books.transact(lambda books: bool(books.execute(sql.FILL, values).fetchall()))
+        self._opened.pop(claim.digest, None)
         self._claims.pop(claim.request_id, None)
         return is_kept
 
@@ -174,7 +179,7 @@ class Shelf:
             parts, bool(row.is_stream), row.content_type, headers, row.status or 200, cost_nanousd=row.cost_nanousd
         )
         if answer.size <= LARGE_BYTES:
-            self._opened[row.digest] = replace(row, body=None, answer=answer)
+            self._opened[row.digest] = replace(row, body=None, answer=answer, seen_s=clock.monotonic_s())
             if len(self._opened) > MOST_OPENED:
                 self._opened.popitem(last=False)
         return answer

@@ -30,6 +30,10 @@ class Marks:
         found: tuple[Any, ...] = _VALUES(self)
         return found
 
+    def copy(self) -> "Marks":
+        """The same, apart."""
+        return Marks(*self.values)
+
     @property
     def told(self) -> dict[str, Any]:
         """Those that say something, by name."""

@@ -27,7 +27,8 @@ def widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequen
     used = {deployment.model_id for deployment in chosen}
     windows = [one.context_window for one in models.values() if one.id in used]
     known = [window for window in windows if window is not None]
-    return replace(model, context_window=max(known) if known and len(known) == len(windows) else None)
+    window = max(known) if known and len(known) == len(windows) else None
+    return model if window == model.context_window else replace(model, context_window=window)
 
 
 def encoded(wire: Wire, call: Call, deployment: Deployment) -> UpstreamRequest:

@@ -71,7 +71,7 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
         charge_lines=lines,
         custom_id=call.custom_id,
         client_metadata=call.client_metadata,
-        marks=replace(call.marks),
+        marks=call.marks.copy(),
         trace=trace_of(call),
     )
 

@@ -5,12 +5,13 @@ from typing import Final
 
 import phonenumbers
 
-from services.policies.kind import FREE, NUMBER, Kind
+from services.policies.kind import FREE, NUMBER, Kind, digits
 
 GROUP: Final = "contact"
 FILES: Final = re.compile("css|gif|html?|ico|jpe?g|js|json|md|mp4|pdf|png|py|svg|ts|txt|webp|zip", re.IGNORECASE)
 MOST_LOCAL, MOST_EMAIL = 64, 254  # characters, RFC 5321
 PHONE_DIGITS: Final = (7, 15)
+LONGEST_CODE: Final = 3  # digits of a country's code
 CAPITAL: Final = r"[A-ZÀ-ÖØ-Þ][\w\x{C0}-\x{17F}.'-]*"
 STREETS: Final = (
     "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy"
@@ -62,6 +63,8 @@ def is_phone(value: str, regions: tuple[str, ...]) -> bool:
     count = sum(map(str.isdecimal, value))
     if not PHONE_DIGITS[0] <= count <= PHONE_DIGITS[1] or value.count("(") != value.count(")"):
         return False
+    if value.startswith("+") and _is_whole(digits(value)):
+        return True
     for region in (None,) if value.startswith("+") else regions:
         try:
             number = phonenumbers.parse(value, region)
@@ -69,6 +72,16 @@ def is_phone(value: str, regions: tuple[str, ...]) -> bool:
             continue
         if phonenumbers.is_valid_number(number):
             return True
+    return False
+
+
+def _is_whole(number: str) -> bool:
+    """Whether it is the code of a country and a number there, no more: most are, and reading them costs a third."""
+    for end in range(1, LONGEST_CODE + 1):
+        code, rest = int(number[:end]), number[end:]
+        if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            found = phonenumbers.PhoneNumber(country_code=code, national_number=int(rest))
+            return not rest.startswith("0") and phonenumbers.is_valid_number(found)
     return False
 
 

@@ -125,15 +125,18 @@ class Scanner:
     def _spans(self, rank: int, data: bytes, at: int) -> Iterator[Span]:
         rule = self._rules[rank]
         while (match := rule.pattern.search(data, at)) is not None:
-            low, high = next((span for span in map(match.span, rule.groups) if span[0] >= 0), match.span())
+            start, end = low, high = match.span()
+            for group in rule.groups:
+                span = match.span(group)
+                if span[0] >= 0:
+                    low, high = span
+                    break
             if high > low and (rule.kind is None or self._fits(rule.kind, data, low, high)):
-                yield low, high, match.start(), rank
+                yield low, high, start, rank
                 at = high
             # Inside a candidate that was none there may be one; not inside endless ones, or time were not linear.
-            elif match.end() - match.start() > rule.most_chars:
-                at = match.end()
             else:
-                at = match.start() + 1
+                at = end if end - start > rule.most_chars else start + 1
 
     def _fits(self, kind: Kind, data: bytes, low: int, high: int) -> bool:
         if not _stands_alone(kind.edge, data, low, high):

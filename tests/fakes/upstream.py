@@ -163,7 +163,7 @@ class _Answer:
     def _answer(self) -> bool:
         path = self.served.path.partition("?")[0]
         if self.plan.script is not None:
-            return self._stream([(event.encode(), True) for event in self.plan.script], "text/event-stream")
+            return self._stream([(event.encode(), True) for event in self.plan.script if event], "text/event-stream")
         if self.plan.body is not None or self.plan.status != 200:
             default = json.dumps(
                 {"error": {"message": f"status {self.plan.status}", "type": "fake", "param": None, "code": "fake"}}
