@@ -205,7 +205,7 @@ def noted(call: Call, dialect: Dialect) -> Call:
     call.address, call.marks.path = request.remote_addr or "", request.path[:MOST_PATH]
     if (telemetry := gateway().outlets.telemetry) is not None:
         call.span = telemetry.begin(given.get(PARENT), given.get(STATE))
-    call.custom_id, call.client_metadata = (_noted(name, most) for name, most in NOTED.items())
+    call.custom_id, call.client_metadata = (_noted(name, given.get(name), most) for name, most in NOTED.items())
     return call
 
 
@@ -217,9 +217,8 @@ def fingerprint(*parts: bytes) -> str | None:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _noted(name: str, most: int) -> str | None:
+def _noted(name: str, value: str | None, most: int) -> str | None:
     """A header that the caller wants to find again in the usage."""
-    value = request.headers.get(name)
     if not value:
         return None
     try:

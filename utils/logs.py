@@ -98,6 +98,7 @@ def configure(level: str, *, as_json: bool, secrets: tuple[str, ...], with_acces
     """Send all logs to standard error in this form; may be called again. `with_access`: answered requests, too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(Redactor(secrets), as_json=as_json))
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line of ours says them
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old.formatter, _Formatter)]:
         root.removeHandler(old)

@@ -149,6 +149,13 @@ class PostgresBooks(Books):
             raise BooksRefused(f"the database refuses a value: {exc}") from exc
         return super().settle(settlement)
 
+    def enter(self, settlement: Settlement) -> None:
+        """See Books.enter: a statement is its own transaction."""
+        try:
+            self._once(sql.USAGE, usage_values(settlement))
+        except (psycopg.IntegrityError, psycopg.DataError) as exc:
+            raise BooksRefused(f"the database refuses a value: {exc}") from exc
+
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """See Books.transact."""
         try:
