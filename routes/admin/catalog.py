@@ -9,7 +9,7 @@ from wtforms import BooleanField, FieldList, FormField, IntegerField, SelectFiel
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from models import Deployment, Model, Provider
-from routes.admin import bulk, prices, routed
+from routes.admin import bound, bulk, prices, routed
 from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
 from routes.admin.guard import go
 from routes.admin.managed import source_of
@@ -41,7 +41,7 @@ class DeploymentForm(PanelForm):
     weight = IntegerField(_("Weight"), [Optional(), NumberRange(1, 1000)], default=1)
 
 
-class ModelForm(routed.RoutingFields):
+class ModelForm(bound.PolicyChoice, routed.RoutingFields):
     """A public model with everything that belongs to it."""
 
     name = TextField(
@@ -170,6 +170,7 @@ class Models(OfferPages):
             ),
             "why_kept": self.why_kept(row),
             "cache": caching.figures(gateway().metrics.all(), row.name),
+            "policy": bound.policy_of(row),
         }
 
     def create_form(self, obj: Any = None) -> ModelForm:
@@ -183,6 +184,7 @@ class Models(OfferPages):
             given,
             data={name: getattr(obj, name) for name in OWN_FIELDS} | {"deployments": obj.deployments},
             fallbacks=", ".join(obj.fallbacks),
+            policy=bound.chosen(obj),
             **routed.fields_of(obj),
             **prices.fields_of(prices.price_of(obj)),
         )
@@ -195,6 +197,8 @@ class Models(OfferPages):
         row = Model(managed_by="admin", owned_by="tollhouse", fallbacks=[])
         db.session.add(row)
         self._fill(row, form)
+        db.session.flush()
+        bound.keep(row, form)
         self.store("model_create", row, None)
         return go(".details_view", id=row.id)
 
@@ -203,6 +207,7 @@ class Models(OfferPages):
         before = self.describe(row)
         self._fill(row, form)
         row.managed_by = "admin"
+        bound.keep(row, form)
         self.store("model_update", row, before)
         return go(".details_view", id=row.id)
 
@@ -248,6 +253,7 @@ class Models(OfferPages):
             "fallbacks": list(row.fallbacks),
             "aliases": list(row.aliases or ()),
             "routing": dict(row.routing or {}),
+            "policy": bound.chosen(row),
         }
 
 
@@ -255,7 +261,7 @@ def _offer(form: ModelForm) -> ModelForm:
     providers = db.session.execute(select(Provider.id, Provider.name).order_by(Provider.name)).tuples().all()
     for entry in form.deployments:
         entry.provider_id.choices = options(dict(providers))
-    return form
+    return bound.offer(form)
 
 
 def _check_names(row: Model, form: Any) -> None:

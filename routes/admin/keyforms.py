@@ -8,6 +8,7 @@ from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from models import ApiKey
 from routes.admin.access import AccessForm, LinesField, NewAccessForm, shown
+from routes.admin.bound import PolicyChoice
 from routes.admin.forms import PERIOD_NAMES, PanelForm, TextField, UsdField, options
 from routes.admin.limits import SPAN_NAMES
 from routes.admin.routed import WAIT
@@ -26,7 +27,7 @@ GRACES: Final = {  # hours
 OWN_FIELDS: Final = ("name", "allowed_ips", "should_log_request", "should_log_response")
 
 
-class KeyForm(AccessForm):
+class KeyForm(PolicyChoice, AccessForm):
     """What can be changed of a key at any time."""
 
     name = TextField(

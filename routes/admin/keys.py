@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 from werkzeug.datastructures import MultiDict
 
 from models import ApiKey, Budget, Limit, Provider, Team, User
-from routes.admin import access, bulk, keyforms, owned
+from routes.admin import access, bound, bulk, keyforms, owned
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.keyforms import KeyForm, NewKey
 from routes.admin.secrets import MARK_CHARS, SecretPages, retired_of
@@ -146,6 +146,7 @@ class Keys(SecretPages):
             "why_not_lifted": self.why_not_lifted(row),
             "why_kept": self.why_kept(row),
             "providers": _providers(row),
+            "policy": bound.policy_of(row),
         }
 
     def create_form(self, obj: Any = None) -> NewKey:
@@ -153,11 +154,13 @@ class Keys(SecretPages):
         given = self.given()
         if given is not None and given.get("with") == "defaults":
             given = MultiDict({name: given.get(name, "") for name in ("name", "owner")})
-        return access.offer_models(NewKey(given, owner=self.argument("owner") or admin().username, name=_("New key")))
+        form = NewKey(given, owner=self.argument("owner") or admin().username, name=_("New key"))
+        return bound.offer(access.offer_models(form))
 
     def edit_form(self, obj: Any = None) -> KeyForm:
         """See Flask-Admin."""
-        return access.offer_models(KeyForm(self.given(), **keyforms.values(obj)))
+        form = KeyForm(self.given(), **keyforms.values(obj), policy=bound.chosen(obj))
+        return bound.offer(access.offer_models(form))
 
     @expose("/new/", methods=("GET", "POST"))
     def create_view(self) -> Any:
@@ -182,6 +185,7 @@ class Keys(SecretPages):
             budgets.change(session, actor(), budget, amount, "UTC")
         for unit, period, amount in form.limits():
             limits.change(session, actor(), Limit(scope="key", scope_id=row.id, unit=unit, period=period), amount)
+        bound.keep(row, form)
         self.store("key_create", row, None)
         return self.show_once(issued)
 
@@ -189,6 +193,7 @@ class Keys(SecretPages):
         """Store what it is called and what it may do."""
         before = self.describe(row)
         form.fill(row)
+        bound.keep(row, form)
         self.store("key_update", row, before)
         return go(".details_view", id=row.id)
 
@@ -226,6 +231,7 @@ class Keys(SecretPages):
         return {
             **{name: getattr(row, name) for name in names},
             **access.described(row),
+            "policy": bound.chosen(row),
             "revoked_at": moment(row.revoked_at),
             "revoked_reason": row.revoked_reason,
         }

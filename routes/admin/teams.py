@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from wtforms.validators import InputRequired, Length
 
 from models import Limit, Team, User
-from routes.admin import bulk, owned
+from routes.admin import bound, bulk, owned
 from routes.admin.access import LinesField, ModelsForm, offer_models, scope_of
 from routes.admin.forms import TextField
 from routes.admin.guard import go
@@ -26,7 +26,7 @@ SHOWN_MEMBERS: Final = 100
 MOST_MEMBERS: Final = 5000
 
 
-class TeamForm(ModelsForm):
+class TeamForm(bound.PolicyChoice, ModelsForm):
     """What a team is made of."""
 
     name = TextField(_("Name"), [InputRequired(), Length(1, 150)])
@@ -105,15 +105,17 @@ class Teams(Table):
             "calls": latest,
             "names": reports.names(engine, [call.user_id for call in latest], [call.key_id for call in latest]),
             "why_kept": self.why_kept(row),
+            "policy": bound.policy_of(row),
         }
 
     def create_form(self, obj: Any = None) -> TeamForm:
         """See Flask-Admin."""
-        return offer_models(TeamForm(self.given()))
+        return bound.offer(offer_models(TeamForm(self.given())))
 
     def edit_form(self, obj: Any = None) -> TeamForm:
         """See Flask-Admin."""
-        return offer_models(TeamForm(self.given(), obj=obj, scope=scope_of(obj), members=_members(obj)))
+        own = {"scope": scope_of(obj), "members": _members(obj), "policy": bound.chosen(obj)}
+        return bound.offer(offer_models(TeamForm(self.given(), obj=obj, **own)))
 
     def create(self, form: Any) -> Any:
         """Store a new team with its members."""
@@ -136,6 +138,7 @@ class Teams(Table):
         session.execute(update(User).where(User.team_id == row.id, User.id.not_in(members)).values(team_id=None))
         joins = User.id.in_(members), User.team_id.is_distinct_from(row.id)
         session.execute(update(User).where(*joins).values(team_id=row.id))
+        bound.keep(row, form)
         self.store(action, row, before)
         return go(".details_view", id=row.id)
 
@@ -154,7 +157,8 @@ class Teams(Table):
 
     def describe(self, row: Team) -> dict[str, Any]:
         """See Table."""
-        return {"name": row.name, "allowed_models": row.allowed_models, "members": _members(row)}
+        own = {"name": row.name, "allowed_models": row.allowed_models, "policy": bound.chosen(row)}
+        return own | {"members": _members(row)}
 
 
 def _members(row: Team) -> list[str]:

@@ -12,8 +12,9 @@ from wtforms import BooleanField, RadioField, SelectField
 from wtforms.validators import InputRequired, Length, Regexp, ValidationError
 
 from models import ApiKey, Team, User
-from routes.admin import access, bulk, owned
+from routes.admin import access, bound, bulk, owned
 from routes.admin.access import AccessForm, NewAccessForm
+from routes.admin.bound import PolicyChoice
 from routes.admin.forms import ROLE_NAMES, PanelForm, SecretField, TextField, options
 from routes.admin.guard import actor, admin, expose, go
 from routes.admin.tables import Choice, Table
@@ -51,7 +52,7 @@ class PasswordForm(PanelForm):
         return self.password.data if self.password_mode.data == "choose" else ids.random_base62(GENERATED_CHARS)
 
 
-class NewUser(PasswordForm, NewAccessForm):
+class NewUser(PasswordForm, PolicyChoice, NewAccessForm):
     """A new account."""
 
     username = TextField(
@@ -76,7 +77,7 @@ class NewUser(PasswordForm, NewAccessForm):
             raise ValidationError(gettext("This name is reserved."))
 
 
-class EditUser(AccessForm):
+class EditUser(PolicyChoice, AccessForm):
     """What an admin may change of somebody else."""
 
     role = SelectField(_("Role"), choices=options(ROLE_NAMES))
@@ -214,6 +215,7 @@ class Users(Table):
             "why_kept": self.why_kept(row),
             "is_linked": is_linked,
             "has_second_factor": gateway().second_factors.is_set(row.id),
+            "policy": bound.policy_of(row),
         }
 
     def create_form(self, obj: Any = None) -> NewUser:
@@ -223,7 +225,9 @@ class Users(Table):
     def edit_form(self, obj: Any = None) -> EditUser:
         """See Flask-Admin."""
         own = {name: getattr(obj, name) for name in ("role", "is_active", "disabled_reason")}
-        form = _offer(EditUser(self.given(), **own, **access.shown(obj), team=str(obj.team_id or "")))
+        form = _offer(
+            EditUser(self.given(), **own, **access.shown(obj), team=str(obj.team_id or ""), policy=bound.chosen(obj))
+        )
         if obj.username == SERVICE_ACCOUNT:
             del form.role
         return form
@@ -237,6 +241,7 @@ class Users(Table):
             form.username.data, password, role=form.role.data, must_change_password=must_change, **columns
         )
         row = db.session.get_one(User, made)
+        bound.keep(row, form)
         self.store("user_create", row, None)
         return self._shown_once(row, password if form.password_mode.data == "generate" else None, is_new=True)
 
@@ -254,6 +259,7 @@ class Users(Table):
         people.check_admin_left(db.session())
         if was_active and not row.is_active:
             people.sign_out(db.session(), row.id)
+        bound.keep(row, form)
         self.store("user_update", row, before)
         return go(".details_view", id=row.id)
 
@@ -356,6 +362,7 @@ class Users(Table):
             "disabled_reason": row.disabled_reason,
             "can_sign_in": row.password_hash is not None,
             "team_id": row.team_id,
+            "policy": bound.chosen(row),
             **access.described(row),
         }
 
@@ -377,4 +384,4 @@ def _in_state(state: str) -> ColumnElement[bool]:
 def _offer(form: Form) -> Form:
     teams = db.session.execute(select(Team.id, Team.name).order_by(Team.name)).tuples().all()
     form.team.choices = options({"": _("None"), **{str(number): name for number, name in teams}})
-    return access.offer_models(form)
+    return bound.offer(access.offer_models(form))

@@ -1,0 +1,60 @@
+"""The policy of a key, user, team or model, chosen in its own form."""
+
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Row, select
+from wtforms import SelectField
+
+from models import ApiKey, Model, Team, User
+from models_policies import Policy, PolicyBinding
+from routes.admin.forms import PanelForm, options
+from routes.admin.texts import lazy_gettext
+from services import bindings
+from utils.extensions import db
+
+_ = lazy_gettext
+
+MOST_OFFERED: Final = 1_000
+SCOPES: Final = {ApiKey: "key", User: "user", Team: "team", Model: "model"}
+Form = TypeVar("Form", bound="PolicyChoice")
+
+
+class PolicyChoice(PanelForm):
+    """Which policy applies."""
+
+    policy = SelectField(
+        _("Policy"), default="", description=_("It applies besides those of every call and of other layers.")
+    )
+
+
+def offer(form: Form) -> Form:
+    """The form, with all policies to choose from."""
+    query = select(Policy.uuid, Policy.name).order_by(Policy.name).limit(MOST_OFFERED)
+    form.policy.choices = options({"": _("None"), **dict(db.session.execute(query).tuples().all())})
+    return form
+
+
+def policy_of(row: Any) -> Row[Any] | None:
+    """Number, UUID and name of the policy that it has."""
+    query = select(Policy.id, Policy.uuid, Policy.name).join(PolicyBinding)
+    return db.session.execute(query.filter_by(**_place(row))).one_or_none()
+
+
+def chosen(row: Any) -> str:
+    """What the form of it starts with."""
+    found = policy_of(row)
+    return "" if found is None else str(found.uuid)
+
+
+def keep(row: Any, form: PolicyChoice) -> None:
+    """Store what the form says; the row has its number.
+
+    Raises:
+        FieldsInvalid: the policy was deleted meanwhile.
+    """
+    place = _place(row)
+    bindings.bind(db.session(), place["scope"], place["scope_id"], form.policy.data, "policy")
+
+
+def _place(row: Any) -> dict[str, Any]:
+    return {"scope": SCOPES[type(row)], "scope_id": row.id}
