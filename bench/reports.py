@@ -9,6 +9,7 @@ It makes and fills a database as overview.py does, and asks each request so many
 """
 
 import argparse
+import gc
 import statistics
 import time
 from typing import Any
@@ -36,6 +37,8 @@ def measure(url: str, given: argparse.Namespace) -> None:
     fill(app, given.rows)
     with engine.begin() as connection:
         connection.exec_driver_sql(NOTES.replace("%", "%%") if engine.dialect.name == "postgresql" else NOTES)
+    gc.collect()
+    gc.freeze()  # as gunicorn.conf.py does before it forks
     print(f"\n{'request':44} {'status':>6} {'p50, ms':>8} {'p95, ms':>8} {'most':>8} {'kB':>6}")
     with Session(engine) as session:
         key = session.scalars(select(ApiKey.uuid).where(ApiKey.id == 7)).one()

@@ -31,7 +31,6 @@ from utils import clock
 
 POLICIES: Final = "policy"  # the kind of refusals by a policy, see services/refusals.py
 MOST_SORTED: Final = 200_000  # calls that may be counted, or sorted by what they cost
-FAR: Final = 1_000  # events that are passed over by their ids alone, and not as whole rows
 CHUNK: Final = 100  # events that are read at once where all are wanted
 COLUMNS: Final = (
     *("request_id", "key_id", "user_id", "cost_nanousd", "provider", "model", "status", "input_tokens"),
@@ -64,14 +63,7 @@ def page(connection: Connection, wanted: Wanted, order: Order, limit: int, offse
     column, count = matching.cheapest(connection, wanted, None if order.by_cost else offset + limit)
     if order.by_cost or column != matching.TIME or wanted.has_more:
         matching.check_read(count)
-    ordered = _ordered(wanted, column, order, offset + limit)
-    if offset >= FAR and not order.by_cost:
-        passed = ordered.with_only_columns(ordered.selected_columns.request_id).offset(offset - 1).limit(1)
-        after = connection.scalar(passed)
-        if after is None:
-            return []
-        ordered, offset = _ordered(wanted, column, order, limit, after), 0
-    return list(connection.execute(ordered.offset(offset).limit(limit)))
+    return list(connection.execute(_ordered(wanted, column, order, offset + limit).offset(offset).limit(limit)))
 
 
 def count(connection: Connection, wanted: Wanted) -> int:
