@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from models_books import NAMED
 from utils.columns import Serial, UtcMs, not_negative
 from utils.extensions import Base
 
@@ -18,6 +19,7 @@ class Refusal(Base):
         Index("ix_refusals_request_id", "request_id"),
         Index("ix_refusals_key_id_id", "key_id", "id"),
         Index("ix_refusals_user_id_id", "user_id", "id"),
+        Index("ix_refusals_custom_id_id", "custom_id", "id", sqlite_where=NAMED, postgresql_where=NAMED),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
@@ -33,4 +35,7 @@ class Refusal(Base):
     code: Mapped[str | None] = mapped_column(String(60))
     message: Mapped[str] = mapped_column(String(300))
     details: Mapped[str | None] = mapped_column(Text)  # JSON: the numbers
+    path: Mapped[str | None] = mapped_column(String(200))  # with the next two: as usage has them
+    custom_id: Mapped[str | None] = mapped_column(String(255))
+    client_metadata: Mapped[str | None] = mapped_column(Text)
     times: Mapped[int] = mapped_column(default=1, server_default="1")  # this one, and like it in the same second

@@ -1,5 +1,6 @@
 """`/api/key-management` and `/api/users`: keys and users with their limits, for admins and their programs."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -188,10 +189,13 @@ def _made(made: Answer) -> Response:
 
 def answer(made: Answer, headers: dict[str, str] | None = None) -> Response:
     """What was made or changed; members that mean nothing are named in a header."""
-    more = dict(headers or {})
-    if made.ignored:
-        more["x-gateway-ignored-members"] = quote(",".join(made.ignored), safe=",")[:MAX_HEADER]
-    return render.answer(made.view, headers=more)
+    return render.answer(made.view, headers={**(headers or {}), **ignored(made.ignored)})
+
+
+def ignored(members: Iterable[str]) -> dict[str, str]:
+    """The header that names members that mean nothing."""
+    told = quote(",".join(members), safe=",")[:MAX_HEADER]
+    return {"x-gateway-ignored-members": told} if told else {}
 
 
 def nothing() -> Response:

@@ -3,16 +3,20 @@
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
 from routes import bodies, render
 from routes.admin.exports import TYPES, harmless
+from routes.keymanagement import answer, ignored
+from services import fields
 from services.audit import Actor
-from services.callevents import MEMBERS
+from services.callevents import MEMBERS, SEARCH
 from services.errors import InvalidRequest
+from services.keymanagement import Answer
+from services.reporting import BY_DAY, EVENTS, TOP
 from utils import jsonx
 from utils.decorators import require_admin
 from utils.extensions import gateway
@@ -38,21 +42,21 @@ def key(actor: Actor, key_id: str) -> Response:
 @require_admin
 def over_time(actor: Actor) -> Response:
     """What calls came to in each increment of a time, and how long they took."""
-    return render.answer(gateway().control.reporting.events(bodies.members()))
+    return _report(gateway().control.reporting.events, EVENTS)
 
 
 @bp.post(f"{REPORTS}/events-by-day")
 @require_admin
 def by_day(actor: Actor) -> Response:
     """What each key's calls came to on each day."""
-    return render.answer(gateway().control.reporting.events_by_day(bodies.members()))
+    return _report(gateway().control.reporting.events_by_day, BY_DAY)
 
 
 @bp.post(f"{REPORTS}/top-keys")
 @require_admin
 def top_keys(actor: Actor) -> Response:
     """The keys by what they cost in a time."""
-    return render.answer(gateway().control.reporting.top_keys(bodies.members()))
+    return _report(gateway().control.reporting.top_keys, TOP)
 
 
 @bp.get(f"{REPORTS}/user-ids")
@@ -88,10 +92,16 @@ def search(actor: Actor) -> Response:
     kind = request.accept_mimetypes.best_match(["application/json", *STREAMS], default="application/json")
     if kind in STREAMS:
         found = gateway().control.events.stream(actor, body)
-        return Response(STREAMS[kind](found), headers={"x-request-id": render.request_id()}, mimetype=kind)
+        headers = {"x-request-id": render.request_id(), **ignored(fields.unknown(SEARCH, body))}
+        return Response(STREAMS[kind](found), headers=headers, mimetype=kind)
     page = gateway().control.events.search(actor, body)
     headers = {"x-gateway-cut": "true"} if page.is_cut else {}
-    return render.answer({"events": page.events, "count": page.count}, headers=headers)
+    return answer(Answer({"events": page.events, "count": page.count}, fields.unknown(SEARCH, body)), headers)
+
+
+def _report(report: Callable[[Event], Event], parsers: Mapping[str, fields.Parse]) -> Response:
+    body = bodies.members()
+    return answer(Answer(report(body), fields.unknown(parsers, body)))
 
 
 def _lines(events: Iterable[Event]) -> Iterator[str]:

@@ -237,7 +237,11 @@ def build(config: Config, engine: Engine) -> Gateway:
     shed, events = Shedding.of(config), Events()
     webhooks = Webhooks(rules, config.webhook_urls, config.webhook_secret)
     batch_runner = control.runner(
-        *(config, controls, Tools(catalog, pipeline, callers, responses, bodies, watch, shed, controls.prompts)),
+        *(
+            config,
+            controls,
+            Tools(catalog, pipeline, callers, responses, bodies, watch, shed, controls.prompts, refusals),
+        ),
         *(engine, sealer),
     )
     housekeeper = Housekeeper(

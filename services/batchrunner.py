@@ -38,6 +38,7 @@ from services.errors import (
 )
 from services.pipeline import Pipeline
 from services.promptbook import PromptBook
+from services.refusals import Refusals
 from services.responses import Responses
 from services.shedding import Shedding
 from services.types import Call, Caller
@@ -72,6 +73,7 @@ class Tools:
     watch: Watch
     shedding: Shedding
     prompts: PromptBook
+    refusals: Refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,7 @@ class Runner:
         except GatewayError as exc:
             if self._is_put_off(batch, line, exc, dialect):
                 return
+            self._tools.refusals.note(line.request_id, exc)
             found = Result(line.custom_id, line.request_id, exc.status, jsonx.dumps(dialect.error_body(exc)))
         except Exception:
             log.exception("a line of a batch failed request_id=%s", line.request_id)
@@ -242,6 +245,7 @@ class Runner:
             return False
         if is_final:
             self._ends.stop(batch.id, {"status": exc.status, "body": dialect.error_body(exc)})
+            self._tools.refusals.note(line.request_id, exc)
         elif wait_s:
             self._ends.pause(batch.id, wait_s)
         self._lines.give_back(line)

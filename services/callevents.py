@@ -115,7 +115,7 @@ class CallEvents:
             TooMuch: they are more than MOST_AT_ONCE.
         """
         values = fields.read(LISTED, given).values
-        if not any(name in values for name in ("customId", "userId", "keyIds")):
+        if not any(values.get(name) for name in ("customId", "userId", "keyIds")):
             raise InvalidRequest(
                 "customId, userId and keyIds are empty. one of them is required for retrieving events.",
                 code="no_filters_empty",

@@ -37,6 +37,7 @@ GatewayError               500     server_error            internal_server_error
 
 import logging
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
     from services.counting import Room
     from services.refusals import Who
+
+
+NOTHING: "Final[Mapping[str, str | None]]" = MappingProxyType({})
 
 
 class GatewayError(Exception):
@@ -62,6 +66,7 @@ class GatewayError(Exception):
     should_retry: bool | None = None
     rule: str = ""  # what refused, such as `budget 17`; not told to anyone but admins
     refused: "tuple[Who, str | None] | None" = None  # a known caller who was refused, and the model they asked for
+    noted: "Mapping[str, str | None]" = NOTHING  # what is stored with the call, by column
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: int | None = None
@@ -72,9 +77,15 @@ class GatewayError(Exception):
         if code is not None:
             self.code = code
 
-    def refuse(self, who: "Who", model: str | None = None, *, rule: str = "") -> None:
-        """Mark it as the refusal of a known caller, for whoever asks why: see services/refusals.py."""
+    def refuse(
+        self, who: "Who", model: str | None = None, *, rule: str = "", noted: "Mapping[str, str | None]" = NOTHING
+    ) -> None:
+        """Mark it as the refusal of a known caller, for whoever asks why: see services/refusals.py.
+
+        `noted`: what is stored with a call that is booked and with one that is not, by column.
+        """
         self.refused, self.rule = (who, model), rule or self.rule
+        self.noted = noted
 
     def hide(self, secret: str) -> None:
         """Take a secret out of all that is told: an upstream may repeat the credential it was sent, anywhere."""

@@ -133,7 +133,7 @@ def _columns() -> list[Any]:
 def _sources(wanted: Wanted, column: str) -> list[tuple[type[UsageRecord | Refusal], Select[Any]]]:
     """Booked calls and refused ones, as far as any can match."""
     booked = select(*_columns()).where(*matching.conditions(wanted, column))
-    may_be_refused = (wanted.actions is None or BLOCKED in wanted.actions) and wanted.custom_ids is None
+    may_be_refused = wanted.actions is None or BLOCKED in wanted.actions
     return [(UsageRecord, booked), *([(Refusal, _refused(wanted, column))] if may_be_refused else [])]
 
 
@@ -151,6 +151,8 @@ def _refused(wanted: Wanted, column: str) -> Select[Any]:
     for one, values in ((own.key_id, wanted.keys), (own.user_id, wanted.users)):
         if values is not None:
             where.append(matching.among(apart(one), values))
+    if wanted.custom_ids is not None:
+        where.append(matching.among(own.custom_id, wanted.custom_ids))
     if wanted.status is not None:
         where.append(own.status == wanted.status)
     if wanted.policies is not None:

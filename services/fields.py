@@ -51,6 +51,12 @@ class Given:
     ignored: tuple[str, ...] = ()
 
 
+def unknown(parsers: Mapping[str, Parse], body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The members of a body that mean nothing here, which `read` passes over."""
+    names = {name.lower() for name in parsers}
+    return tuple(member for member in body if member.lower() not in names)
+
+
 def read(parsers: Mapping[str, Parse], body: Mapping[str, Any], required: Collection[str] = ()) -> Given:
     """The members of a body.
 
@@ -60,14 +66,12 @@ def read(parsers: Mapping[str, Parse], body: Mapping[str, Any], required: Collec
     """
     names = {name.lower(): name for name in parsers}
     given: dict[str, Any] = {}
-    twice, ignored = set(), []
+    twice = set()
     for member, value in body.items():
         name = names.get(member.lower())
-        if name is None:
-            ignored.append(member)
-        elif name in given:
+        if name in given:
             twice.add(name)
-        elif value is not None:
+        elif name is not None and value is not None:
             given[name] = value
     values: dict[str, Any] = {}
     wrong: dict[str, str] = {}
@@ -83,7 +87,7 @@ def read(parsers: Mapping[str, Parse], body: Mapping[str, Any], required: Collec
         units = {member: why for pair, member, why in _unit_problems(values) if not wrong.keys() & set(pair)}
         raise FieldsInvalid(wrong | units)
     check_units(values)
-    return Given(values, tuple(ignored))
+    return Given(values, unknown(parsers, body))
 
 
 def _take(name: str, parse: Parse, value: Any, values: dict[str, Any], wrong: dict[str, str]) -> None:

@@ -140,7 +140,8 @@ class Pipeline:
         except BaseException as exc:
             self._cache.give_up(call)
             if isinstance(exc, GatewayError):
-                exc.refuse(call.caller, call.body["model"])
+                noted = {"path": call.marks.path, "custom_id": call.custom_id, "client_metadata": call.client_metadata}
+                exc.refuse(call.caller, call.body["model"], noted=noted)
             raise
         return None
 

@@ -11,7 +11,7 @@ Only callers who are known have rows: an unknown key, or none, has no refusal he
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -65,6 +65,7 @@ CODES: Final = {  # the same, where the code says more than the class
     "key_expired": "expired",
     "key_revoked": "revoked",
 }
+NOTED: Final = ("path", "custom_id", "client_metadata")  # columns that a booked call has, too
 NAMES: Final = (*dict.fromkeys([*KINDS.values(), *CODES.values()]), DISABLED, MORE)
 
 
@@ -95,6 +96,7 @@ class Noted:
     code: str | None = None
     message: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    noted: Mapping[str, str | None] = field(default_factory=dict)
     times: int = 1
 
     def row(self) -> dict[str, Any]:
@@ -113,6 +115,7 @@ class Noted:
             "code": clean(self.code)[:60] if self.code else None,
             "message": clean(self.message),
             "details": told if told is not None and len(told) <= MOST_DETAILS else None,
+            **{name: self.noted.get(name) for name in NOTED},
             "times": self.times,
         }
 
@@ -204,6 +207,7 @@ def _noted(request_id: str, exc: GatewayError, who: Who, model: str | None) -> N
         exc.code,
         str(exc),
         exc.details,
+        exc.noted,
     )
 
 

@@ -7,12 +7,13 @@ from sqlalchemy.orm import Session
 
 from models import ApiKey
 from models_batches import Batch, BatchLine
-from services import budgets, limits
+from services import budgets, limits, refusals
 from services.audit import Actor
-from tests.batches.helpers import begin, change, jsonl, line, lines, results, run, show
+from tests.batches.helpers import CHAT, begin, change, jsonl, line, lines, results, run, show
 from tests.callers import add_user, bearer, find, issue
 from tests.callers import change as change_row
-from tests.helpers import assert_books_agree, rows, with_upstream
+from tests.guard.world import CARD, kinds, policy
+from tests.helpers import AUTH, assert_books_agree, rows, with_upstream
 from utils import clock
 
 
@@ -36,6 +37,20 @@ def one_more(app):
 def failed(client, name, headers):
     done = show(client, name, headers)
     return done, results(client, done["error_file_id"], headers)
+
+
+def test_a_refused_line_can_be_asked_about(app, client, upstream):
+    with_upstream(app, upstream)
+    policy(app, **kinds(credit_debit_number="block"))
+    name = begin(client, jsonl(line(0), line(1, f"card {CARD}")))
+    run(app)
+    here = app.extensions["gateway"]
+    here.refusals.flush()
+    _done, told = failed(client, name, AUTH)
+    (response,) = [one["response"] for one in told]
+    assert response["status_code"] == 403
+    found = refusals.find(here.engine, response["request_id"])
+    assert (found.kind, found.model, found.custom_id, found.path) == ("policy", "fast", "line 1", CHAT)
 
 
 def test_a_spent_budget_fails_the_rest_at_once(app, client, upstream):

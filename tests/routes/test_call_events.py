@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import time
 
 import pytest
 from sqlalchemy import delete, insert, select
@@ -14,7 +15,8 @@ from services import callevents, eventrows, matching
 from services.callevents import MEMBERS
 from tests.admin.conftest import CHEAP_HASH
 from tests.callers import add_user
-from tests.helpers import chat, with_upstream
+from tests.guard.world import CARD, kinds, policy, post
+from tests.helpers import AUTH, chat, with_upstream
 from tests.management import ask, make, refused
 from tests.people import token
 from tests.routes.test_reporting import DAY, World
@@ -226,6 +228,27 @@ def test_blocked_requests_are_events_too(world):
     assert [json.loads(line)["id"] for line in lines] == ids(every)
 
 
+def test_a_blocked_request_keeps_what_its_caller_calls_it(app, upstream):
+    with_upstream(app, upstream)
+    policy(app, **kinds(credit_debit_number="block"))
+    named = AUTH | {"X-CUSTOM-EVENT-ID": "order 1", "X-METADATA": "a note"}
+    assert post(app, "/v1/chat/completions", chat(CARD), named).status_code == 403
+    app.extensions["gateway"].refusals.flush()
+    now = int(time.time())
+    span = {"start": now - 100, "end": now + 100}
+    (event,) = search(app, customIds=["order 1"], **span)["events"]
+    assert (event["action"], event["custom_id"], event["path"]) == ("blocked", "order 1", "/v1/chat/completions")
+    assert plain(event["metadata"]) == "a note"
+    assert search(app, customIds=["order 2"], **span)["events"] == []
+
+
+@pytest.mark.parametrize("path", [SEARCH, "/api/reporting/top-keys", "/api/reporting/events-by-day"])
+def test_a_filter_that_is_misspelt_is_named(app, path):
+    answer = ask(app, "POST", path, {"start": 1, "end": 2, "keyId": ["x"], "keyIDs": []})
+    assert (answer.status_code, answer.headers["x-gateway-ignored-members"]) == (200, "keyId")
+    assert "x-gateway-ignored-members" not in ask(app, "POST", path, {"start": 1, "end": 2}).headers
+
+
 def stream(world, kind, **more):
     answer = world.app.test_client().post(SEARCH, json=whole(world, **more), headers={"accept": kind})
     assert (answer.status_code, answer.mimetype) == (200, kind), answer.text
@@ -263,6 +286,8 @@ def test_the_older_list(world, monkeypatch):
     assert ending[0]["id"] >= row["request_id"], "the end is included"
     for query, kind in (
         ("", "no-filters-empty"),
+        ("userId=", "no-filters-empty"),
+        ("customId=&userId=&start=1&end=2", "no-filters-empty"),
         ("start=1&end=2", "no-filters-empty"),
         ("keyIds=a", "query-param-start-missing"),
         ("keyIds=a&start=1", "query-param-end-missing"),
