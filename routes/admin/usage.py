@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from flask import abort, current_app, flash, request, url_for
+from sqlalchemy import Row, select
 
 from models import UsageRecord
 from models_policies import Policy
+from models_prompts import Prompt, PromptVersion
 from routes.admin import policywords, timeline
 from routes.admin.filters import SPAN, key_named, moment_ms, names_of_rows, number_named, since_of
 from routes.admin.guard import actor, admin, expose, go
@@ -137,6 +139,7 @@ class Usage(Log):
             "kept_until": kept,
             "may_read": _may_read(),
             "policy": db.session.get(Policy, row.policy_id) if row.policy_id is not None else None,
+            "prompt": _prompt_of(row),
             "decisions": policywords.DECISIONS,
             "replay": link_if(PLAYGROUND, call=row.request_id),
         }
@@ -219,6 +222,14 @@ def ceilings_of(row: Any, charges: list[Any]) -> list[Ceiling]:
 def link_if(endpoint: str, **values: Any) -> str | None:
     """The address of a page that another part of the product may bring; None where it does not."""
     return url_for(endpoint, **values) if endpoint in current_app.view_functions else None
+
+
+def _prompt_of(row: UsageRecord) -> Row[Any] | None:
+    """Id, name and number of the version of the stored prompt that it was made from; None = of none that is there."""
+    if row.prompt_version_id is None:
+        return None
+    query = select(Prompt.uuid, Prompt.name, PromptVersion.number).join(Prompt, Prompt.id == PromptVersion.prompt_id)
+    return db.session.execute(query.where(PromptVersion.id == row.prompt_version_id)).one_or_none()
 
 
 def _number(given: str) -> int | None:

@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from models import LedgerEntry, UsageRecord
+from models_prompts import Prompt, PromptVersion
 from routes.admin import usage
 from routes.admin.show import DASH
 from routes.admin.timeline import bars_of
@@ -144,6 +145,24 @@ def test_a_call_of_before_says_that_nothing_was_noted(panel_admin: Browser) -> N
     page = panel_admin.get(f"/admin/usage/details/?id={ids(panel_admin.app)[0]}").text
     assert "was not noted of this call" in page
     assert "None applied to this call" in page
+
+
+def test_the_page_of_a_call_leads_to_its_prompt_and_batch_and_says_when_nobody_was_asked(panel_admin: Browser) -> None:
+    app = panel_admin.app
+    with Session(panel_admin.gateway.engine) as session, session.begin():
+        prompt = Prompt(user_id=1, team_id=0, name="greeting", description="", newest=3)
+        session.add(prompt)
+        session.flush()
+        version = PromptVersion(prompt_id=prompt.id, number=3, messages=[], author="admin")
+        session.add(version)
+        session.flush()
+        number, uuid = version.id, prompt.uuid
+    add_calls(app, 1, prompt_version_id=number, batch_id=17, saved_nanousd=5)
+    page = panel_admin.get(f"/admin/usage/details/?id={ids(app)[0]}").text
+    assert f'href="/portal/prompts/details/?id={uuid}&amp;version=3">greeting@3' in page
+    assert 'href="/admin/batches/details/?id=17"' in page
+    assert "nobody was asked" in page
+    assert "was not noted" not in page
 
 
 def test_the_playground_is_offered_once_it_is_there(panel_admin: Browser) -> None:
