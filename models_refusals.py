@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, String, Text
+from sqlalchemy import BigInteger, Index, String, Text, literal_column
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models_books import NAMED
 from utils.columns import Serial, UtcMs, not_negative
 from utils.extensions import Base
+
+NAMED = literal_column("custom_id IS NOT NULL")
 
 
 class Refusal(Base):
