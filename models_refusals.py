@@ -1,14 +1,15 @@
 """The table of refused calls: who asked for what, which rule said no, and its numbers. Units as in models.py."""
 
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import BigInteger, Index, String, Text, literal_column
+from sqlalchemy import BigInteger, ColumnElement, Index, String, Text, literal_column
 from sqlalchemy.orm import Mapped, mapped_column
 
 from utils.columns import Serial, UtcMs, not_negative
 from utils.extensions import Base
 
-NAMED = literal_column("custom_id IS NOT NULL")
+NAMED: Final[ColumnElement[bool]] = literal_column("custom_id IS NOT NULL")
 
 
 class Refusal(Base):
