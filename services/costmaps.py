@@ -2,14 +2,15 @@
 
 A cost map stays in the settings of its provider, in whole nano-USD per million tokens, and becomes a price of the
 account's own deployments: when it is given for all that are there, and when a model is found for that one. So a price
-that people set afterwards counts, until the next cost map.
+that people set afterwards counts, until the next cost map. Whoever stores a cost map or makes prices of it holds the
+lock of its provider (`locked`), so that the prices are those of the cost map that is stored.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Provider
@@ -73,10 +74,17 @@ def price_of(settings: Mapping[str, Any], upstream_model: str) -> Price | None:
     return None if prompt is None or completion is None else Price(prompt, completion, source=SOURCE)
 
 
+def locked(session: Session, which: ColumnElement[bool]) -> Provider | None:
+    """The provider account as it is stored now, which nobody else changes until the end of the transaction."""
+    lock = update(Provider).where(which).values(updated_at=Provider.updated_at)
+    session.execute(lock.execution_options(synchronize_session=False))
+    return session.scalar(select(Provider).where(which).execution_options(populate_existing=True))
+
+
 def apply(session: Session, provider: Provider) -> None:
     """Make the cost map the prices of all deployments at its provider, and end those of an earlier one.
 
-    A price that stands in the configuration file stays: it is changed there.
+    The provider is `locked`. A price that stands in the configuration file stays: it is changed there.
     """
     mine = select(Deployment.model_id).where(Deployment.provider_id == provider.id)
     served = selectinload(Model.deployments), selectinload(Model.prices)
