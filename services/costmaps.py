@@ -7,6 +7,7 @@ lock of its provider (`locked`), so that the prices are those of the cost map th
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -96,14 +97,23 @@ def price(model: Model, deployments: Iterable[Deployment], settings: Mapping[str
     """The same for these deployments of a model."""
     now = prices.now()
     for one in deployments:
-        own = prices.in_force([row for row in model.prices if row.deployment_id == one.id], one.id, now)
+        mine = [row for row in model.prices if row.deployment_id == one.id]
+        own = prices.in_force(mine, one.id, now)
         if own is not None and own.source == prices.FILE:
             continue
         wanted = price_of(settings, one.upstream_model)
+        _end(mine, now, only_later=wanted is not None)
         if wanted is not None:
             prices.supersede(model, {one.id: wanted}, now, replaces=_is_of(one.id))
-        elif own is not None and own.source == SOURCE:
-            own.valid_until_at = now
+
+
+def _end(rows: Iterable[PriceRow], now: datetime, *, only_later: bool) -> None:
+    """End the prices of earlier cost maps, also those to come: a host whose clock was ahead had stored them."""
+    for row in rows:
+        if row.source != SOURCE or (only_later and row.valid_from_at <= now):
+            continue
+        if row.valid_until_at is None or row.valid_until_at > now:
+            row.valid_until_at = max(now, row.valid_from_at)
 
 
 def _is_of(level: int) -> Callable[[PriceRow], bool]:

@@ -3,6 +3,8 @@
 The prices in force are those of the cost map that is shown, one row for each deployment.
 """
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -166,3 +168,13 @@ def test_a_setting_that_is_removed_while_it_is_asked_brings_nothing(served, here
     assert here.discovery.ask(number) is None
     with Session(here.engine) as session:
         assert session.scalars(select(Deployment).where(Deployment.provider_id == number)).all() == []
+
+
+def test_a_price_of_a_host_whose_clock_is_ahead_does_not_outlive_the_next_map(served, here, monkeypatch):
+    made, now = create(served, costMap=cost_map(4)), prices.now()
+    for wanted in (cost_map(6), {}):
+        with monkeypatch.context() as ahead:
+            ahead.setattr(prices, "now", lambda: now + timedelta(hours=1))
+            patch(served, made, costMap=cost_map(5))
+        patch(served, made, costMap=wanted)
+        assert agreed(here, made) == ({MODEL: 6} if wanted else {})
