@@ -178,3 +178,22 @@ def test_a_price_of_a_host_whose_clock_is_ahead_does_not_outlive_the_next_map(se
             patch(served, made, costMap=cost_map(5))
         patch(served, made, costMap=wanted)
         assert agreed(here, made) == ({MODEL: 6} if wanted else {})
+
+
+def test_a_setting_that_is_removed_while_it_is_changed_is_gone_with_its_prices(served, here):
+    for turn in range(ROUNDS):
+        made = create(served, name=f"n{turn}", costMap=cost_map(1, MODEL, OTHER))
+        with Session(here.engine) as session:
+            number = row_of(session, made).id
+
+        def work(usd, made=made, number=number):
+            if usd:
+                return ask(served, "PATCH", f"{SETTINGS}/{made['id']}", {"costMap": cost_map(usd, MODEL, OTHER)})
+            with Session(here.engine) as session, session.begin():
+                return modelbook.remove_provider(session, number)
+
+        answers = [answer for answer in crowd(4, range(4), work) if answer is not None]
+        assert {answer.status_code for answer in answers} <= {200, 404}, [answer.text for answer in answers]
+        with Session(here.engine) as session:
+            assert session.scalars(select(Deployment).where(Deployment.provider_id == number)).all() == []
+            assert session.scalars(select(Price).where(Price.source == costmaps.SOURCE)).all() == []
