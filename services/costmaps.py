@@ -2,14 +2,16 @@
 
 A cost map stays in the settings of its provider, in whole nano-USD per million tokens, and becomes a price of the
 account's own deployments: when it is given for all that are there, and when a model is found for that one. So a price
-that people set afterwards counts, until the next cost map.
+that people set afterwards counts, until the next cost map. Whoever stores a cost map or makes prices of it holds the
+lock of its provider (`locked`), so that the prices are those of the cost map that is stored.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Provider
@@ -73,10 +75,17 @@ def price_of(settings: Mapping[str, Any], upstream_model: str) -> Price | None:
     return None if prompt is None or completion is None else Price(prompt, completion, source=SOURCE)
 
 
+def locked(session: Session, which: ColumnElement[bool]) -> Provider | None:
+    """The provider account as it is stored now, which nobody else changes until the end of the transaction."""
+    lock = update(Provider).where(which).values(updated_at=Provider.updated_at)
+    session.execute(lock.execution_options(synchronize_session=False))
+    return session.scalar(select(Provider).where(which).execution_options(populate_existing=True))
+
+
 def apply(session: Session, provider: Provider) -> None:
     """Make the cost map the prices of all deployments at its provider, and end those of an earlier one.
 
-    A price that stands in the configuration file stays: it is changed there.
+    The provider is `locked`. A price that stands in the configuration file stays: it is changed there.
     """
     mine = select(Deployment.model_id).where(Deployment.provider_id == provider.id)
     served = selectinload(Model.deployments), selectinload(Model.prices)
@@ -88,14 +97,23 @@ def price(model: Model, deployments: Iterable[Deployment], settings: Mapping[str
     """The same for these deployments of a model."""
     now = prices.now()
     for one in deployments:
-        own = prices.in_force([row for row in model.prices if row.deployment_id == one.id], one.id, now)
+        mine = [row for row in model.prices if row.deployment_id == one.id]
+        own = prices.in_force(mine, one.id, now)
         if own is not None and own.source == prices.FILE:
             continue
         wanted = price_of(settings, one.upstream_model)
+        _end(mine, now, only_later=wanted is not None)
         if wanted is not None:
             prices.supersede(model, {one.id: wanted}, now, replaces=_is_of(one.id))
-        elif own is not None and own.source == SOURCE:
-            own.valid_until_at = now
+
+
+def _end(rows: Iterable[PriceRow], now: datetime, *, only_later: bool) -> None:
+    """End the prices of earlier cost maps, also those to come: a host whose clock was ahead had stored them."""
+    for row in rows:
+        if row.source != SOURCE or (only_later and row.valid_from_at <= now):
+            continue
+        if row.valid_until_at is None or row.valid_until_at > now:
+            row.valid_until_at = max(now, row.valid_from_at)
 
 
 def _is_of(level: int) -> Callable[[PriceRow], bool]:

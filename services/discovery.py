@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Engine, or_, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session, selectinload
 
 from models import Deployment, Model, Provider
 from services import costmaps, pricebook, prices
 from services.credentials import SealBroken, Sealer
 from services.errors import UpstreamError
+from services.prices import CatalogueEntry
 from services.providers.base import Wire
 from services.settlement import clean
 from services.tokens import Tokens
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 WAIT_S: Final = 2.0  # for one provider's list
 ON_DEMAND_S: Final = 5.0  # a call for an unknown model makes us ask again, but not more often than this
 MAX_NAME_CHARS: Final = 200
+TRIES: Final = 3  # to store what a provider has
 CANNOT_LIST: Final = "the provider's kind cannot list models"
 BAD_HEADER: Final = "its credential or a setting has characters that no header can carry; enter it again"
 
@@ -95,8 +97,7 @@ class Discovery:
             return CANNOT_LIST
         names, problem = self._listed(provider)
         if problem is None:
-            wanted = set(provider.settings.get("allowed_models") or names)
-            self._store(provider, names & wanted)
+            self._store(provider, names)
         self._note(provider_id, problem)
         return problem
 
@@ -132,40 +133,43 @@ class Discovery:
                 .values(discovery_error=problem)
             )
 
-    def _store(self, provider: Provider, names: set[str]) -> None:
-        """Offer what is new, withdraw what is gone."""
+    def _store(self, asked: Provider, names: set[str]) -> None:
+        """Offer what is new, withdraw what is gone, as the provider's settings are now."""
+        # The catalogue is read before anything is locked; the first time it is loaded.
+        with Session(self._engine) as session:
+            new = _to_offer(session, asked, _allowed(asked, names))
+            entries = {name: prices.find_entry(asked.kind, asked.base_url, name) for name in new}
+        for left in reversed(range(TRIES)):
+            try:
+                self._change(asked.id, names, entries)
+                break
+            except IntegrityError:  # another provider brought the same model at the same moment
+                if not left:
+                    raise
+
+    def _change(self, number: int, listed: set[str], entries: Mapping[str, CatalogueEntry | None]) -> None:
         with Session(self._engine) as session, session.begin():
-            offered = session.scalars(
-                select(Model).where(Model.managed_by == "discovery").options(selectinload(Model.deployments))
-            ).all()
-            for model in offered:
-                mine = [deployment for deployment in model.deployments if deployment.provider_id == provider.id]
-                if mine and model.name not in names:
-                    pricebook.drop_deployments(session, model, mine)
-                    if not model.deployments:
-                        session.delete(model)
-            known = {
-                model.name: model
-                for model in session.scalars(
-                    select(Model).where(Model.name.in_(names)).options(selectinload(Model.deployments))
-                )
-            }
-            for name in sorted(names):
-                row = known.get(name)
+            provider = costmaps.locked(session, Provider.id == number)
+            if provider is None:
+                return
+            names = _allowed(provider, listed)
+            _withdraw(session, provider, names)
+            for name, row in _to_offer(session, provider, names).items():
+                if name not in entries:
+                    continue  # whoever allowed it meanwhile asks too
                 if row is None:
-                    session.add(made := _new_model(provider, name))
+                    session.add(made := _new_model(provider, name, entries[name]))
                     session.flush()
                     costmaps.price(made, made.deployments, provider.settings)
-                elif row.managed_by == "discovery" and all(d.provider_id != provider.id for d in row.deployments):
-                    self._join(session, row, provider)
+                else:
+                    self._join(session, row, provider, entries[name])
 
     @staticmethod
-    def _join(session: Session, row: Model, provider: Provider) -> None:
+    def _join(session: Session, row: Model, provider: Provider, entry: CatalogueEntry | None) -> None:
         """Another provider has the model too: at its own price, for the one that stands there is the first one's.
 
         A model that nobody serves has no first one; what stands there is then its price.
         """
-        entry = prices.find_entry(provider.kind, provider.base_url, row.name)
         own = costmaps.price_of(provider.settings, row.name) or (entry.price if entry is not None else None)
         if own is None and row.prices and row.deployments:
             log.info("model %s of provider %s not offered: nobody knows its price there", row.name, provider.name)
@@ -176,8 +180,35 @@ class Discovery:
             row.prices.append(prices.row_of(own, deployment.id))
 
 
-def _new_model(provider: Provider, name: str) -> Model:
-    entry = prices.find_entry(provider.kind, provider.base_url, name)
+def _allowed(provider: Provider, names: set[str]) -> set[str]:
+    return names & set(provider.settings.get("allowed_models") or names)
+
+
+def _withdraw(session: Session, provider: Provider, names: set[str]) -> None:
+    """Take back what was found at a provider and is not among these any more."""
+    query = select(Model).where(Model.managed_by == "discovery").options(selectinload(Model.deployments))
+    for model in session.scalars(query).all():
+        mine = [deployment for deployment in model.deployments if deployment.provider_id == provider.id]
+        if mine and model.name not in names:
+            pricebook.drop_deployments(session, model, mine)
+            if not model.deployments:
+                session.delete(model)
+
+
+def _to_offer(session: Session, provider: Provider, names: set[str]) -> dict[str, Model | None]:
+    """The models that a provider does not serve yet and that discovery may offer there; None = nobody has it."""
+    query = select(Model).where(Model.name.in_(names)).options(selectinload(Model.deployments))
+    known = {model.name: model for model in session.scalars(query)}
+    return {name: known.get(name) for name in sorted(names) if _may_join(known.get(name), provider.id)}
+
+
+def _may_join(model: Model | None, provider_id: int) -> bool:
+    if model is None:
+        return True
+    return model.managed_by == "discovery" and all(one.provider_id != provider_id for one in model.deployments)
+
+
+def _new_model(provider: Provider, name: str, entry: CatalogueEntry | None) -> Model:
     model = Model(
         name=name,
         owned_by=provider.name,

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from models import Deployment, Model, Price, Provider
-from services import audit, fields, modelviews, owners, prices
+from services import audit, costmaps, fields, modelviews, owners, prices
 from services.addresses import is_forbidden
 from services.catalog import Catalog
 from services.changing import changing
@@ -198,6 +198,7 @@ def remove(session: Session, model_id: int) -> None:
 
 def remove_provider(session: Session, provider_id: int) -> None:
     """The provider, its deployments with their prices, and models that only it had brought; as `remove` does."""
+    costmaps.locked(session, Provider.id == provider_id)  # before its prices, as who stores a cost map does
     mine = Deployment.provider_id == provider_id
     touched = list(session.scalars(select(Deployment.model_id).where(mine)))
     session.execute(delete(Price).where(Price.deployment_id.in_(select(Deployment.id).where(mine))))

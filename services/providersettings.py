@@ -1,6 +1,7 @@
 """Provider accounts as the key management API sees them: made with a credential, named by a UUID, given to keys.
 
 A provider setting is a row of `providers` that is asked for its models; a key with settings reaches no other account.
+Every change is one transaction with its prices and its entry in the audit log; the provider is asked after it.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,10 +15,12 @@ from sqlalchemy.orm import Session
 from models import Provider
 from services import audit, costmaps
 from services.catalog import Catalog
+from services.changing import changing
 from services.credentials import Sealer
 from services.discovery import Discovery
 from services.errors import Conflict, FieldsInvalid, InvalidRequest, NotFound
 from services.fields import Unfit
+from utils import ids
 from utils.settings import fits_header
 
 MAX_NAME: Final = 100
@@ -57,17 +60,21 @@ class ProviderSettings:
             Conflict: the name is taken (code `duplicate_setting`).
         """
         wanted = self._read(given, ("provider", "setting.apikey"))
-        kind, credential = wanted.provider or "", wanted.credential or ""  # both are there
+        kind, uuid = wanted.provider or "", ids.uuid()  # it is there
         row = Provider(
-            name=wanted.name or "",
+            uuid=uuid,
+            name=f"{kind}-{uuid[:8]}",
             kind=kind,
             base_url=self._base_urls[kind],
-            credential=self._sealer.seal(credential),
-            settings=_settings({}, wanted),
+            settings={},
             discover=True,
             managed_by="admin",
         )
-        return self._store(actor, row, "provider_create")
+        with changing(self._engine, self._catalog) as session:
+            session.add(row)
+            self._fill(session, row, wanted)
+            _note(session, actor, "provider_create", row)
+        return self._asked(row)
 
     def update(self, actor: audit.Actor, uuid: str, given: dict[str, Any]) -> dict[str, Any]:
         """Change what is given of a setting.
@@ -78,19 +85,15 @@ class ProviderSettings:
             InvalidRequest: it is not for clients to change.
         """
         wanted = self._read(given)
-        with Session(self._engine, expire_on_commit=False) as session:
-            row = session.scalar(select(Provider).where(Provider.uuid == uuid))
-        if row is None or row.kind not in self._base_urls:
-            raise NotFound(f"There is no provider setting `{uuid}`.", param="id", code="setting_not_found")
-        if row.managed_by != "admin":
-            raise InvalidRequest(f"Provider `{row.name}` is managed by the {row.managed_by}.", param="id")
-        if wanted.provider not in {None, row.kind}:
-            raise InvalidRequest("`provider` cannot be changed.", param="provider")
-        if wanted.credential:
-            row.credential = self._sealer.seal(wanted.credential)
-        row.name = wanted.name or row.name
-        row.settings = _settings(row.settings, wanted)
-        return self._store(actor, row, "provider_update")
+        with changing(self._engine, self._catalog) as session:
+            row = self._locked(session, uuid)
+            if wanted.provider not in {None, row.kind}:
+                raise InvalidRequest("`provider` cannot be changed.", param="provider")
+            self._fill(session, row, wanted)
+            if wanted.cost_map is not None:
+                costmaps.apply(session, row)
+            _note(session, actor, "provider_update", row)
+        return self._asked(row)
 
     def listed(self, uuids: Sequence[str]) -> list[dict[str, Any]]:
         """These settings, or all."""
@@ -99,20 +102,39 @@ class ProviderSettings:
             rows = session.scalars(query.where(Provider.uuid.in_(uuids)) if uuids else query)
             return [shown(row) for row in rows]
 
-    def _store(self, actor: audit.Actor, row: Provider, action: str) -> dict[str, Any]:
-        name = row.name
+    def _locked(self, session: Session, uuid: str) -> Provider:
+        """The setting, which nobody else changes until the end of the transaction.
+
+        Raises:
+            NotFound: there is none with that id.
+            InvalidRequest: it is not for clients to change.
+        """
+        is_one = uuid.isascii() and uuid.isprintable()
+        row = costmaps.locked(session, Provider.uuid == uuid) if is_one else None
+        if row is None or row.kind not in self._base_urls:
+            raise NotFound(f"There is no provider setting `{uuid}`.", param="id", code="setting_not_found")
+        if row.managed_by != "admin":
+            raise InvalidRequest(f"Provider `{row.name}` is managed by the {row.managed_by}.", param="id")
+        return row
+
+    def _fill(self, session: Session, row: Provider, wanted: Setting) -> None:
+        """Set what is given.
+
+        Raises:
+            Conflict: the name is taken.
+        """
+        row.name = name = wanted.name or row.name
+        if wanted.credential:
+            row.credential = self._sealer.seal(wanted.credential)
+        row.settings = _settings(row.settings, wanted)
         try:
-            with Session(self._engine, expire_on_commit=False) as session, session.begin():
-                row = session.merge(row)
-                session.flush()
-                row.name = row.name or f"{row.kind}-{row.uuid[:8]}"
-                after = {"kind": row.kind, **{name: row.settings.get(name) for name in KEPT}}
-                audit.note(session, actor, action, "provider", row.name, {"after": after})
+            session.flush()
         except IntegrityError as exc:
             raise Conflict(f"There is a provider `{name}` already.", param="name", code="duplicate_setting") from exc
+
+    def _asked(self, row: Provider) -> dict[str, Any]:
+        """The setting as it was stored; its provider is asked now, when nothing is locked any more."""
         self._discovery.ask(row.id)
-        with Session(self._engine) as session, session.begin():
-            costmaps.apply(session, row)
         self._catalog.refresh()
         return shown(row)
 
@@ -187,6 +209,11 @@ def shown(row: Provider) -> dict[str, Any]:
 def unknown(given: dict[str, Any], *names: str) -> list[str]:
     """The members of an object that nobody reads."""
     return sorted(given.keys() - set(names))
+
+
+def _note(session: Session, actor: audit.Actor, action: str, row: Provider) -> None:
+    after = {"kind": row.kind, **{name: row.settings.get(name) for name in KEPT}}
+    audit.note(session, actor, action, "provider", row.name, {"after": after})
 
 
 def _settings(settings: dict[str, Any], wanted: Setting) -> dict[str, Any]:

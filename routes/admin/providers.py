@@ -17,7 +17,7 @@ from routes.admin.managed import source_of
 from routes.admin.providerforms import ProviderForm, settings_from, shown, vendor_of
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services import audit, modelbook
+from services import audit, costmaps, modelbook
 from services.credentials import SealBroken, masked
 from services.errors import InvalidRequest
 from services.providers.kinds import KINDS
@@ -133,6 +133,7 @@ class Providers(Table):
 
     def update(self, form: Any, row: Provider) -> Any:
         """Store what changed."""
+        costmaps.locked(db.session(), Provider.id == row.id)  # clients store settings that the form does not ask for
         before = self.describe(row)
         secrets = {}
         _fill(row, form)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy.orm import Session
 
 from models import AuditEntry, Deployment, Model, Price, Provider
+from routes.admin.providers import Providers
 from services.providers.kinds import KINDS
 from tests.admin.conftest import CANARY, Browser, add_model, add_provider, add_user, columns_of, row_of, rows_of
 from tests.fakes.upstream import Upstream
@@ -84,6 +86,24 @@ def test_other_settings_of_a_provider_survive_the_form(panel_admin: Browser) -> 
     number = add_provider(panel_admin.app, settings={**kept, "organization": "old"})
     edit(panel_admin, number, openai_organization="new", openai_ca_file="/etc/ca.pem")
     assert row_of(panel_admin.app, Provider, number).settings == {**kept, "organization": "new"}
+
+
+def test_what_a_client_stores_while_the_form_is_read_survives_it(
+    panel_anywhere_admin: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, read = panel_anywhere_admin.app, Providers.edit_form
+    number, stored = add_provider(app), {"cost_map": {"embeddingsCostPerModel": {"e": 1}}}
+
+    def meanwhile(self: Providers, obj: Any = None) -> Any:
+        form = read(self, obj)
+        with Session(app.extensions["gateway"].engine) as session, session.begin():
+            session.get_one(Provider, number).settings = stored
+        return form
+
+    monkeypatch.setattr(Providers, "edit_form", meanwhile)
+    assert edit(panel_anywhere_admin, number, openai_organization="new").status_code == 303
+    assert row_of(app, Provider, number).settings == {**stored, "organization": "new"}
+    assert rows_of(app, AuditEntry)[-1].details["before"]["settings"] == stored
 
 
 def test_what_every_kind_may_have_goes_there_and_back(panel_admin: Browser) -> None:

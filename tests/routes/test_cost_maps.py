@@ -85,6 +85,8 @@ def test_a_price_that_people_set_afterwards_counts(served):
     here.discovery.ask_due(0)
     here.catalog.refresh()
     assert cost(served, made)[:3] == ("test", 7, 8)
+    patch(served, made, name="main account", allowedModels=["gpt-4o-mini"])
+    assert cost(served, made)[:3] == ("test", 7, 8), "no other change brings the cost map back"
     patch(served, made, costMap=CHAT)
     assert cost(served, made)[0] == "costMap", "until the next cost map"
 
@@ -119,6 +121,7 @@ def test_numbers_are_exact(served):
     [
         (7, ""),
         ("x", ""),
+        ({"promptcostpermodel": {"a": 1}}, ".promptcostpermodel"),
         ({"promptCostPerModel": []}, ".promptCostPerModel"),
         ({"promptCostPerModel": {"": 1}}, ".promptCostPerModel"),
         ({"promptCostPerModel": {"a\x00": 1}}, ".promptCostPerModel"),
