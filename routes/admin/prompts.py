@@ -5,19 +5,25 @@ Stored by services/promptrows.py, as by the API, so that the forms say no more t
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from flask import flash, request
-from wtforms import FieldList, FloatField, FormField, IntegerField, SelectField, TextAreaField
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from routes import serving
-from routes.admin.access import LinesField
-from routes.admin.agents import NUMBERS
-from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
+from routes.admin.forms import options
 from routes.admin.guard import PersonalView, actor, expose, go
 from routes.admin.playground import asking
 from routes.admin.portal.base import PortalView, given
+from routes.admin.promptforms import (
+    OWNER_NAMES,
+    ROLE_NAMES,
+    TYPE_NAMES,
+    LabelForm,
+    NameForm,
+    PromptForm,
+    VersionForm,
+    data,
+)
 from routes.admin.texts import gettext, lazy_gettext
 from services import promptdiff, promptfields, promptrows, promptuse, reports, rights
 from services.dialects import dialogs_fields as fields
@@ -25,118 +31,10 @@ from services.errors import InvalidRequest, NotFound
 from services.promptbook import PRODUCTION
 from services.promptrows import PromptRows
 from services.types import Caller
-from utils import jsonx, native
+from utils import native
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
-
-ROLE_NAMES: Final = {"system": _("System"), "developer": _("Developer"), "user": _("User"), "assistant": _("Assistant")}
-TYPE_NAMES: Final = {
-    "string": _("Text"),
-    "integer": _("Whole number"),
-    "number": _("Number"),
-    "boolean": _("Yes or no"),
-    "json": "JSON",
-    "enum": _("One of some"),
-}
-OWNER_NAMES: Final = {promptrows.USER: _("Only you"), promptrows.TEAM: _("A team"), promptrows.EVERYONE: _("Everybody")}
-YES_NO: Final = {"yes": _("Required"), "no": _("May be empty")}
-
-
-class MessageForm(PanelForm):
-    """A message of a template. One without text does not count."""
-
-    role = SelectField(_("Role"), choices=options(ROLE_NAMES), default="user")
-    content = TextAreaField(_("Text"), [Length(0, promptfields.MAX_TEMPLATE)])
-
-
-class VariableForm(PanelForm):
-    """A value that a call brings. One without a name does not count."""
-
-    name = TextField(_("Name"), [Length(0, 64)])
-    type = SelectField(_("Type"), choices=options(TYPE_NAMES), default="string")
-    needed = SelectField(_("Needed"), choices=options(YES_NO), default="yes")
-    default = TextField(_("Otherwise"), [Length(0, 1000)])
-    most = IntegerField(_("Most characters"), [Optional(), NumberRange(1, promptfields.MAX_VALUE)])
-    allowed = TextField(_("Choices, by commas"), [Length(0, 2000)])
-    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
-
-    def given(self) -> dict[str, Any]:
-        """The variable as the API takes it."""
-        kind, default = self.type.data, self.default.data
-        is_text = kind in ("string", "enum")
-        return {
-            "name": self.name.data,
-            "type": kind,
-            "is_required": self.needed.data == "yes" and not default,
-            "default": (default if is_text else _value(default)) if default else None,
-            "max_chars": self.most.data,
-            "options": [word.strip() for word in (self.allowed.data or "").split(",") if word.strip()] or None,
-            "description": self.description.data,
-        }
-
-
-class VersionForm(PanelForm):
-    """What a version says."""
-
-    messages = FieldList(FormField(MessageForm), min_entries=1, max_entries=promptfields.MAX_MESSAGES)
-    variables = FieldList(FormField(VariableForm), min_entries=1, max_entries=promptfields.MAX_VARIABLES)
-    model = TextField(_("Model"), [Length(0, fields.MAX_MODEL)], description=_("Empty: the one that the call names."))
-    temperature = FloatField(_("Temperature, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    top_p = FloatField(_("Top p, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    presence_penalty = FloatField(_("Presence penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    frequency_penalty = FloatField(_("Frequency penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    max_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
-    stop_sequences = LinesField(
-        _("Stop at"), most=fields.MAX_STOPS, description=_("Texts at which the answer ends, one a line.")
-    )
-    note = TextField(_("What is new"), [Length(0, promptfields.MAX_NOTE)])
-
-    def said(self) -> dict[str, Any]:
-        """The members of a version as the API takes them."""
-        parameters = {name: self[name].data for name in NUMBERS if self[name].data is not None}
-        if self.stop_sequences.data:
-            parameters["stop_sequences"] = self.stop_sequences.data
-        messages = [one.form for one in self.messages if (one.form.content.data or "").strip()]
-        return {
-            "messages": [
-                {"role": one.role.data, "content": one.content.data.replace("\r\n", "\n")} for one in messages
-            ],
-            "variables": [one.form.given() for one in self.variables if one.form.name.data],
-            "model": self.model.data or None,
-            "parameters": parameters,
-            "note": self.note.data or None,
-        }
-
-    def refuse(self, exc: Any) -> None:
-        """What is about a part of a list stands above the form."""
-        param = (exc.param or "").split(".")[0]
-        super().refuse(InvalidRequest(str(exc), param="" if param in ("messages", "variables") else exc.param))
-
-
-class PromptForm(VersionForm):
-    """A new prompt."""
-
-    name = TextField(_("Name"), [InputRequired(), Length(1, 100)], description=_("Calls name it, such as greeting."))
-    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
-    owner = SelectField(_("Who may use it"))
-    team = TextField(_("Team"), [Length(0, 150)], description=_("Empty: your own."))
-
-
-class NameForm(PanelForm):
-    """What can be changed of a prompt."""
-
-    name = TextField(_("Name"), [InputRequired(), Length(1, 100)])
-    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
-
-
-class LabelForm(PanelForm):
-    """Where a label shall point."""
-
-    label = TextField(
-        _("Label"), [InputRequired(), Length(1, 40)], description=_("Such as production, staging or a name of yours.")
-    )
-    version = SelectField(_("Version"), coerce=int)
 
 
 class Prompts(PersonalView):
@@ -196,17 +94,18 @@ class Prompts(PersonalView):
         caller, uuid = asking.caller(), _id()
         row = self._mine(caller, uuid)
         source = _rows().version(caller, uuid, request.args.get("version", type=int) or row["newest_version"])
-        form = VersionForm(given(), data=_data(source))
-        if request.method == "GET":  # an empty row, so that one more can be added without JavaScript
-            for rows in (form.messages, form.variables):
-                if len(rows) < rows.max_entries:
-                    rows.append_entry()
-        return self.answer_form(
-            form, lambda: self._add(caller, row, form), "admin/prompts/form.html", row=row, **_offer(caller)
-        )
+        form, is_fresh = VersionForm(given(), data=data(source)), request.method == "GET"
+        if is_fresh:  # an empty row, so that one more can be added without JavaScript
+            form.messages.append_entry()
+            form.variables.append_entry()
 
-    def _add(self, caller: Caller, row: dict[str, Any], form: VersionForm) -> Any:
-        body = fields.read(promptrows.ADD, form.said())
+        def add() -> Any:
+            return self._add(caller, row, form.said(source))
+
+        return self.answer_form(form, add, "admin/prompts/form.html", row=row, has_spare=is_fresh, **_offer(caller))
+
+    def _add(self, caller: Caller, row: dict[str, Any], said: dict[str, Any]) -> Any:
+        body = fields.read(promptrows.ADD, said)
         _check_model(caller, body)
         made = self._changing(lambda: _rows().add_version(caller, actor(), row["id"], body))
         flash(gettext("Version %(number)s of %(name)s was saved.", number=made["version"], name=row["name"]), "success")
@@ -321,38 +220,6 @@ def _check_model(caller: Caller, body: dict[str, Any]) -> None:
     """Whether the model is there, for the person."""
     if body["model"] and body["model"] not in _offer(caller)["names"]:
         raise InvalidRequest("There is no model of that name.", param="model")
-
-
-def _value(text: str) -> Any:
-    """What somebody typed as a value that is no text."""
-    try:
-        return jsonx.loads(text.encode())
-    except jsonx.BadJson:
-        return text  # the service says what it should be
-
-
-def _data(version: dict[str, Any]) -> dict[str, Any]:
-    """A version as its form shows it."""
-    variables = [
-        {
-            "name": one["name"],
-            "type": one["type"],
-            "needed": "yes" if one["is_required"] else "no",
-            "default": _typed(one),
-            "most": one["max_chars"],
-            "allowed": ", ".join(one["options"] or ()),
-            "description": one["description"],
-        }
-        for one in version["variables"]
-    ]
-    return {"messages": version["messages"], "variables": variables, "model": version["model"], **version["parameters"]}
-
-
-def _typed(variable: dict[str, Any]) -> str:
-    value = variable["default"]
-    if value is None:
-        return ""
-    return str(value) if variable["type"] in ("string", "enum") else json.dumps(value, ensure_ascii=False)
 
 
 def _example(row: dict[str, Any], version: dict[str, Any]) -> str:
