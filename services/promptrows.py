@@ -37,6 +37,7 @@ FULL: Final = "There are as many prompts as an owner may have; delete one first.
 USER, TEAM, EVERYONE = "user", "team", "everyone"
 COPY: Final = "copy_of"
 RESOURCE: Final = "prompt"
+UPDATE: Final = "prompt_update"  # of its name and description, in the audit log
 CREATE: Final = {
     **promptfields.PROMPT,
     **promptfields.VERSION,
@@ -143,7 +144,7 @@ class PromptRows:
                     setattr(row, name, value)
             session.flush()
             details = audit.differences(before, promptviews.describe(row))
-            audit.note(session, actor, "prompt_update", RESOURCE, row.uuid, details)
+            audit.note(session, actor, UPDATE, RESOURCE, row.uuid, details)
             return _views(session, caller, [row])[0]
 
     def remove(self, caller: Caller, actor: Actor, uuid: str) -> None:

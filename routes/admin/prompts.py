@@ -5,11 +5,13 @@ Stored by services/promptrows.py, as by the API, so that the forms say no more t
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 from flask import flash, request
 
 from routes import serving
+from routes.admin import conflicts
 from routes.admin.forms import options
 from routes.admin.guard import PersonalView, actor, expose, go
 from routes.admin.playground import asking
@@ -35,6 +37,8 @@ from utils import native
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
+
+EXAMPLES: Final = {"string": "…", "integer": 1, "number": 0.5, "boolean": True, "json": {}}  # values, by type
 
 
 class Prompts(PersonalView):
@@ -69,7 +73,9 @@ class Prompts(PersonalView):
             "used": used,
         }
         names = {"roles": ROLE_NAMES, "types": TYPE_NAMES, "whose": _whose([row]), "days": promptuse.DAYS}
-        return self.render("admin/prompts/details.html", **page, **names, use=_example(row, version))
+        called = gateway().control.prompts.named(caller, uuid, row["name"])
+        use = _example(called or uuid, row, version)
+        return self.render("admin/prompts/details.html", **page, **names, called=called, use=use)
 
     @expose("/new/", methods=("GET", "POST"))
     def create_view(self) -> Any:
@@ -116,14 +122,24 @@ class Prompts(PersonalView):
         """The form of the name and the description."""
         caller, uuid = asking.caller(), _id()
         row = self._mine(caller, uuid)
-        form = NameForm(given(), data=row)
+        typed, now = given(), conflicts.fingerprint([row["name"], row["description"]])
+        form, seen = NameForm(typed, data=row), (typed or {}).get("seen", "")
 
         def change() -> Any:
+            if seen and not conflicts.is_of(seen, now):
+                labels = {"name": form.name.label.text, "description": form.description.label.text}
+                told = conflicts.told(seen, promptrows.RESOURCE, uuid, labels, action=promptrows.UPDATE)
+                form.form_errors.extend([gettext(conflicts.CHANGED), *told])
+                return self.render(
+                    "admin/prompts/edit.html", form=form, row=row, seen=conflicts.mark(now)
+                ), HTTPStatus.UNPROCESSABLE_ENTITY
             body = fields.read(promptfields.PROMPT, {"name": form.name.data, "description": form.description.data})
             self._changing(lambda: _rows().change(caller, actor(), uuid, body))
             return self._saved(uuid, form.name.data)
 
-        return self.answer_form(form, change, "admin/prompts/edit.html", row=row)
+        is_draft = request.method == "GET" and seen
+        mark = seen if is_draft else conflicts.mark(now)
+        return self.answer_form(form, change, "admin/prompts/edit.html", row=row, seen=mark)
 
     @expose("/label/", methods=("GET", "POST"))
     def label_view(self) -> Any:
@@ -150,7 +166,7 @@ class Prompts(PersonalView):
         if label not in row["labels"]:
             raise NotFound(promptrows.NO_LABEL, param="label")
         if request.method == "GET":
-            return self.render("admin/prompts/unlabel.html", row=row, label=label)
+            return self.render("admin/prompts/unlabel.html", row=row, label=label, is_plain=label == PRODUCTION)
         self._changing(lambda: _rows().remove_label(caller, actor(), uuid, label))
         flash(gettext("%(name)s was deleted.", name=label), "success")
         return go(".details_view", id=uuid)
@@ -222,10 +238,18 @@ def _check_model(caller: Caller, body: dict[str, Any]) -> None:
         raise InvalidRequest("There is no model of that name.", param="model")
 
 
-def _example(row: dict[str, Any], version: dict[str, Any]) -> str:
-    """The body of a call that uses it."""
-    values = {one["name"]: "…" for one in version["variables"] if one["is_required"]}
-    body: dict[str, Any] = {"prompt_id": row["name"]}
+def _example(called: str, row: dict[str, Any], version: dict[str, Any]) -> str:
+    """The body of a call that uses this version."""
+    number = version["version"]
+    is_meant = number == row["labels"].get(PRODUCTION, row["newest_version"])
+    body: dict[str, Any] = {"prompt_id": called if is_meant else f"{called}@{number}"}
     if version["model"] is None:
         body["model"] = "MODEL"
+    values = {one["name"]: _example_value(one) for one in version["variables"] if one["is_required"]}
     return json.dumps(body | {"variables": values}, ensure_ascii=False, indent=2)
+
+
+def _example_value(variable: dict[str, Any]) -> Any:
+    if variable["type"] == "enum":
+        return variable["options"][0]
+    return EXAMPLES[variable["type"]]
