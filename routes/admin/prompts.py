@@ -38,6 +38,9 @@ from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
+SIZE: Final = 20  # prompts of a page
+FARTHEST: Final = 100_000
+MAX_QUERY: Final = 200
 EXAMPLES: Final = {"string": "…", "integer": 1, "number": 0.5, "boolean": True, "json": {}}  # values, by type
 
 
@@ -49,9 +52,12 @@ class Prompts(PersonalView):
 
     @expose("/")
     def index_view(self) -> Any:
-        """All of them by name."""
-        rows = _rows().listed(asking.caller())
-        return self.render("admin/prompts/list.html", rows=rows, whose=_whose(rows))
+        """A page of them by name; with `q` those that have it in the name, the description or the owner's."""
+        query = request.args.get("q", "").strip()[:MAX_QUERY].replace("\0", "")
+        number = min(max(request.args.get("page", type=int) or 1, 1), FARTHEST)
+        found = _rows().found(asking.caller(), number=number, size=SIZE, query=query)
+        shown = {"query": query, "number": number, "has_next": number * SIZE < found.total}
+        return self.render("admin/prompts/list.html", found=found, whose=_whose(found.items), **shown)
 
     @expose("/details/")
     def details_view(self) -> Any:

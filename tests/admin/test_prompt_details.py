@@ -100,3 +100,21 @@ def test_two_who_edit_a_prompt_are_told(panel_anywhere_admin: Browser) -> None:
     assert mine.post(path, typed | {"seen": newer[1]}).status_code == 303
     (row,) = ask(app, "GET", PROMPTS, headers=admin_of(app)).json
     assert (row["name"], row["description"]) == ("hello", "")
+
+
+def test_the_list_has_pages_and_a_search(panel_anywhere_admin: Browser) -> None:
+    app, browser = panel_anywhere_admin.app, panel_anywhere_admin
+    add_user(app, "ana")
+    ana = Browser(app, "ana")
+    assert ana.post(f"{LIST}new/", {"name": "of-ana", "owner": "user", "messages-0-content": "x"}).status_code == 303
+    for place in range(20):
+        made(app, name=f"p{place:02}", description="50% off" if place == 3 else "")
+    first, second = browser.get(LIST).text, browser.get(f"{LIST}?page=2").text
+    assert [name in first for name in ("of-ana", "p18", ">p19<")] == [True, True, False]
+    assert [name in second for name in ("of-ana", ">p19<", "21 in all")] == [False, True, True]
+    for query, name in (("P07", "p07"), ("50%25", "p03"), ("ana", "of-ana")):
+        found = browser.get(f"{LIST}?q={query}").text
+        assert f">{name}</a>" in found
+        assert "1 in all" in found
+    assert "Nothing matches" in browser.get(f"{LIST}?q=nowhere").text
+    assert "of-ana" not in Browser(app, add_user(app, "bob") and "bob").get(f"{LIST}?q=ana").text

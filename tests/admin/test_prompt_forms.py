@@ -140,3 +140,24 @@ def test_a_row_too_many_is_refused(panel_admin: Browser) -> None:
 def made_id(app: Flask) -> str:
     (row,) = ask(app, "GET", PROMPTS, headers=admin_of(app)).json
     return str(row["id"])
+
+
+CUT = """() => [...document.querySelectorAll(".prompt-variable select")].filter((field) => {
+  const style = getComputedStyle(field), text = document.createElement("canvas").getContext("2d");
+  text.font = style.font;
+  const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  return [...field.options].some((one) => text.measureText(one.text).width > room);
+}).map((field) => field.name)"""
+
+
+@pytest.mark.parametrize("language", ["en", "pt-BR"])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_the_choices_of_a_variable_fit(
+    panel_app: Flask, panel_served: str, panel_chromium: Any, width: int, language: str
+) -> None:
+    page = opened(Browser(panel_app, "admin"), panel_served, panel_chromium, width)
+    page.set_extra_http_headers({"accept-language": language})
+    page.goto(f"{LIST}new/")
+    assert page.locator(".prompt-variable select").count() == 2
+    assert page.evaluate(CUT) == []
+    page.context.close()
