@@ -41,7 +41,7 @@ _ = lazy_gettext
 SIZE: Final = 20  # prompts of a page
 FARTHEST: Final = 100_000
 MAX_QUERY: Final = 200
-EXAMPLES: Final = {"string": "…", "integer": 1, "number": 0.5, "boolean": True, "json": {}}  # values, by type
+EXAMPLES: Final = {"integer": 1, "number": 0.5, "boolean": True, "json": {}}  # values, by type
 
 
 class Prompts(PersonalView):
@@ -256,6 +256,4 @@ def _example(called: str, row: dict[str, Any], version: dict[str, Any]) -> str:
 
 
 def _example_value(variable: dict[str, Any]) -> Any:
-    if variable["type"] == "enum":
-        return variable["options"][0]
-    return EXAMPLES[variable["type"]]
+    return variable["options"][0] if variable["options"] else EXAMPLES.get(variable["type"], "…")
