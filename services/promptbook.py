@@ -28,6 +28,7 @@ PRODUCTION: Final = "production"
 REMEMBERED: Final = 200  # versions of a worker: the largest have 100,000 characters
 MAX_REFERENCE: Final = 141  # a name, @ and a label
 MAX_NUMBER: Final = 9  # digits
+NEAREST: Final = case((Prompt.user_id != 0, 0), (Prompt.team_id != 0, 1), else_=2)  # whose prompt of a name is meant
 ELSEWHERE: Final = "A stored prompt is used by `POST /v1/chat/completions` alone."
 
 
@@ -78,6 +79,15 @@ class PromptBook:
                 remembered.clear()
             remembered[asked] = found
         return found
+
+    def named(self, caller: Caller, uuid: str, name: str) -> str | None:
+        """How the caller's calls name a prompt: by its name if that leads to it, else by its id; None = they cannot."""
+        query = select(Prompt.uuid).where(or_(Prompt.name == name, Prompt.uuid == uuid), usable(caller))
+        with Session(self._engine) as session:
+            found = list(session.scalars(query.order_by(NEAREST)))
+        if uuid not in found:
+            return None
+        return name if found[0] == uuid else uuid
 
 
 def expanded(prompt: StoredPrompt, body: Chat) -> Chat:
@@ -143,8 +153,7 @@ def usable(caller: Caller) -> Any:
 
 def _named(caller: Caller, name: str) -> Select[tuple[Prompt]]:
     is_meant = Prompt.uuid == name if promptfields.UUID.fullmatch(name) else Prompt.name == name
-    nearest = case((Prompt.user_id != 0, 0), (Prompt.team_id != 0, 1), else_=2)
-    return select(Prompt).where(is_meant, usable(caller)).order_by(nearest).limit(1)
+    return select(Prompt).where(is_meant, usable(caller)).order_by(NEAREST).limit(1)
 
 
 def number_of(session: Session, row: Prompt, version: str) -> int | None:

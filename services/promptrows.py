@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Engine, func, select, true, update
+from sqlalchemy import Engine, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
-from models import Team
+from models import Team, User
 from models_prompts import Prompt, PromptLabel, PromptVersion
 from services import audit, promptbook, promptfields, promptviews, removal, rights
 from services.audit import Actor
@@ -37,6 +37,7 @@ FULL: Final = "There are as many prompts as an owner may have; delete one first.
 USER, TEAM, EVERYONE = "user", "team", "everyone"
 COPY: Final = "copy_of"
 RESOURCE: Final = "prompt"
+UPDATE: Final = "prompt_update"  # of its name and description, in the audit log
 CREATE: Final = {
     **promptfields.PROMPT,
     **promptfields.VERSION,
@@ -64,6 +65,14 @@ class Page:
     before: dict[str, Any] | None  # another version, to compare it with
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A part of the prompts that somebody may see, and how many there are."""
+
+    items: list[dict[str, Any]]
+    total: int
+
+
 class PromptRows:
     """See the module. Of a prompt that the caller may not see every method says that there is none."""
 
@@ -73,6 +82,15 @@ class PromptRows:
     def listed(self, caller: Caller) -> list[dict[str, Any]]:
         """The prompts that the caller may see, by name."""
         return self._listed(caller, visible(caller))
+
+    def found(self, caller: Caller, *, number: int, size: int, query: str) -> Found:
+        """A page of them, counted from 1; with a query those with it in the name, the description or the owner's."""
+        with Session(self._engine) as session:
+            are_meant = (visible(caller), _matches(query)) if query else (visible(caller),)
+            total = session.scalar(select(func.count(Prompt.id)).where(*are_meant)) or 0
+            rows = select(Prompt).where(*are_meant).order_by(Prompt.name, Prompt.id)
+            shown = session.scalars(rows.offset((number - 1) * size).limit(size)).all()
+            return Found(_views(session, caller, shown), total)
 
     def usable(self, caller: Caller) -> list[dict[str, Any]]:
         """Those that the caller's calls may name."""
@@ -143,7 +161,7 @@ class PromptRows:
                     setattr(row, name, value)
             session.flush()
             details = audit.differences(before, promptviews.describe(row))
-            audit.note(session, actor, "prompt_update", RESOURCE, row.uuid, details)
+            audit.note(session, actor, UPDATE, RESOURCE, row.uuid, details)
             return _views(session, caller, [row])[0]
 
     def remove(self, caller: Caller, actor: Actor, uuid: str) -> None:
@@ -281,6 +299,13 @@ def visible(caller: Caller) -> Any:
     """The condition of prompts that the caller may see."""
     sees_all = caller.key_id is None and rights.has(caller.role, rights.READ)
     return true() if sees_all else promptbook.usable(caller)
+
+
+def _matches(query: str) -> Any:
+    users = select(User.id).where(User.username.icontains(query, autoescape=True))
+    teams = select(Team.id).where(Team.name.icontains(query, autoescape=True))
+    told = (column.icontains(query, autoescape=True) for column in (Prompt.name, Prompt.description))
+    return or_(*told, Prompt.user_id.in_(users), Prompt.team_id.in_(teams))
 
 
 def may_change(caller: Caller, row: Prompt) -> bool:

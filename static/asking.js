@@ -85,6 +85,7 @@
     try {
       const response = await send(url, token, body, signal);
       answer.request_id = response.headers.get("x-request-id") || "";
+      answer.is_booked = response.ok || response.headers.has("x-gateway-attempts"); // else no call was made
       if (!response.ok) {
         answer.error = await problemOf(response, words);
         answer.is_signed_out = response.type === "opaqueredirect";

@@ -3,6 +3,7 @@
   "use strict";
 
   const part = (id) => document.getElementById(id);
+  const ID = /^[0-9a-f]{8}-[0-9a-f-]{27}(@|$)/;
   const READ = {
     string: (text) => text,
     enum: (text) => text,
@@ -32,7 +33,7 @@
     return field;
   }
 
-  window.tollhousePrompts = ({ setup, words, state, make, say, save, note }) => {
+  window.tollhousePrompts = ({ setup, words, state, make, say, number, save, note }) => {
     let found = null; // the version that is chosen
 
     function fieldOf(variable) {
@@ -46,6 +47,7 @@
       field.value = state().values?.[variable.name] ?? "";
       if (variable.default !== null) field.placeholder = typeof variable.default === "string" ? variable.default : JSON.stringify(variable.default);
       field.addEventListener("input", () => {
+        field.classList.remove("is-invalid");
         state().values = { ...state().values, [variable.name]: field.value };
         save();
       });
@@ -60,6 +62,15 @@
       if (!found) part("stored").value = "";
     }
 
+    // The choice of this reference, made if it is not there: the address may name one that is not offered.
+    function offer(reference) {
+      const there = [...part("stored").options].find((one) => one.value === reference);
+      if (there) return there;
+      const made = part("stored").appendChild(make("option", "", reference));
+      made.value = reference;
+      return made;
+    }
+
     // Whoever chooses another one meanwhile gets that one.
     async function choose(reference) {
       state().stored = reference;
@@ -71,8 +82,10 @@
           if (answer.ok) told = await answer.json();
         } catch { /* as if it were gone */ }
         if (state().stored !== reference) return null;
-        if (told) found = told;
-        else {
+        if (told) {
+          found = told;
+          if (ID.test(reference)) Object.assign(offer(reference), { value: reference, textContent: told.prompt });
+        } else {
           note(say(words.no_prompt, { name: reference }), "bad");
           state().stored = "";
         }
@@ -82,22 +95,43 @@
       return found;
     }
 
+    // What the call brings for a variable; undefined = nothing. Throws an Error with words for what the prompt refuses.
+    function valueOf(variable, field) {
+      const { name, max_chars: most } = variable;
+      if (!field.checkValidity()) throw new Error(say(words.bad_number, { name }));
+      if (!field.value) {
+        if (variable.is_required) throw new Error(say(words.missing_variable, { name }));
+        return undefined;
+      }
+      let value;
+      try {
+        value = READ[variable.type](field.value);
+      } catch (error) {
+        throw new Error(say(words.bad_variable, { name, problem: error.message }));
+      }
+      const text = typeof value === "string" ? value : JSON.stringify(value);
+      if (most && [...text].length > most) throw new Error(say(words.long_variable, { name, count: number(most) }));
+      return value;
+    }
+
     // The members of a call. Throws an Error with words for a value that cannot be sent.
     function members() {
       if (!found) return {};
       const variables = {};
       for (const variable of found.variables) {
-        const text = part(`variable-${variable.name}`).value;
-        if (!text) continue;
+        const field = part(`variable-${variable.name}`);
         try {
-          variables[variable.name] = READ[variable.type](text);
+          const value = valueOf(variable, field);
+          if (value !== undefined) variables[variable.name] = value;
         } catch (error) {
-          throw new Error(say(words.bad_variable, { name: variable.name, problem: error.message }));
+          field.classList.add("is-invalid");
+          throw error;
         }
       }
       return { prompt_id: state().stored, variables };
     }
 
-    return { choose, members, isChosen: () => found !== null };
+    // Without a message of the person a prompt can be sent that ends with one of the user.
+    return { offer, choose, members, isChosen: () => found !== null, isComplete: () => found !== null && found.is_complete };
   };
 })();

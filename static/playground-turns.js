@@ -166,7 +166,7 @@
         if (told.dropped.length) parts.push(make("p", "play-warning", say(words.dropped, { names: told.dropped.join(", ") })));
         for (const warning of told.warnings) parts.push(make("p", "play-warning", warning));
       }
-      if (found.request_id && setup.may_explore) {
+      if (found.request_id && found.is_booked !== false && setup.may_explore) {
         const link = make("a", "", words.open_call);
         link.href = `${setup.urls.explorer}?call=${encodeURIComponent(found.request_id)}`;
         parts.push(link);

@@ -188,7 +188,7 @@
       if (run(allSides(), [...state.turns, turn])) emptyComposer();
     } else if (state.turns.length && state.turns.at(-1).role !== "assistant") run(allSides());
     else if (waiting().length) run(waiting());
-    else if (prompts.isChosen() && !state.turns.length) run(allSides());
+    else if (prompts.isChosen() && (!state.turns.length || prompts.isComplete())) run(allSides());
     else note(words.empty, "bad");
   }
 
@@ -435,9 +435,11 @@
     }
     showState();
     if (agent) setAgent(agent);
-    const isOffered = [...part("stored").options].some((one) => one.value === state.stored);
-    part("stored").value = prompt || (isOffered ? state.stored : "");
-    if (part("stored").value) setPrompt(part("stored").value);
+    const stored = prompt || state.stored || "";
+    if (stored) prompts.offer(stored);
+    part("stored").value = stored;
+    if (prompt) setPrompt(prompt);
+    else if (stored) prompts.choose(stored); // the model stays the one that was chosen
     if (replay) note([replay.body ? say(words.loaded, { id: replay.request_id }) : "", replay.note].filter(Boolean).join(" "), replay.body ? "quiet" : "bad");
     if (replay || model || agent || prompt) history.replaceState(null, "", location.pathname); // a reload keeps what is here
     showModel();
@@ -535,7 +537,7 @@
     const isBusy = () => running.length > 0;
     const page = { setup, words, state: () => state, isBusy, viewOf, redraw, remove, resend, run, save, follow, showCode };
     ({ make, button, say, number, messageView, answersView } = window.tollhouseTurns(page));
-    prompts = window.tollhousePrompts({ ...page, make, say, note });
+    prompts = window.tollhousePrompts({ ...page, make, say, number, note });
     for (const turn of state.turns) {
       for (const found of turn.answers || []) {
         if (found?.is_open) Object.assign(found, { is_open: false, is_stopped: true }); // the page went away meanwhile

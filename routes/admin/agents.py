@@ -14,10 +14,10 @@ from wtforms import FloatField, IntegerField, TextAreaField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from models import Agent, User
-from routes.admin.access import LinesField
 from routes.admin.forms import MAX_TOKENS, PanelForm, TextField
 from routes.admin.guard import go
 from routes.admin.owned import number_of
+from routes.admin.quoting import StopsField
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import agents, dialogs, reports
@@ -49,9 +49,7 @@ class AgentForm(PanelForm):
     presence_penalty = FloatField(_("Presence penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
     frequency_penalty = FloatField(_("Frequency penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
     max_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
-    stop_sequences = LinesField(
-        _("Stop at"), most=fields.MAX_STOPS, description=_("Texts at which the answer ends, one a line.")
-    )
+    stop_sequences = StopsField()
 
     def given(self) -> dict[str, Any]:
         """The members as `dialogs_fields.AGENT` names them.

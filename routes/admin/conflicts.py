@@ -3,6 +3,7 @@
 The form carries what the row looked like when it was loaded, and when that was. The audit log knows the rest.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,13 +11,19 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from models import AuditEntry
-from routes.admin.texts import gettext
+from routes.admin.texts import N_, gettext
 from utils import clock, jsonx
 from utils.extensions import db
 
+CHANGED: Final = N_("Somebody else changed this meanwhile. Saving again replaces what they did.")
 MOST: Final = 10  # changes that are told
 LONGEST: Final = 80  # characters of a value
 SLACK_MS: Final = 1000  # between the clocks of two hosts
+
+
+def fingerprint(state: Any) -> str:
+    """Of what a form shows: another one as soon as that changes."""
+    return hashlib.sha256(jsonx.dumps(state)).hexdigest()[:16]
 
 
 def mark(fingerprint: str) -> str:
@@ -29,8 +36,8 @@ def is_of(given: str, fingerprint: str) -> bool:
     return given.partition("_")[0] == fingerprint
 
 
-def told(given: str, resource: str, number: object, labels: Mapping[str, Any]) -> list[str]:
-    """A sentence for each change of the row since the form was loaded, the latest first."""
+def told(given: str, resource: str, number: object, labels: Mapping[str, Any], *, action: str = "") -> list[str]:
+    """A sentence for each change of the row since the form was loaded, the latest first; `action`: only for these."""
     try:
         since = datetime.fromtimestamp((int(given.partition("_")[2], 16) - SLACK_MS) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -42,6 +49,8 @@ def told(given: str, resource: str, number: object, labels: Mapping[str, Any]) -
         .order_by(AuditEntry.id.desc())
         .limit(MOST)
     )
+    if action:
+        query = query.where(AuditEntry.action == action)
     return [_sentence(entry, labels) for entry in db.session.scalars(query)]
 
 

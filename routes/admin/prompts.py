@@ -5,19 +5,27 @@ Stored by services/promptrows.py, as by the API, so that the forms say no more t
 
 import json
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 from flask import flash, request
-from wtforms import FieldList, FloatField, FormField, IntegerField, SelectField, TextAreaField
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from routes import serving
-from routes.admin.access import LinesField
-from routes.admin.agents import NUMBERS
-from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
+from routes.admin import conflicts
+from routes.admin.forms import options
 from routes.admin.guard import PersonalView, actor, expose, go
 from routes.admin.playground import asking
 from routes.admin.portal.base import PortalView, given
+from routes.admin.promptforms import (
+    OWNER_NAMES,
+    ROLE_NAMES,
+    TYPE_NAMES,
+    LabelForm,
+    NameForm,
+    PromptForm,
+    VersionForm,
+    data,
+)
 from routes.admin.texts import gettext, lazy_gettext
 from services import promptdiff, promptfields, promptrows, promptuse, reports, rights
 from services.dialects import dialogs_fields as fields
@@ -25,118 +33,15 @@ from services.errors import InvalidRequest, NotFound
 from services.promptbook import PRODUCTION
 from services.promptrows import PromptRows
 from services.types import Caller
-from utils import jsonx, native
+from utils import native
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
 
-ROLE_NAMES: Final = {"system": _("System"), "developer": _("Developer"), "user": _("User"), "assistant": _("Assistant")}
-TYPE_NAMES: Final = {
-    "string": _("Text"),
-    "integer": _("Whole number"),
-    "number": _("Number"),
-    "boolean": _("Yes or no"),
-    "json": "JSON",
-    "enum": _("One of some"),
-}
-OWNER_NAMES: Final = {promptrows.USER: _("Only you"), promptrows.TEAM: _("A team"), promptrows.EVERYONE: _("Everybody")}
-YES_NO: Final = {"yes": _("Required"), "no": _("May be empty")}
-
-
-class MessageForm(PanelForm):
-    """A message of a template. One without text does not count."""
-
-    role = SelectField(_("Role"), choices=options(ROLE_NAMES), default="user")
-    content = TextAreaField(_("Text"), [Length(0, promptfields.MAX_TEMPLATE)])
-
-
-class VariableForm(PanelForm):
-    """A value that a call brings. One without a name does not count."""
-
-    name = TextField(_("Name"), [Length(0, 64)])
-    type = SelectField(_("Type"), choices=options(TYPE_NAMES), default="string")
-    needed = SelectField(_("Needed"), choices=options(YES_NO), default="yes")
-    default = TextField(_("Otherwise"), [Length(0, 1000)])
-    most = IntegerField(_("Most characters"), [Optional(), NumberRange(1, promptfields.MAX_VALUE)])
-    allowed = TextField(_("Choices, by commas"), [Length(0, 2000)])
-    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
-
-    def given(self) -> dict[str, Any]:
-        """The variable as the API takes it."""
-        kind, default = self.type.data, self.default.data
-        is_text = kind in ("string", "enum")
-        return {
-            "name": self.name.data,
-            "type": kind,
-            "is_required": self.needed.data == "yes" and not default,
-            "default": (default if is_text else _value(default)) if default else None,
-            "max_chars": self.most.data,
-            "options": [word.strip() for word in (self.allowed.data or "").split(",") if word.strip()] or None,
-            "description": self.description.data,
-        }
-
-
-class VersionForm(PanelForm):
-    """What a version says."""
-
-    messages = FieldList(FormField(MessageForm), min_entries=1, max_entries=promptfields.MAX_MESSAGES)
-    variables = FieldList(FormField(VariableForm), min_entries=1, max_entries=promptfields.MAX_VARIABLES)
-    model = TextField(_("Model"), [Length(0, fields.MAX_MODEL)], description=_("Empty: the one that the call names."))
-    temperature = FloatField(_("Temperature, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    top_p = FloatField(_("Top p, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    presence_penalty = FloatField(_("Presence penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    frequency_penalty = FloatField(_("Frequency penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    max_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
-    stop_sequences = LinesField(
-        _("Stop at"), most=fields.MAX_STOPS, description=_("Texts at which the answer ends, one a line.")
-    )
-    note = TextField(_("What is new"), [Length(0, promptfields.MAX_NOTE)])
-
-    def said(self) -> dict[str, Any]:
-        """The members of a version as the API takes them."""
-        parameters = {name: self[name].data for name in NUMBERS if self[name].data is not None}
-        if self.stop_sequences.data:
-            parameters["stop_sequences"] = self.stop_sequences.data
-        messages = [one.form for one in self.messages if (one.form.content.data or "").strip()]
-        return {
-            "messages": [
-                {"role": one.role.data, "content": one.content.data.replace("\r\n", "\n")} for one in messages
-            ],
-            "variables": [one.form.given() for one in self.variables if one.form.name.data],
-            "model": self.model.data or None,
-            "parameters": parameters,
-            "note": self.note.data or None,
-        }
-
-    def refuse(self, exc: Any) -> None:
-        """What is about a part of a list stands above the form."""
-        param = (exc.param or "").split(".")[0]
-        super().refuse(InvalidRequest(str(exc), param="" if param in ("messages", "variables") else exc.param))
-
-
-class PromptForm(VersionForm):
-    """A new prompt."""
-
-    name = TextField(_("Name"), [InputRequired(), Length(1, 100)], description=_("Calls name it, such as greeting."))
-    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
-    owner = SelectField(_("Who may use it"))
-    team = TextField(_("Team"), [Length(0, 150)], description=_("Empty: your own."))
-
-
-class NameForm(PanelForm):
-    """What can be changed of a prompt."""
-
-    name = TextField(_("Name"), [InputRequired(), Length(1, 100)])
-    description = TextField(_("Description"), [Length(0, fields.MAX_DESCRIPTION)])
-
-
-class LabelForm(PanelForm):
-    """Where a label shall point."""
-
-    label = TextField(
-        _("Label"), [InputRequired(), Length(1, 40)], description=_("Such as production, staging or a name of yours.")
-    )
-    version = SelectField(_("Version"), coerce=int)
+SIZE: Final = 20  # prompts of a page
+FARTHEST: Final = 100_000
+MAX_QUERY: Final = 200
+EXAMPLES: Final = {"integer": 1, "number": 0.5, "boolean": True, "json": {}}  # values, by type
 
 
 class Prompts(PersonalView):
@@ -147,9 +52,12 @@ class Prompts(PersonalView):
 
     @expose("/")
     def index_view(self) -> Any:
-        """All of them by name."""
-        rows = _rows().listed(asking.caller())
-        return self.render("admin/prompts/list.html", rows=rows, whose=_whose(rows))
+        """A page of them by name; with `q` those that have it in the name, the description or the owner's."""
+        query = request.args.get("q", "").strip()[:MAX_QUERY].replace("\0", "")
+        number = min(max(request.args.get("page", type=int) or 1, 1), FARTHEST)
+        found = _rows().found(asking.caller(), number=number, size=SIZE, query=query)
+        shown = {"query": query, "number": number, "has_next": number * SIZE < found.total}
+        return self.render("admin/prompts/list.html", found=found, whose=_whose(found.items), **shown)
 
     @expose("/details/")
     def details_view(self) -> Any:
@@ -171,7 +79,9 @@ class Prompts(PersonalView):
             "used": used,
         }
         names = {"roles": ROLE_NAMES, "types": TYPE_NAMES, "whose": _whose([row]), "days": promptuse.DAYS}
-        return self.render("admin/prompts/details.html", **page, **names, use=_example(row, version))
+        called = gateway().control.prompts.named(caller, uuid, row["name"])
+        use = _example(called or uuid, row, version)
+        return self.render("admin/prompts/details.html", **page, **names, called=called, use=use)
 
     @expose("/new/", methods=("GET", "POST"))
     def create_view(self) -> Any:
@@ -196,17 +106,18 @@ class Prompts(PersonalView):
         caller, uuid = asking.caller(), _id()
         row = self._mine(caller, uuid)
         source = _rows().version(caller, uuid, request.args.get("version", type=int) or row["newest_version"])
-        form = VersionForm(given(), data=_data(source))
-        if request.method == "GET":  # an empty row, so that one more can be added without JavaScript
-            for rows in (form.messages, form.variables):
-                if len(rows) < rows.max_entries:
-                    rows.append_entry()
-        return self.answer_form(
-            form, lambda: self._add(caller, row, form), "admin/prompts/form.html", row=row, **_offer(caller)
-        )
+        form, is_fresh = VersionForm(given(), data=data(source)), request.method == "GET"
+        if is_fresh:  # an empty row, so that one more can be added without JavaScript
+            form.messages.append_entry()
+            form.variables.append_entry()
 
-    def _add(self, caller: Caller, row: dict[str, Any], form: VersionForm) -> Any:
-        body = fields.read(promptrows.ADD, form.said())
+        def add() -> Any:
+            return self._add(caller, row, form.said(source))
+
+        return self.answer_form(form, add, "admin/prompts/form.html", row=row, has_spare=is_fresh, **_offer(caller))
+
+    def _add(self, caller: Caller, row: dict[str, Any], said: dict[str, Any]) -> Any:
+        body = fields.read(promptrows.ADD, said)
         _check_model(caller, body)
         made = self._changing(lambda: _rows().add_version(caller, actor(), row["id"], body))
         flash(gettext("Version %(number)s of %(name)s was saved.", number=made["version"], name=row["name"]), "success")
@@ -217,14 +128,24 @@ class Prompts(PersonalView):
         """The form of the name and the description."""
         caller, uuid = asking.caller(), _id()
         row = self._mine(caller, uuid)
-        form = NameForm(given(), data=row)
+        typed, now = given(), conflicts.fingerprint([row["name"], row["description"]])
+        form, seen = NameForm(typed, data=row), (typed or {}).get("seen", "")
 
         def change() -> Any:
+            if seen and not conflicts.is_of(seen, now):
+                labels = {"name": form.name.label.text, "description": form.description.label.text}
+                told = conflicts.told(seen, promptrows.RESOURCE, uuid, labels, action=promptrows.UPDATE)
+                form.form_errors.extend([gettext(conflicts.CHANGED), *told])
+                return self.render(
+                    "admin/prompts/edit.html", form=form, row=row, seen=conflicts.mark(now)
+                ), HTTPStatus.UNPROCESSABLE_ENTITY
             body = fields.read(promptfields.PROMPT, {"name": form.name.data, "description": form.description.data})
             self._changing(lambda: _rows().change(caller, actor(), uuid, body))
             return self._saved(uuid, form.name.data)
 
-        return self.answer_form(form, change, "admin/prompts/edit.html", row=row)
+        is_draft = request.method == "GET" and seen
+        mark = seen if is_draft else conflicts.mark(now)
+        return self.answer_form(form, change, "admin/prompts/edit.html", row=row, seen=mark)
 
     @expose("/label/", methods=("GET", "POST"))
     def label_view(self) -> Any:
@@ -251,7 +172,7 @@ class Prompts(PersonalView):
         if label not in row["labels"]:
             raise NotFound(promptrows.NO_LABEL, param="label")
         if request.method == "GET":
-            return self.render("admin/prompts/unlabel.html", row=row, label=label)
+            return self.render("admin/prompts/unlabel.html", row=row, label=label, is_plain=label == PRODUCTION)
         self._changing(lambda: _rows().remove_label(caller, actor(), uuid, label))
         flash(gettext("%(name)s was deleted.", name=label), "success")
         return go(".details_view", id=uuid)
@@ -323,42 +244,16 @@ def _check_model(caller: Caller, body: dict[str, Any]) -> None:
         raise InvalidRequest("There is no model of that name.", param="model")
 
 
-def _value(text: str) -> Any:
-    """What somebody typed as a value that is no text."""
-    try:
-        return jsonx.loads(text.encode())
-    except jsonx.BadJson:
-        return text  # the service says what it should be
-
-
-def _data(version: dict[str, Any]) -> dict[str, Any]:
-    """A version as its form shows it."""
-    variables = [
-        {
-            "name": one["name"],
-            "type": one["type"],
-            "needed": "yes" if one["is_required"] else "no",
-            "default": _typed(one),
-            "most": one["max_chars"],
-            "allowed": ", ".join(one["options"] or ()),
-            "description": one["description"],
-        }
-        for one in version["variables"]
-    ]
-    return {"messages": version["messages"], "variables": variables, "model": version["model"], **version["parameters"]}
-
-
-def _typed(variable: dict[str, Any]) -> str:
-    value = variable["default"]
-    if value is None:
-        return ""
-    return str(value) if variable["type"] in ("string", "enum") else json.dumps(value, ensure_ascii=False)
-
-
-def _example(row: dict[str, Any], version: dict[str, Any]) -> str:
-    """The body of a call that uses it."""
-    values = {one["name"]: "…" for one in version["variables"] if one["is_required"]}
-    body: dict[str, Any] = {"prompt_id": row["name"]}
+def _example(called: str, row: dict[str, Any], version: dict[str, Any]) -> str:
+    """The body of a call that uses this version."""
+    number = version["version"]
+    is_meant = number == row["labels"].get(PRODUCTION, row["newest_version"])
+    body: dict[str, Any] = {"prompt_id": called if is_meant else f"{called}@{number}"}
     if version["model"] is None:
         body["model"] = "MODEL"
+    values = {one["name"]: _example_value(one) for one in version["variables"] if one["is_required"]}
     return json.dumps(body | {"variables": values}, ensure_ascii=False, indent=2)
+
+
+def _example_value(variable: dict[str, Any]) -> Any:
+    return variable["options"][0] if variable["options"] else EXAMPLES.get(variable["type"], "…")

@@ -6,7 +6,6 @@ every change is one transaction with its audit entry; what cannot be done is ans
 with a silent redirect.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -20,16 +19,14 @@ from routes.admin.exports import CHUNK, Chunks, Exported
 from routes.admin.forms import PanelForm
 from routes.admin.guard import actor, expose, go
 from routes.admin.lists import Choice
-from routes.admin.texts import N_, gettext
+from routes.admin.texts import gettext
 from services import audit, reports
 from services.errors import GatewayError
-from utils import jsonx
 from utils.extensions import db, gateway
 
 __all__ = ["Choice", "Log", "Table"]
 
 MAX_ID = bulk.MAX_ID
-CHANGED = N_("Somebody else changed this meanwhile. Saving again replaces what they did.")
 
 
 class Table(Exported):
@@ -215,7 +212,7 @@ class Table(Exported):
 
     def fingerprint(self, row: Any) -> str:
         """Changes whenever the row does, so that nobody overwrites unseen what somebody else saved."""
-        return hashlib.sha256(jsonx.dumps(self.describe(row))).hexdigest()[:16]
+        return conflicts.fingerprint(self.describe(row))
 
     def answer_form(self, form: Any, change: Callable[[], Any], template: str, **values: Any) -> Any:
         """The answer of a form: its page, or what `change` answers once the input is good."""
@@ -241,7 +238,7 @@ class Table(Exported):
 
         def change() -> Any:
             if given and not conflicts.is_of(given, now):
-                form.form_errors.append(gettext(CHANGED))
+                form.form_errors.append(gettext(conflicts.CHANGED))
                 form.form_errors.extend(conflicts.told(given, self.resource, row.id, labels))
                 return self._shown(form, self.edit_template, row=row, seen=conflicts.mark(now), **values)
             return self.update(form, row)

@@ -67,7 +67,7 @@ class Playground(PersonalView):
         """What a stored prompt takes, of those that the person may use."""
         found = gateway().control.prompts.find(asking.caller(), request.args.get("reference", ""))
         told = {"prompt": f"{found.name}@{found.number}", "model": found.model_name, "variables": found.variables}
-        return render.answer(told)
+        return render.answer(told | {"is_complete": found.messages[-1]["role"] == "user"})
 
     @expose("/explorer")
     def explorer_view(self) -> AnyResponse:

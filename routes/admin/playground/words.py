@@ -29,6 +29,8 @@ WORDS: Final[dict[str, Any]] = {
     "kept": _("Kept as the dialog “{title}”. Programs go on with it through /api/v1/dialogs."),
     "large_picture": _("{name} has {size}; a picture may have {most}."),
     "loaded": _("Loaded from the call {id}. Nothing is sent before you send it."),
+    "long_variable": _("{name} may have {count} characters."),
+    "missing_variable": _("Fill in {name} first; the prompt requires it."),
     "most": _("answers up to {count} tokens"),
     "no_model": _("You may not use the model {model}, or it is gone; another one is chosen."),
     "no_models": _("There is no model that you may use. Ask an admin for one."),

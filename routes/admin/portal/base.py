@@ -11,6 +11,7 @@ from sqlalchemy.orm import joinedload
 
 from models import ApiKey, Budget, Limit, User
 from routes import wording
+from routes.admin import drafts
 from routes.admin.forms import PERIOD_NAMES, UNIT_NAMES
 from routes.admin.guard import PersonalView, admin
 from routes.admin.limits import what_of
@@ -83,8 +84,8 @@ def number() -> int:
 
 
 def given() -> Any:
-    """What was sent; None when a form is only asked for, so that its defaults apply."""
-    return request.form if request.method == "POST" else None
+    """What was sent, or typed before a session ended; None when a form is only asked for: its defaults apply."""
+    return request.form if request.method == "POST" else drafts.typed()
 
 
 def me() -> User:
