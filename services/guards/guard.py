@@ -40,7 +40,9 @@ class Guard:
     def __init__(self, policies: tuple[Policy, ...], noted: marks.Marks) -> None:
         self._marks = noted
         self._asked = tuple(one for one in policies if one.on_requests)
-        self._answering = tuple(one for one in policies if one.on_answers and one.scanners)
+        self._answering = tuple(
+            one for one in policies if one.on_answers and (one.scanners or rules.UNREADABLE in one.actions)
+        )
         self._hidden, self.has_hidden = Placeholders(), False  # whether something was taken out of the request
         self._hides = any(rules.REDACT in one.scanners and not one.is_dry_run for one in self._asked)
         self.warned: dict[str, None] = {}  # rules that the caller is told of, in the order in which they were found
@@ -105,7 +107,14 @@ class Guard:
         return chain.feed(text) + chain.end()
 
     def growing(self) -> "Chain":
-        """A text of the answer that comes in pieces."""
+        """A text of the answer that comes in pieces.
+
+        Raises:
+            PolicyViolation: a policy that would look at it cannot be read.
+        """
+        for one in self._answering:
+            if rules.UNREADABLE in one.actions:
+                self._decide(one, rules.UNREADABLE, rules.BLOCK)
         return Chain(self, [(one, action) for one in self._answering for action in one.scanners], self._restoring())
 
     def said(self, value: Any) -> Any:
@@ -242,7 +251,10 @@ class Chain:
 
 def _violation(policy: Policy, rule: str) -> PolicyViolation:
     """What the caller is told: which policy and rule, never what was found."""
-    found = PolicyViolation(f"The policy `{policy.name}` does not let this through: its rule `{rule}` found something.")
+    said = f"The policy `{policy.name}` does not let this through: its rule `{rule}` found something."
+    if rule == rules.UNREADABLE:
+        said = f"The policy `{policy.name}` cannot be read, so it lets nothing through; it has to be saved anew."
+    found = PolicyViolation(said)
     found.details = {"policy": policy.name, "policy_id": policy.uuid, "rule": rule}
     found.rule = f"policy {policy.id}"
     return found
