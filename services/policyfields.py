@@ -27,7 +27,6 @@ LISTS: Final = {  # members with a list of rules: where they are stored, and how
 
 
 STEPS: Final = {"regexConfig": steps_of_pattern, "wordConfig": steps_of_word}  # how large their rules are
-STEP_NAMES: Final = "steps (an expression has about one for each character and its repetitions, \\pL has 1,200)"
 
 
 def shown(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def _added(used: int, count: Callable[[str], int], definition: str) -> int:
     except BadPattern as exc:
         raise Unfit(f"cannot be used: {exc}") from exc
     if used > MOST_STEPS:
-        raise Unfit(f"is too large: all together may have {MOST_STEPS:,} {STEP_NAMES}")
+        raise Unfit(f"is too large: all together may have {MOST_STEPS:,} steps")
     return used
 
 

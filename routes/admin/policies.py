@@ -16,8 +16,9 @@ from routes.admin.guard import actor, expose, go
 from routes.admin.policyforms import ACTION_NAMES, FAILURE_NAMES, LISTS, PolicyForm, values
 from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services.guards import guard, rules
+from services.guards import rules, trial
 from services.policies.kinds import KINDS
+from services.policyfields import MAX_RULES
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
@@ -69,7 +70,12 @@ class Policies(Table):
         """Its rules, and what it is bound to."""
         return {
             "view": gateway().control.policies.get(row.uuid),
-            "kinds": {name: policywords.title(name) for name in KINDS},
+            "kinds": {
+                **{name: policywords.title(name) for name in KINDS},
+                rules.ALL: _("All other kinds"),
+                rules.SIZE: _("Size"),
+                rules.UNREADABLE: _("It cannot be read; save it anew."),
+            },
             "lists": LISTS,
             "actions": ACTION_NAMES,
             "failures": FAILURE_NAMES,
@@ -77,8 +83,7 @@ class Policies(Table):
             "most": LONGEST_TRIAL,
             "why_kept": self.why_kept(row),
             "text": "",
-            "found": None,
-            "sent": "",
+            "trial": None,
         }
 
     def create_form(self, obj: Any = None) -> PolicyForm:
@@ -109,14 +114,16 @@ class Policies(Table):
         flash(gettext("%(name)s was saved.", name=view["name"]), "success")
         return go(".details_view", id=number)
 
-    @expose("/test/", methods=("POST",))
+    @expose("/test/", methods=("GET", "POST"))
     def test_view(self) -> Any:
         """What it would find in a text, and what would go out; nothing of that is kept."""
         row = self.row()
+        if request.method == "GET":  # somebody came back to the address
+            return go(".details_view", id=row.id)
         text = request.form.get("text", "")[:LONGEST_TRIAL].replace("\r\n", "\n")
-        found, sent = guard.tried(rules.compiled(row), text)
-        told = {**self.details(row), "text": text, "found": found, "sent": sent}
-        return self.render(self.details_template, row=row, **told)
+        told = {**self.details(row), "text": text, "trial": trial.of(rules.compiled(row), text)}
+        fixed, locked = self.why_fixed(row), self.why_locked(row)
+        return self.render(self.details_template, row=row, why_fixed=fixed, why_locked=locked, **told)
 
     def note_deletion(self, session: Session, row: Policy) -> None:
         """The service that deletes writes the entry."""
@@ -150,6 +157,6 @@ def _count(row: Policy) -> int:
 def _with_rows(form: PolicyForm, *, is_fresh: bool) -> PolicyForm:
     """The form with an empty row in each list, so that one more rule can be added without JavaScript."""
     for name in LISTS:
-        if is_fresh or not form[name].entries:
+        if (is_fresh and len(form[name].entries) < MAX_RULES) or not form[name].entries:
             form[name].append_entry()
     return form

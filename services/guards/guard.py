@@ -162,13 +162,13 @@ class Guard:
         """A text of the request as it may go out."""
         hidden: list[Finding] = []
         for one in self._asked:
-            for action, finding in _findings(one, text):
+            for action, finding in findings(one, text):
                 self._decide(one, finding.rule, action)
                 if action == rules.REDACT and not one.is_dry_run:
                     hidden.append(finding)
         if not self._hides:
             return text
-        sent = self._hidden.redact(text, _joined(hidden))
+        sent = self._hidden.redact(text, joined(hidden))
         self.has_hidden = self.has_hidden or sent != text
         return sent
 
@@ -201,14 +201,6 @@ class Guard:
             self.warned[f"{policy.name}: {rule}"] = None
         if action == rules.BLOCK:
             raise _violation(policy, rule)
-
-
-def tried(policy: Policy, text: str) -> tuple[list[tuple[str, str, str]], str]:
-    """What a policy would find in a text of a request, as rule, action and what was found; and what would go out."""
-    found = sorted(_findings(policy, text), key=lambda one: one[1].start)
-    shown = [(finding.rule, action, text[finding.start : finding.end]) for action, finding in found]
-    hidden = [finding for action, finding in found if action == rules.REDACT]
-    return shown, Placeholders().redact(text, _joined(hidden)) if hidden else text
 
 
 class Chain:
@@ -260,7 +252,7 @@ def _violation(policy: Policy, rule: str) -> PolicyViolation:
     return found
 
 
-def _findings(policy: Policy, text: str) -> Iterator[tuple[str, Finding]]:
+def findings(policy: Policy, text: str) -> Iterator[tuple[str, Finding]]:
     """What a policy finds in a text, what blocks it first."""
     for action in rules.ORDER:
         if action in policy.scanners:
@@ -268,7 +260,7 @@ def _findings(policy: Policy, text: str) -> Iterator[tuple[str, Finding]]:
                 yield action, finding
 
 
-def _joined(findings: list[Finding]) -> list[Finding]:
+def joined(findings: list[Finding]) -> list[Finding]:
     """The findings of several policies by their start, without overlaps."""
     joined: list[Finding] = []
     for one in sorted(findings, key=lambda finding: (finding.start, -finding.end)):
