@@ -11,13 +11,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models_policies import Policy, PolicyBinding
-from routes.admin import policywords
+from routes.admin import bound, policywords
 from routes.admin.guard import actor, expose, go
 from routes.admin.policyforms import ACTION_NAMES, FAILURE_NAMES, LISTS, PolicyForm, values
 from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext, lazy_gettext
+from services import owners
 from services.guards import rules, trial
 from services.policies.kinds import KINDS
+from services.policybook import Stored
 from services.policyfields import MAX_RULES
 from utils.extensions import db, gateway
 
@@ -39,6 +41,18 @@ class Policies(Table):
         "rules": _("Rules"),
         "bound": _("Applies to"),
         "updated_at": _("Changed"),
+        # What its changes are called in the audit log
+        "config": _("Personal data and secrets"),
+        "regexConfig": _("Regular expressions"),
+        "wordConfig": _("Words"),
+        "customConfig": _("Judged by a model"),
+        "sizeConfig": _("Size"),
+        "onJudgeFailure": _("If the model does not answer"),
+        "appliesTo": _("It looks at"),
+        "dryRun": _("Dry run"),
+        "boundTo": _("Applies to"),
+        "updatedAt": _("Changed"),
+        "version": _("Version"),
     }
     column_sortable_list: ClassVar[list[Any]] = ["name"]
     column_default_sort = "name"
@@ -81,6 +95,7 @@ class Policies(Table):
             "failures": FAILURE_NAMES,
             "tones": TONES,
             "most": LONGEST_TRIAL,
+            "names": owners.names(db.session(), [(one.scope, one.scope_id) for one in row.bindings]),
             "why_kept": self.why_kept(row),
             "text": "",
             "trial": None,
@@ -101,17 +116,19 @@ class Policies(Table):
         """Store a new one."""
         body = form.given()
         db.session.rollback()  # the service has a transaction of its own
-        return self._saved(gateway().control.policies.create(actor(), body).view)
+        return self._saved(gateway().control.policies.create(actor(), body))
 
     def update(self, form: Any, row: Policy) -> Any:
         """Store what changed."""
         body, uuid = form.given(), row.uuid
         db.session.rollback()  # the service has a transaction of its own
-        return self._saved(gateway().control.policies.update(actor(), uuid, body).view)
+        return self._saved(gateway().control.policies.update(actor(), uuid, body))
 
-    def _saved(self, view: Mapping[str, Any]) -> Any:
+    def _saved(self, stored: Stored) -> Any:
+        view = stored.view
         number = db.session.scalars(select(Policy.id).where(Policy.uuid == view["id"])).one()
         flash(gettext("%(name)s was saved.", name=view["name"]), "success")
+        bound.tell(stored.losers)
         return go(".details_view", id=number)
 
     @expose("/test/", methods=("GET", "POST"))
@@ -137,6 +154,10 @@ class Policies(Table):
     def consequences(self, row: Policy) -> list[str]:
         """What happens to the calls that it applies to."""
         return [gettext("Calls that it applies to go on without it within two seconds.")]
+
+    def audited(self, row: Policy) -> str:
+        """See Table."""
+        return row.uuid
 
     def title(self, row: Policy) -> str:
         """See Table."""

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session
 
+from models import Team
 from models_policies import Policy
 from tests.admin.conftest import Browser, rows_of
 
@@ -101,3 +102,26 @@ def test_the_address_of_the_box_leads_back(panel_admin: Browser) -> None:
     assert answer.status_code == 303
     assert answer.location.endswith(f"/admin/policies/details/?id={number}")
     assert f"/admin/policies/test/?id={number}" in panel_admin.get(answer.location).text
+
+
+def test_of_two_who_edit_a_policy_the_second_reads_who_changed_what(panel_anywhere_admin: Browser) -> None:
+    browser = panel_anywhere_admin
+    number = stored(browser.app, PIN)
+    path = f"/admin/policies/edit/?id={number}"
+    sent = sent_by(browser.get(path).text)
+    assert browser.post(path, sent | {"name": "first"}).status_code == 303
+    page = browser.post(path, sent | {"name": "second"})
+    assert page.status_code == 422
+    assert "Somebody else changed this meanwhile" in page.text
+    assert "Name: mine → first" in html.unescape(page.text) or "Policy: mine → first" in html.unescape(page.text)
+
+
+def test_a_policy_tells_what_it_is_bound_to(panel_admin: Browser) -> None:
+    app = panel_admin.app
+    number = stored(app, PIN)
+    assert "nothing" in panel_admin.get("/admin/policies/").text
+    panel_admin.post("/admin/teams/new/", {"name": "blue", "scope": "all", "policy": rows_of(app, Policy)[0].uuid})
+    (team,) = rows_of(app, Team)
+    assert 'data-label="Applies to">1<' in panel_admin.get("/admin/policies/").text
+    page = panel_admin.get(f"/admin/policies/details/?id={number}").text
+    assert re.search(rf'Team <a href="/admin/teams/details/\?id={team.id}">blue</a>', page)
