@@ -18,11 +18,12 @@ class Trial:
     is_dry_run: bool
     is_answer: bool  # the policy looks at answers alone, so the text was taken as one
     has_judges: bool  # … that were not asked
+    has_others: bool  # … that look for something in a text
 
     @property
     def is_silent(self) -> bool:
         """Whether nothing was found where something was looked for."""
-        return not self.found and not self.has_judges
+        return not self.found and (self.has_others or not self.has_judges)
 
 
 def of(policy: Policy, text: str) -> Trial:
@@ -42,4 +43,12 @@ def of(policy: Policy, text: str) -> Trial:
     elif hidden and not policy.is_dry_run:
         sent = Placeholders().redact(text, hidden)
     is_refused = not policy.is_dry_run and any(action == rules.BLOCK for _rule, action, _value in found)
-    return Trial(found, sent, is_refused, policy.is_dry_run, is_answer, bool(policy.judges) and not is_answer)
+    return Trial(
+        found,
+        sent,
+        is_refused,
+        policy.is_dry_run,
+        is_answer,
+        has_judges=bool(policy.judges) and not is_answer,
+        has_others=bool(policy.scanners),
+    )

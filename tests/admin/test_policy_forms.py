@@ -83,6 +83,7 @@ LIMITED = {"size": {"chars": 5, "action": "block"}}
         (LIMITED, {}, "the call would be refused", "Nothing.<"),
         (LIMITED, {"on_requests": False, "on_answers": True}, "Nothing.<", "would be refused"),
         (JUDGED, {}, "are not asked here", "Nothing.<"),
+        (JUDGED | {"kinds": {"pin": "block"}}, {}, "Nothing.<", "would be refused"),
         ({"words": [{"name": "w", "definition": " ", "action": "block"}]}, {}, "It cannot be read", "Nothing.<"),
     ],
 )
