@@ -107,7 +107,7 @@ class KeyManagement:
             _revoke(row, values, keyviews.shown(session, [row])[0])
             _apply(row, values)
             _bind(session, row, values)
-            _police(session, row, values)
+            _police(session, actor, row, values)
             lives.check_new(row)
             ceilings.store(session, actor, "key", row.id, values)
             note(session, actor, "key_create", "key", row.id, differences(None, _described(session, row)))
@@ -142,7 +142,7 @@ class KeyManagement:
             _revoke(row, given.values, keyviews.shown(session, [row])[0])
             _apply(row, given.values)
             _bind(session, row, given.values)
-            _police(session, row, given.values)
+            _police(session, actor, row, given.values)
             _move(session, row, given.values)
             ceilings.store(session, actor, "key", row.id, given.values)
             if given.values:
@@ -268,14 +268,14 @@ def _bind(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
             row.provider_ids = providersettings.numbers(session, [one for one in named if one], member) or None
 
 
-def _police(session: Session, row: ApiKey, values: Mapping[str, Any]) -> None:
+def _police(session: Session, actor: Actor, row: ApiKey, values: Mapping[str, Any]) -> None:
     """Give the key the policy that is named; an empty name takes it away.
 
     Raises:
         FieldsInvalid: there is no such policy.
     """
     if "policyId" in values:
-        bindings.bind(session, "key", row.id, values["policyId"])
+        bindings.bind(session, actor, ("key", row.id), values["policyId"])
 
 
 def _revoke(row: ApiKey, values: Mapping[str, Any], seen: Mapping[str, Any]) -> None:

@@ -5,22 +5,22 @@ those of the gateway that this API comes from; the others are our own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Engine, select, update
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import Engine, and_, false, or_, select, update
+from sqlalchemy.orm import Session
 
-from models import ApiKey
 from models_policies import Policy, PolicyBinding
-from services import fields, owners, pages, policyfields
+from services import bindings, fields, owners, pages, policyfields
 from services.audit import Actor, differences, note
+from services.bindings import RESOURCE
 from services.catalog import Catalog
 from services.changing import changing
 from services.errors import Conflict, FieldsInvalid, NotFound
 from services.keymanagement import Answer
 from utils import clock
 
-RESOURCE: Final = "policy"
 COLUMNS: Final = {  # members that are stored as they were read
     "name": "name",
     "tags": "tags",
@@ -30,13 +30,20 @@ COLUMNS: Final = {  # members that are stored as they were read
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Stored(Answer):
+    """A policy as it is stored now. `losers`: the names of the policies that something was taken from for it."""
+
+    losers: Sequence[str] = ()
+
+
 class PolicyBook:
     """See the module."""
 
     def __init__(self, engine: Engine, catalog: Catalog) -> None:
         self._engine, self._catalog = engine, catalog
 
-    def create(self, actor: Actor, body: Mapping[str, Any]) -> Answer:
+    def create(self, actor: Actor, body: Mapping[str, Any]) -> Stored:
         """A new policy.
 
         Raises:
@@ -48,10 +55,10 @@ class PolicyBook:
             _fill(row, given.values)
             session.add(row)
             session.flush()
-            _bind(session, row, given.values.get("boundTo", {}))
+            losers = _bind(session, actor, row, given.values.get("boundTo", {}))
             made = shown(session, [row])[0]
             note(session, actor, "policy_create", RESOURCE, row.uuid, differences(None, made))
-            return Answer(made, given.ignored)
+            return Stored(made, given.ignored, losers)
 
     def get(self, uuid: str) -> dict[str, Any]:
         """One policy.
@@ -66,9 +73,9 @@ class PolicyBook:
         """The policies that have all these tags, the oldest first."""
         with Session(self._engine) as session:
             query = select(Policy).where(*pages.has_all(session, Policy.tags, tags)).order_by(Policy.id)
-            return shown(session, session.scalars(query.options(selectinload(Policy.bindings))).all())
+            return shown(session, session.scalars(query).all())
 
-    def update(self, actor: Actor, uuid: str, body: Mapping[str, Any]) -> Answer:
+    def update(self, actor: Actor, uuid: str, body: Mapping[str, Any]) -> Stored:
         """Change what the body names and leave the rest.
 
         Raises:
@@ -88,10 +95,10 @@ class PolicyBook:
             _fill(row, given.values)
             row.version += 1
             row.updated_at = clock.now()
-            _bind(session, row, given.values.get("boundTo", {}))
+            losers = _bind(session, actor, row, given.values.get("boundTo", {}))
             after = shown(session, [row])[0]
             note(session, actor, "policy_update", RESOURCE, row.uuid, differences(before, after))
-            return Answer(after, given.ignored)
+            return Stored(after, given.ignored, losers)
 
     def delete(self, actor: Actor, uuid: str) -> None:
         """Remove a policy; what it applied to goes on without it.
@@ -119,15 +126,11 @@ def found(session: Session, uuid: str) -> Policy:
 
 def shown(session: Session, rows: Sequence[Policy]) -> list[dict[str, Any]]:
     """Policies as clients see them."""
-    ends = {(binding.scope, binding.scope_id) for row in rows for binding in row.bindings}
-    names = owners.names(session, ends)
-    keys = select(ApiKey.id, ApiKey.uuid).where(ApiKey.id.in_([number for scope, number in ends if scope == "key"]))
-    names |= {("key", number): uuid for number, uuid in session.execute(keys)} if ends else {}
-    return [_shown(row, names) for row in rows]
+    bound = bindings.ends(session, [row.id for row in rows])
+    return [_shown(row, bound[row.id]) for row in rows]
 
 
-def _shown(row: Policy, names: Mapping[tuple[str, int], str]) -> dict[str, Any]:
-    ends = [(binding.scope, binding.scope_id) for binding in row.bindings]
+def _shown(row: Policy, bound: bindings.Ends) -> dict[str, Any]:
     return {
         "id": row.uuid,
         "name": row.name,
@@ -139,10 +142,7 @@ def _shown(row: Policy, names: Mapping[tuple[str, int], str]) -> dict[str, Any]:
         "enabled": row.is_enabled,
         "dryRun": row.is_dry_run,
         "everyone": row.is_for_all,
-        "boundTo": {
-            f"{scope}s": sorted(names[end] for end in ends if end[0] == scope and end in names)
-            for scope in owners.SCOPES
-        },
+        "boundTo": bound,
         "version": row.version,
     }
 
@@ -169,23 +169,31 @@ def _fill(row: Policy, values: Mapping[str, Any]) -> None:
     row.rules = policyfields.merged(row.rules, values)
 
 
-def _bind(session: Session, row: Policy, given: Mapping[str, list[str]]) -> None:
+def _bind(session: Session, actor: Actor, row: Policy, given: Mapping[str, list[str]]) -> Sequence[str]:
     """Bind the policy to these, and of each scope that is given to no others; what had another one has this one now.
+
+    Returns the names of those others.
 
     Raises:
         FieldsInvalid: one is not there.
     """
-    for scope in owners.SCOPES:
-        member = f"{scope}s"
-        if member not in given:
-            continue
-        try:
-            wanted = {owners.find(session, scope, name) for name in given[member]}
-        except NotFound as exc:
-            raise FieldsInvalid({f"boundTo.{member}": str(exc)}) from exc
-        row.bindings = [one for one in row.bindings if one.scope != scope or one.scope_id in wanted]
-        session.flush()
-        for number in wanted - {one.scope_id for one in row.bindings if one.scope == scope}:
-            session.merge(PolicyBinding(scope=scope, scope_id=number, policy_id=row.id))
+    wanted = {scope: _numbers(session, scope, given[f"{scope}s"]) for scope in owners.SCOPES if f"{scope}s" in given}
+    row.bindings = [one for one in row.bindings if one.scope_id in wanted.get(one.scope, {one.scope_id})]
+    session.flush()
+    kept = {(one.scope, one.scope_id) for one in row.bindings}
+    new = {(scope, number) for scope, numbers in wanted.items() for number in numbers} - kept
+    here = [and_(PolicyBinding.scope == scope, PolicyBinding.scope_id.in_(wanted[scope])) for scope in wanted]
+    others = select(PolicyBinding.policy_id).where(or_(false(), *here), PolicyBinding.policy_id != row.id).distinct()
+    before = bindings.taken(session, session.scalars(others).all() if new else ())
+    for scope, number in new:
+        session.merge(PolicyBinding(scope=scope, scope_id=number, policy_id=row.id))
     session.flush()
     session.expire(row, ["bindings"])
+    return list(bindings.given(session, actor, before).values())
+
+
+def _numbers(session: Session, scope: str, names: Iterable[str]) -> set[int]:
+    try:
+        return {owners.find(session, scope, name) for name in names}
+    except NotFound as exc:
+        raise FieldsInvalid({f"boundTo.{scope}s": str(exc)}) from exc

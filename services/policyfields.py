@@ -1,6 +1,6 @@
 """The members of a policy as clients write and read them, and as they are stored (services/guards/rules.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from services import fields, owners
@@ -8,10 +8,11 @@ from services.errors import FieldsInvalid
 from services.fields import Parse, Unfit
 from services.guards import rules
 from services.policies.kinds import KINDS
-from services.policies.scan import BadPattern, Scanner
+from services.policies.scan import BadPattern, steps_of_pattern, steps_of_word
 
 MAX_RULES: Final = 100  # of a kind
 MAX_DEFINITION: Final = 1000  # characters of an expression or phrase
+MOST_STEPS: Final = 100_000  # of the automata of all expressions and words together, 3 µs each until a policy is used
 MAX_QUESTION: Final = 4000  # … of what a judge is asked
 MOST_ENDS: Final = 1000  # keys, users, teams or models that one policy is bound to
 MOST_CHARS: Final = 100_000_000
@@ -23,6 +24,9 @@ LISTS: Final = {  # members with a list of rules: where they are stored, and how
     "wordConfig": ("words", "word"),
     "customConfig": ("judges", "judge"),
 }
+
+
+STEPS: Final = {"regexConfig": steps_of_pattern, "wordConfig": steps_of_word}  # how large their rules are
 
 
 def shown(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def merged(stored: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
     """What is stored of the rules, with those that were given.
 
     Raises:
-        FieldsInvalid: two rules have the same name.
+        FieldsInvalid: two rules have the same name, or all are too large together.
     """
     found = dict(stored)
     if "config" in values:
@@ -58,7 +62,28 @@ def merged(stored: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
             if rule["name"] in taken:
                 raise FieldsInvalid({f"{member}.rules.{index}.name": f"`{rule['name']}` is the name of another rule"})
             taken.add(rule["name"])
+    if values.keys() & {"config", *LISTS}:  # what was stored before may stay: such a policy can still be disabled
+        _check(found)
     return found
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """Whether the rules can be used together; their sizes are added up before anything is made of all of them.
+
+    Raises:
+        FieldsInvalid: they cannot.
+    """
+    used = 0
+    for member, count in STEPS.items():
+        for index, rule in enumerate(found.get(LISTS[member][0]) or ()):
+            try:
+                used = _added(used, count, rule["definition"])
+            except Unfit as exc:
+                raise FieldsInvalid({f"{member}.rules.{index}.definition": str(exc)}) from exc
+    try:
+        rules.scanners_of(found)
+    except BadPattern as exc:
+        raise FieldsInvalid({"regexConfig": f"cannot be used: {exc}"}) from exc
 
 
 def _named(given: list[dict[str, str]], name: str) -> list[dict[str, str]]:
@@ -86,14 +111,21 @@ def _kinds(value: Any) -> dict[str, str]:
     return found
 
 
-def _rules(parsers: Mapping[str, Parse]) -> Parse:
-    """An object with a list of rules."""
+def _rules(parsers: Mapping[str, Parse], count: Callable[[str], int] | None = None) -> Parse:
+    """An object with a list of rules; `count`: how large one is, added up so that no time goes to more than may be."""
 
     def parse(value: Any) -> list[dict[str, str]]:
         listed = _object(value, ("rules",)).get("rules") or []
         if not isinstance(listed, list) or len(listed) > MAX_RULES:
             raise Unfit(f"must be a list of at most {MAX_RULES} rules", ".rules")
-        return [_rule(parsers, rule, f".rules.{index}") for index, rule in enumerate(listed)]
+        found, used = [], 0
+        for index, rule in enumerate(listed):
+            found.append(_rule(parsers, rule, f".rules.{index}"))
+            try:
+                used = _added(used, count, found[-1]["definition"]) if count else 0
+            except Unfit as exc:
+                raise Unfit(str(exc), f".rules.{index}.definition") from exc
+        return found
 
     return parse
 
@@ -131,14 +163,19 @@ def _definition(most: int) -> Parse:
     return parse
 
 
-def _pattern(value: Any) -> str:
-    """An expression that takes a time that grows with the text alone."""
-    text: str = _definition(MAX_DEFINITION)(value)
+def _added(used: int, count: Callable[[str], int], definition: str) -> int:
+    """The steps that are used with those of one more expression or word.
+
+    Raises:
+        Unfit: it cannot be used, or no more.
+    """
     try:
-        Scanner(patterns=(("pattern", text),))
+        used += count(definition)
     except BadPattern as exc:
         raise Unfit(f"cannot be used: {exc}") from exc
-    return text
+    if used > MOST_STEPS:
+        raise Unfit(f"is too large: all together may have {MOST_STEPS:,} steps")
+    return used
 
 
 def _size(value: Any) -> dict[str, Any] | None:
@@ -175,12 +212,13 @@ def _ends(value: Any) -> dict[str, list[str]]:
 
 
 NAME: Final = fields.text(fields.MAX_NAME, is_required=True)
+RULE: Final = {"name": NAME, "definition": _definition(MAX_DEFINITION), "action": _action(rules.ACTIONS)}
 MEMBERS: Final[Mapping[str, Parse]] = {
     "name": NAME,
     "tags": fields.some(NAME),
     "config": _kinds,
-    "regexConfig": _rules({"name": NAME, "definition": _pattern, "action": _action(rules.ACTIONS)}),
-    "wordConfig": _rules({"name": NAME, "definition": _definition(MAX_DEFINITION), "action": _action(rules.ACTIONS)}),
+    "regexConfig": _rules(RULE, steps_of_pattern),
+    "wordConfig": _rules(RULE, steps_of_word),
     "customConfig": _rules(
         {
             "name": NAME,

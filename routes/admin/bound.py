@@ -1,14 +1,17 @@
 """The policy of a key, user, team or model, chosen in its own form."""
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
+from flask import flash
 from sqlalchemy import Row, select
 from wtforms import SelectField
 
 from models import ApiKey, Model, Team, User
 from models_policies import Policy, PolicyBinding
 from routes.admin.forms import PanelForm, options
-from routes.admin.texts import lazy_gettext
+from routes.admin.guard import actor
+from routes.admin.texts import gettext, lazy_gettext
 from services import bindings
 from utils.extensions import db
 
@@ -47,13 +50,21 @@ def chosen(row: Any) -> str:
 
 
 def keep(row: Any, form: PolicyChoice) -> None:
-    """Store what the form says; the row has its number.
+    """Store what the form says, and tell which policy lost it; the row has its number.
 
     Raises:
         FieldsInvalid: the policy was deleted meanwhile.
     """
     place = _place(row)
-    bindings.bind(db.session(), place["scope"], place["scope_id"], form.policy.data, "policy")
+    end = place["scope"], place["scope_id"]
+    tell(bindings.bind(db.session(), actor(), end, form.policy.data, "policy"))
+
+
+def tell(losers: Sequence[str]) -> None:
+    """Say which policies lost something by what is stored now."""
+    if losers:
+        said = gettext("Each has one policy at most, so this was taken from: %(names)s.", names=", ".join(losers))
+        flash(said, "warning")
 
 
 def _place(row: Any) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models_policies import Policy, PolicyBinding
-from routes.admin import policywords
+from routes.admin import bound, policywords
 from routes.admin.guard import actor, expose, go
 from routes.admin.policyforms import ACTION_NAMES, FAILURE_NAMES, LISTS, PolicyForm, values
 from routes.admin.tables import Table
 from routes.admin.texts import N_, gettext, lazy_gettext
-from services.guards import guard, rules
+from services import owners
+from services.guards import rules, trial
 from services.policies.kinds import KINDS
+from services.policybook import Stored
+from services.policyfields import MAX_RULES
 from utils.extensions import db, gateway
 
 _ = lazy_gettext
@@ -38,6 +41,18 @@ class Policies(Table):
         "rules": _("Rules"),
         "bound": _("Applies to"),
         "updated_at": _("Changed"),
+        # What its changes are called in the audit log
+        "config": _("Personal data and secrets"),
+        "regexConfig": _("Regular expressions"),
+        "wordConfig": _("Words"),
+        "customConfig": _("Judged by a model"),
+        "sizeConfig": _("Size"),
+        "onJudgeFailure": _("If the model does not answer"),
+        "appliesTo": _("It looks at"),
+        "dryRun": _("Dry run"),
+        "boundTo": _("Applies to"),
+        "updatedAt": _("Changed"),
+        "version": _("Version"),
     }
     column_sortable_list: ClassVar[list[Any]] = ["name"]
     column_default_sort = "name"
@@ -69,16 +84,21 @@ class Policies(Table):
         """Its rules, and what it is bound to."""
         return {
             "view": gateway().control.policies.get(row.uuid),
-            "kinds": {name: policywords.title(name) for name in KINDS},
+            "kinds": {
+                **{name: policywords.title(name) for name in KINDS},
+                rules.ALL: _("All other kinds"),
+                rules.SIZE: _("Size"),
+                rules.UNREADABLE: _("It cannot be read; save it anew."),
+            },
             "lists": LISTS,
             "actions": ACTION_NAMES,
             "failures": FAILURE_NAMES,
             "tones": TONES,
             "most": LONGEST_TRIAL,
+            "names": owners.names(db.session(), [(one.scope, one.scope_id) for one in row.bindings]),
             "why_kept": self.why_kept(row),
             "text": "",
-            "found": None,
-            "sent": "",
+            "trial": None,
         }
 
     def create_form(self, obj: Any = None) -> PolicyForm:
@@ -96,27 +116,31 @@ class Policies(Table):
         """Store a new one."""
         body = form.given()
         db.session.rollback()  # the service has a transaction of its own
-        return self._saved(gateway().control.policies.create(actor(), body).view)
+        return self._saved(gateway().control.policies.create(actor(), body))
 
     def update(self, form: Any, row: Policy) -> Any:
         """Store what changed."""
         body, uuid = form.given(), row.uuid
         db.session.rollback()  # the service has a transaction of its own
-        return self._saved(gateway().control.policies.update(actor(), uuid, body).view)
+        return self._saved(gateway().control.policies.update(actor(), uuid, body))
 
-    def _saved(self, view: Mapping[str, Any]) -> Any:
+    def _saved(self, stored: Stored) -> Any:
+        view = stored.view
         number = db.session.scalars(select(Policy.id).where(Policy.uuid == view["id"])).one()
         flash(gettext("%(name)s was saved.", name=view["name"]), "success")
+        bound.tell(stored.losers)
         return go(".details_view", id=number)
 
-    @expose("/test/", methods=("POST",))
+    @expose("/test/", methods=("GET", "POST"))
     def test_view(self) -> Any:
         """What it would find in a text, and what would go out; nothing of that is kept."""
         row = self.row()
+        if request.method == "GET":  # somebody came back to the address
+            return go(".details_view", id=row.id)
         text = request.form.get("text", "")[:LONGEST_TRIAL].replace("\r\n", "\n")
-        found, sent = guard.tried(rules.compiled(row), text)
-        told = {**self.details(row), "text": text, "found": found, "sent": sent}
-        return self.render(self.details_template, row=row, **told)
+        told = {**self.details(row), "text": text, "trial": trial.of(rules.compiled(row), text)}
+        fixed, locked = self.why_fixed(row), self.why_locked(row)
+        return self.render(self.details_template, row=row, why_fixed=fixed, why_locked=locked, **told)
 
     def note_deletion(self, session: Session, row: Policy) -> None:
         """The service that deletes writes the entry."""
@@ -130,6 +154,10 @@ class Policies(Table):
     def consequences(self, row: Policy) -> list[str]:
         """What happens to the calls that it applies to."""
         return [gettext("Calls that it applies to go on without it within two seconds.")]
+
+    def audited(self, row: Policy) -> str:
+        """See Table."""
+        return row.uuid
 
     def title(self, row: Policy) -> str:
         """See Table."""
@@ -150,6 +178,6 @@ def _count(row: Policy) -> int:
 def _with_rows(form: PolicyForm, *, is_fresh: bool) -> PolicyForm:
     """The form with an empty row in each list, so that one more rule can be added without JavaScript."""
     for name in LISTS:
-        if is_fresh or not form[name].entries:
+        if (is_fresh and len(form[name].entries) < MAX_RULES) or not form[name].entries:
             form[name].append_entry()
     return form

@@ -32,11 +32,26 @@ ENDS: Final = ("keys", "users", "teams", "models")
 KIND: Final = "kind_"
 
 
+class KeptField(TextAreaField):  # type: ignore[misc, unused-ignore]  # the package ships no types
+    """A text as it is, with the spaces around it; browsers write each end of a line as CRLF."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        """See WTForms."""
+        if valuelist:
+            given = _lines(valuelist[0])
+            stored = self.object_data if isinstance(self.object_data, str) else ""
+            self.data = stored if _lines(stored) == given else given
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 class RuleForm(PanelForm):
     """A rule. One without a definition does not count."""
 
     name = TextField(_("Name"), [Length(0, fields.MAX_NAME)])
-    definition = TextField(_("Expression"), [Length(0, policyfields.MAX_DEFINITION)])
+    definition = KeptField(_("Expression"), [Length(0, policyfields.MAX_DEFINITION)])
     action = SelectField(_("Action"), choices=options(ACTION_NAMES), default=rules.BLOCK)
 
     def given(self) -> dict[str, Any]:
@@ -48,13 +63,13 @@ class RuleForm(PanelForm):
 class WordForm(RuleForm):
     """A word or phrase."""
 
-    definition = TextField(_("Word or phrase"), [Length(0, policyfields.MAX_DEFINITION)])
+    definition = KeptField(_("Word or phrase"), [Length(0, policyfields.MAX_DEFINITION)])
 
 
 class JudgeForm(RuleForm):
     """What a model is asked."""
 
-    definition = TextAreaField(_("What is not allowed"), [Length(0, policyfields.MAX_QUESTION)])
+    definition = KeptField(_("What is not allowed"), [Length(0, policyfields.MAX_QUESTION)])
     action = SelectField(_("Action"), choices=options(JUDGED_NAMES), default=rules.BLOCK)
     model = TextField(_("Model"), [Length(0, fields.MAX_MODEL)])
 
@@ -68,6 +83,11 @@ class PolicyForm(PanelForm):
     dry_run = BooleanField(_("Dry run: decide and note, but change nothing"))
     on_requests = BooleanField(_("Requests"), default=True)
     on_answers = BooleanField(_("Answers"))
+    others = SelectField(
+        _("All other kinds"),
+        choices=options({NONE: _("Do nothing"), **{name: ACTION_NAMES[name] for name in rules.ACTIONS[1:]}}),
+        default=NONE,
+    )
     patterns = FieldList(FormField(RuleForm), max_entries=policyfields.MAX_RULES)
     words = FieldList(FormField(WordForm), max_entries=policyfields.MAX_RULES)
     judges = FieldList(FormField(JudgeForm), max_entries=policyfields.MAX_RULES)
@@ -95,7 +115,7 @@ class PolicyForm(PanelForm):
     def given(self) -> dict[str, Any]:
         """The body as the API takes it."""
         places = {"requests": self.on_requests.data, "answers": self.on_answers.data}
-        chosen = {name: self[KIND + name].data for name in KINDS}
+        chosen = {name: self[KIND + name].data for name in KINDS} | {rules.ALL: self.others.data}
         return {
             "name": self.name.data,
             "tags": self.tags.data or [],
@@ -138,14 +158,13 @@ class PolicyForm(PanelForm):
 
 
 for _name in KINDS:
-    _choices = options({NONE: _("Do nothing"), **{name: ACTION_NAMES[name] for name in rules.ACTIONS[1:]}})
+    _choices = options({NONE: _("As all others"), **ACTION_NAMES})
     setattr(PolicyForm, KIND + _name, SelectField(policywords.title(_name), choices=_choices, default=NONE))
 
 
 def values(view: Mapping[str, Any]) -> dict[str, Any]:
     """What the form of a policy starts with."""
     chosen = view["config"]["rules"]
-    others = chosen.get(rules.ALL, NONE)
     return {
         "name": view["name"],
         "tags": view["tags"],
@@ -153,7 +172,8 @@ def values(view: Mapping[str, Any]) -> dict[str, Any]:
         "dry_run": view["dryRun"],
         "on_requests": "requests" in view["appliesTo"],
         "on_answers": "answers" in view["appliesTo"],
-        **{KIND + name: chosen.get(name, others) for name in KINDS},
+        "others": chosen.get(rules.ALL, NONE) if chosen.get(rules.ALL) != rules.ALLOW else NONE,
+        **{KIND + name: chosen.get(name, NONE) for name in KINDS},
         **{name: view[member]["rules"] for name, member in LISTS.items()},
         "failure": view["onJudgeFailure"],
         "chars": view["sizeConfig"].get("maxCharacters"),

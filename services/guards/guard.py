@@ -40,7 +40,9 @@ class Guard:
     def __init__(self, policies: tuple[Policy, ...], noted: marks.Marks) -> None:
         self._marks = noted
         self._asked = tuple(one for one in policies if one.on_requests)
-        self._answering = tuple(one for one in policies if one.on_answers and one.scanners)
+        self._answering = tuple(
+            one for one in policies if one.on_answers and (one.scanners or rules.UNREADABLE in one.actions)
+        )
         self._hidden, self.has_hidden = Placeholders(), False  # whether something was taken out of the request
         self._hides = any(rules.REDACT in one.scanners and not one.is_dry_run for one in self._asked)
         self.warned: dict[str, None] = {}  # rules that the caller is told of, in the order in which they were found
@@ -105,7 +107,14 @@ class Guard:
         return chain.feed(text) + chain.end()
 
     def growing(self) -> "Chain":
-        """A text of the answer that comes in pieces."""
+        """A text of the answer that comes in pieces.
+
+        Raises:
+            PolicyViolation: a policy that would look at it cannot be read.
+        """
+        for one in self._answering:
+            if rules.UNREADABLE in one.actions:
+                self._decide(one, rules.UNREADABLE, rules.BLOCK)
         return Chain(self, [(one, action) for one in self._answering for action in one.scanners], self._restoring())
 
     def said(self, value: Any) -> Any:
@@ -153,13 +162,13 @@ class Guard:
         """A text of the request as it may go out."""
         hidden: list[Finding] = []
         for one in self._asked:
-            for action, finding in _findings(one, text):
+            for action, finding in findings(one, text):
                 self._decide(one, finding.rule, action)
                 if action == rules.REDACT and not one.is_dry_run:
                     hidden.append(finding)
         if not self._hides:
             return text
-        sent = self._hidden.redact(text, _joined(hidden))
+        sent = self._hidden.redact(text, joined(hidden))
         self.has_hidden = self.has_hidden or sent != text
         return sent
 
@@ -192,14 +201,6 @@ class Guard:
             self.warned[f"{policy.name}: {rule}"] = None
         if action == rules.BLOCK:
             raise _violation(policy, rule)
-
-
-def tried(policy: Policy, text: str) -> tuple[list[tuple[str, str, str]], str]:
-    """What a policy would find in a text of a request, as rule, action and what was found; and what would go out."""
-    found = sorted(_findings(policy, text), key=lambda one: one[1].start)
-    shown = [(finding.rule, action, text[finding.start : finding.end]) for action, finding in found]
-    hidden = [finding for action, finding in found if action == rules.REDACT]
-    return shown, Placeholders().redact(text, _joined(hidden)) if hidden else text
 
 
 class Chain:
@@ -242,13 +243,16 @@ class Chain:
 
 def _violation(policy: Policy, rule: str) -> PolicyViolation:
     """What the caller is told: which policy and rule, never what was found."""
-    found = PolicyViolation(f"The policy `{policy.name}` does not let this through: its rule `{rule}` found something.")
+    said = f"The policy `{policy.name}` does not let this through: its rule `{rule}` found something."
+    if rule == rules.UNREADABLE:
+        said = f"The policy `{policy.name}` cannot be read, so it lets nothing through; it has to be saved anew."
+    found = PolicyViolation(said)
     found.details = {"policy": policy.name, "policy_id": policy.uuid, "rule": rule}
     found.rule = f"policy {policy.id}"
     return found
 
 
-def _findings(policy: Policy, text: str) -> Iterator[tuple[str, Finding]]:
+def findings(policy: Policy, text: str) -> Iterator[tuple[str, Finding]]:
     """What a policy finds in a text, what blocks it first."""
     for action in rules.ORDER:
         if action in policy.scanners:
@@ -256,7 +260,7 @@ def _findings(policy: Policy, text: str) -> Iterator[tuple[str, Finding]]:
                 yield action, finding
 
 
-def _joined(findings: list[Finding]) -> list[Finding]:
+def joined(findings: list[Finding]) -> list[Finding]:
     """The findings of several policies by their start, without overlaps."""
     joined: list[Finding] = []
     for one in sorted(findings, key=lambda finding: (finding.start, -finding.end)):

@@ -100,12 +100,16 @@ def of_rows(rows: "Iterable[PolicyRow]", known: Compiled) -> Policies | None:
 
 
 def compiled(row: "PolicyRow") -> Policy:
-    """A stored policy, ready to be used; one that cannot be read lets nothing through."""
+    """A stored policy, ready to be used; one that cannot be read lets nothing through where it looks."""
     try:
         return built(row.rules, row)
     except (BadPattern, LookupError, TypeError, ValueError) as exc:
         log.error("policy %s cannot be read: %s", row.uuid, type(exc).__name__)  # noqa: TRY400 - the class says enough
-        return Policy(row.id, row.uuid, row.name, row.version, actions={UNREADABLE: BLOCK})
+        return Policy(
+            *(row.id, row.uuid, row.name, row.version),
+            *(bool(row.is_dry_run), bool(row.on_requests), bool(row.on_answers)),
+            actions={UNREADABLE: BLOCK},
+        )
 
 
 def built(rules: Mapping[str, Any], row: "PolicyRow") -> Policy:
@@ -114,21 +118,9 @@ def built(rules: Mapping[str, Any], row: "PolicyRow") -> Policy:
     Raises:
         BadPattern: a regular expression cannot be used.
     """
-    kinds = {name: action for name, action in kinds_of(rules).items() if action != ALLOW}
-    patterns, words = (
-        tuple(one for one in rules.get(member, ()) if one["action"] != ALLOW) for member in ("patterns", "words")
-    )
     size, judges = rules.get("size") or {}, rules.get("judges", ())
-    actions = kinds | {one["name"]: one["action"] for one in (*patterns, *words, *judges)}
-    scanners = {
-        action: Scanner(
-            kinds=tuple(name for name, taken in kinds.items() if taken == action),
-            patterns=tuple((one["name"], one["definition"]) for one in patterns if one["action"] == action),
-            words=tuple((one["name"], one["definition"]) for one in words if one["action"] == action),
-        )
-        for action in ORDER
-        if action in {*kinds.values(), *(one["action"] for one in (*patterns, *words))}
-    }
+    named = (*(rules.get("patterns") or ()), *(rules.get("words") or ()), *judges)
+    actions = kinds_of(rules) | {one["name"]: one["action"] for one in named}
     return Policy(
         row.id,
         row.uuid,
@@ -138,7 +130,7 @@ def built(rules: Mapping[str, Any], row: "PolicyRow") -> Policy:
         bool(row.on_requests),
         bool(row.on_answers),
         actions | ({SIZE: size["action"]} if size else {}),
-        scanners,
+        scanners_of(rules),
         tuple(
             Judge(one["name"], one["definition"], one["action"], one.get("model", ""))
             for one in judges
@@ -147,6 +139,26 @@ def built(rules: Mapping[str, Any], row: "PolicyRow") -> Policy:
         size.get("chars"),
         bool(rules.get("is_open")),
     )
+
+
+def scanners_of(rules: Mapping[str, Any]) -> dict[str, Scanner]:
+    """What looks for the rules of each action that has some.
+
+    Raises:
+        BadPattern: a regular expression cannot be used, or all are too large together.
+    """
+    kinds = kinds_of(rules)
+    patterns, words = (rules.get("patterns") or (), rules.get("words") or ())
+    taken = {*kinds.values(), *(one["action"] for one in (*patterns, *words))}
+    return {
+        action: Scanner(
+            kinds=tuple(name for name, chosen in kinds.items() if chosen == action),
+            patterns=tuple((one["name"], one["definition"]) for one in patterns if one["action"] == action),
+            words=tuple((one["name"], one["definition"]) for one in words if one["action"] == action),
+        )
+        for action in ORDER
+        if action in taken
+    }
 
 
 def kinds_of(rules: Mapping[str, Any]) -> dict[str, str]:

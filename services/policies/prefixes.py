@@ -7,6 +7,7 @@ than that (long repetitions are taken as endless, which keeps the automaton smal
 import re
 from typing import Final, NamedTuple
 
+MOST_DEEP: Final = 30  # groups within groups: each holds the pattern of those in it twice
 MOST_EXACT: Final = 8  # repetitions that are counted; above, they may go on
 ESCAPE: Final = re.compile(r"\\(?:[pP](?:\{[^}]*\}|.)|x\{[^}]*\}|x[0-9A-Fa-f]{2}|[0-7]{3}|Q.*?(?:\\E|\Z)|.)", re.DOTALL)
 CLASS: Final = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\(?:[pP]\{[^}]*\}|x\{[^}]*\}|.)|[^\]\\])*\]", re.DOTALL)
@@ -14,6 +15,10 @@ REPEAT: Final = re.compile(r"(?:[*+?]|\{(\d+)(,?)(\d*)\})\??")
 GROUP: Final = re.compile(r"\((?:\?(?:P?<\w+>|([A-Za-z-]*:)|([A-Za-z-]+)\)))?")
 LETTERS: Final = re.compile(r"\\p\{(?:L|Lu|N)\}")
 ANY_LETTER: Final = r"0-9A-Za-z\x{80}-\x{10FFFF}"  # a range instead of the thousands that Unicode has of them
+
+
+class TooDeep(ValueError):
+    """The pattern has too many groups within groups."""
 
 
 class Part(NamedTuple):
@@ -27,13 +32,16 @@ def beginnings(pattern: str) -> str:
     """A pattern for every beginning of what `pattern` matches, the empty one and the whole among them.
 
     `pattern` is one that RE2 has read already.
+
+    Raises:
+        TooDeep: it has more than MOST_DEEP groups within each other.
     """
     return _Reader(pattern).alternatives().begun
 
 
 class _Reader:
     def __init__(self, pattern: str) -> None:
-        self._pattern, self._at = pattern, 0
+        self._pattern, self._at, self._deep = pattern, 0, 0
 
     def alternatives(self) -> Part:
         """Up to the closing parenthesis or the end."""
@@ -77,7 +85,11 @@ class _Reader:
         self._at = opened.end()
         if opened[2]:  # flags for what follows
             return Part(opened[0], "")
+        if self._deep == MOST_DEEP:
+            raise TooDeep
+        self._deep += 1
         part = self.alternatives()
+        self._deep -= 1
         self._at += 1
         flags = opened[1] or ":"
         return Part(f"(?{flags}{part.whole})", f"(?{flags}{part.begun})")

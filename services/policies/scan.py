@@ -3,30 +3,59 @@
 One automaton says which rules have anything to find at all; only those look for where, and check it.
 """
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import re2
 
-from services.policies.folding import Folded
+from services.policies.folding import FOLDED, Folded
 from services.policies.kind import FREE, NUMBER, Kind
 from services.policies.kinds import KINDS
-from services.policies.prefixes import beginnings
+from services.policies.prefixes import TooDeep, beginnings
 
 REGIONS: Final = ("US", "BR", "GB", "IN", "CA")  # whose telephone numbers may be written without a country's code
 PATTERN_CHARS: Final = 1000  # the longest match of an operator's pattern that is found across the pieces of a stream
 MOST_PATTERN: Final = 2000  # characters of a pattern
 MOST_IN_ALL: Final = 200_000  # … of all rules of a scanner
 MEMORY_BYTES: Final = 64 << 20  # what one automaton may grow to before it starts again
+OWN_BYTES: Final = 8 << 20  # … that of an operator's pattern
+TRIAL_BYTES: Final = 2 << 20  # … of one that is to be stored: RE2 gives up within 0.02 s on one that does not fit
+BEGUN_BYTES: Final = 1 << 20  # … of one pattern for how matches begin
+MOST_BEGUN: Final = 50_000  # steps of all patterns for how matches of an operator's rules begin, 2 µs each
+MOST_BEGUN_CHARS: Final = 200_000
 BESIDE: Final = "[^\\p{L}\\p{N}_]"  # what may stand beside a word
+BLANKS: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs that nobody sees
 CONTEXT: Final = 32  # characters before a value that checks look at
+TOO_LARGE: Final = "pattern too large"  # what RE2 says of one that does not fit
 JOINTS: Final = b"-./:,+"  # where one more group of a number begins
 Span = tuple[int, int, int, int]  # of the data: start, end, where its announcement starts; and the rank of its rule
 
 
 class BadPattern(ValueError):
     """A pattern that cannot be used; the message says why and may be shown."""
+
+
+def steps_of_pattern(source: str) -> int:
+    """How large the automaton of a pattern is; 100,000 steps take 0.1 s to make, and more at their first use.
+
+    Raises:
+        BadPattern: it cannot be used.
+    """
+    return int(_own("pattern", source, TRIAL_BYTES).pattern.programsize)
+
+
+def steps_of_word(phrase: str) -> int:
+    """The same of a word or phrase.
+
+    Raises:
+        BadPattern: it has nothing that can be seen.
+    """
+    if not any(unicodedata.category(one)[0] in "LNPS" and one not in BLANKS for one in phrase):
+        raise BadPattern("it has no character that can be seen")
+    return int(_words("word", [phrase]).pattern.programsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +75,10 @@ class _Rule:
     source: str
     pattern: Any
     most_chars: int
-    begun: str  # a pattern for how a match may begin
+    begun: str = ""  # a pattern for how a match may begin; "" = it is made from the source when it is asked for
     groups: tuple[int, ...] = ()  # of the pattern, one of which is the value; none took part = all of the match
     kind: Kind | None = None
+    is_word: bool = False  # no letter or number of any script may stand beside it
 
 
 class Scanner:
@@ -74,7 +104,7 @@ class Scanner:
         self._rules = (
             *(_own(name, source) for name, source in patterns),
             *(_words(name, phrases) for name, phrases in _by_name(words).items()),
-            *map(_kind, sorted({KINDS[name] for name in kinds}, key=list(KINDS.values()).index)),
+            *map(_kind, sorted({KINDS[name].name for name in kinds}, key=list(KINDS).index)),
         )
         self.most_chars = max((rule.most_chars for rule in self._rules), default=0)
         self._any = _set(self._rules)
@@ -116,9 +146,7 @@ class Scanner:
         if self._any is None:
             return len(text)
         if self._begun is None:
-            self._begun = _compiled(
-                f"(?:{'|'.join(f'(?:{rule.begun}[{JOINTS.decode()}]?)' for rule in self._rules)})\\z"
-            )
+            self._begun = _begun(self._rules)
         folded = Folded(text)
         return folded.characters([self._begun.search(folded.data).start()])[0]
 
@@ -131,14 +159,19 @@ class Scanner:
                 if span[0] >= 0:
                     low, high = span
                     break
-            if high > low and (rule.kind is None or self._fits(rule.kind, data, low, high)):
+            if high > low and self._fits(rule, data, low, high):
                 yield low, high, start, rank
                 at = high
             # Inside a candidate that was none there may be one; not inside endless ones, or time were not linear.
             else:
                 at = end if end - start > rule.most_chars else start + 1
 
-    def _fits(self, kind: Kind, data: bytes, low: int, high: int) -> bool:
+    def _fits(self, rule: _Rule, data: bytes, low: int, high: int) -> bool:
+        if rule.is_word and not _is_whole(data, low, high):
+            return False
+        kind = rule.kind
+        if kind is None:
+            return True
         if not _stands_alone(kind.edge, data, low, high):
             return False
         if kind.unless_after and _is_after(kind.unless_after, data, low):
@@ -171,6 +204,14 @@ def _is_word(data: bytes, at: int) -> bool:
     return 0 <= at < len(data) and (data[at : at + 1].isalnum() or data[at] == ord("_"))
 
 
+def _is_whole(data: bytes, low: int, high: int) -> bool:
+    """Whether no letter, number or underscore of any script stands beside it."""
+    beside = (
+        data[max(0, low - 4) : low].decode("utf-8", "ignore")[-1:] + data[high : high + 4].decode("utf-8", "ignore")[:1]
+    )
+    return not any(character == "_" or unicodedata.category(character)[0] in "LN" for character in beside)
+
+
 def _merged(spans: list[Span]) -> list[Span]:
     """One span for each heap of overlapping ones, named by the longest of them."""
     merged: list[Span] = []
@@ -187,31 +228,44 @@ def _merged(spans: list[Span]) -> list[Span]:
     return merged
 
 
-def _kind(kind: Kind) -> _Rule:
+@cache
+def _kind(name: str) -> _Rule:
+    kind = KINDS[name]
     pattern = _compiled(kind.pattern)
     begun = beginnings(kind.pattern)
     return _Rule(kind.name, kind.pattern, pattern, kind.most_chars, begun, tuple(range(1, pattern.groups + 1)), kind)
 
 
-def _own(name: str, source: str) -> _Rule:
+def _own(name: str, source: str, memory: int = OWN_BYTES) -> _Rule:
     if len(source) > MOST_PATTERN:
         raise BadPattern(f"{name}: a pattern has at most {MOST_PATTERN:,} characters")
-    try:
-        pattern = _compiled(source)
-    except re2.error as error:
-        raise BadPattern(f"{name}: {_said(error)}") from None
-    except UnicodeEncodeError:
-        raise BadPattern(f"{name}: not valid Unicode") from None
+    pattern = _read(name, source, memory)
     if pattern.search(b"") is not None:
         raise BadPattern(f"{name}: it matches the empty text, so it would match everywhere")
-    return _Rule(name, source, pattern, PATTERN_CHARS, beginnings(source))
+    return _Rule(name, source, pattern, PATTERN_CHARS)
+
+
+def _read(name: str, source: str, memory: int = OWN_BYTES) -> Any:
+    try:
+        return _compiled(source, memory)
+    except re2.error as error:
+        said = _said(error)
+        if TOO_LARGE in said:
+            said = "it is too large; fewer or shorter repetitions, such as \\pL+ for \\pL{100,900}, make it smaller"
+        raise BadPattern(f"{name}: {said}") from None
+    except UnicodeEncodeError:
+        raise BadPattern(f"{name}: not valid Unicode") from None
 
 
 def _words(name: str, phrases: Sequence[str]) -> _Rule:
+    phrases = [phrase.translate(FOLDED) for phrase in phrases]  # as the texts are
     if any(not phrase.split() for phrase in phrases):
         raise BadPattern(f"{name}: a word is empty")
     longest = sorted(phrases, key=len, reverse=True)
     either = "|".join("\\s+".join(re2.escape(word) for word in phrase.split()) for phrase in longest)
+    if len(phrases) == 1:  # what stands beside it is looked at by hand: as a pattern it has 2,700 steps
+        source = f"(?i:{either})"
+        return _Rule(name, source, _read(name, source), len(longest[0]) + CONTEXT, is_word=True)
     source = f"(?:^|{BESIDE})((?i:{either}))(?:$|{BESIDE})"
     # A long list letter by letter would make an automaton that takes minutes: there the last words are held back.
     most = max(len(phrase.split()) for phrase in phrases)
@@ -226,15 +280,37 @@ def _by_name(words: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def _options() -> Any:
+def _begun(rules: Sequence[_Rule]) -> Any:
+    """A pattern that finds, at the end of a text, where a match may have begun.
+
+    Where that is too large for rules of an operator, it finds the start of every text: what may be part of a match is
+    then held back as long as matches are.
+    """
+    anywhere = _compiled("\\A")
+    found, chars, steps = [], 0, 0
+    for rule in rules:
+        try:
+            begun = rule.begun or beginnings(rule.source)
+            chars += len(begun)
+            if rule.kind is None and chars <= MOST_BEGUN_CHARS:
+                steps += _compiled(begun, BEGUN_BYTES).programsize
+        except (TooDeep, re2.error):
+            return anywhere
+        if chars > MOST_BEGUN_CHARS or steps > MOST_BEGUN:
+            return anywhere
+        found.append(f"(?:{begun}[{JOINTS.decode()}]?)")
+    return _compiled(f"(?:{'|'.join(found)})\\z")
+
+
+def _options(memory: int) -> Any:
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = MEMORY_BYTES
+    options.max_mem = memory
     return options
 
 
-def _compiled(source: str) -> Any:
-    return re2.compile(source.encode(), _options())
+def _compiled(source: str, memory: int = MEMORY_BYTES) -> Any:
+    return re2.compile(source.encode(), _options(memory))
 
 
 def _set(rules: Sequence[_Rule]) -> Any:
@@ -242,7 +318,7 @@ def _set(rules: Sequence[_Rule]) -> Any:
         return None
     if sum(len(rule.source) for rule in rules) > MOST_IN_ALL:
         raise BadPattern(f"patterns and words have more than {MOST_IN_ALL:,} characters together")
-    found = re2.Set.SearchSet(_options())
+    found = re2.Set.SearchSet(_options(MEMORY_BYTES))
     try:
         for rule in rules:
             found.Add(rule.source.encode())

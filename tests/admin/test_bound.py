@@ -100,3 +100,22 @@ def test_one_that_is_not_there_is_refused(browser: Browser) -> None:
     assert answer.status_code == 422
     assert rows_of(browser.app, Team) == []
     assert bindings(browser.app) == []
+
+
+def test_the_policy_that_loses_it_is_told(browser: Browser) -> None:
+    app = browser.app
+    fields = {name: value for name, value in POLICY.items() if name != "everyone"}
+    browser.post("/admin/policies/new/", fields | {"name": "another one"})
+    browser.post("/admin/teams/new/", {"name": "blue", "scope": "all"})
+    (team,) = rows_of(app, Team)
+    first, second = sorted(rows_of(app, Policy), key=lambda row: row.id)
+    edit = f"/admin/teams/edit/?id={team.id}"
+    browser.post(edit, {"name": "blue", "scope": "all", "policy": first.uuid})
+    assert "was taken from" not in browser.get("/admin/").text
+    browser.post(edit, {"name": "blue", "scope": "all", "policy": second.uuid})
+    assert "was taken from: no cards." in browser.get("/admin/").text
+    browser.post(f"/admin/policies/edit/?id={first.id}", fields | {"teams": "blue"})
+    assert "was taken from: another one." in browser.get("/admin/").text
+    assert bindings(app) == [("team", team.id, first.id)]
+    told = [one for one in rows_of(app, AuditEntry) if one.resource_id == second.uuid and one.action == "policy_update"]
+    assert [one.details["after"]["boundTo"]["teams"] for one in told] == [["blue"], []]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services.policies import scan
 from services.policies.kinds import GROUPS, KINDS
 from services.policies.scan import MOST_PATTERN, BadPattern, Finding, Scanner
 
@@ -101,16 +102,32 @@ def test_a_bad_pattern_says_why(pattern, said):
         Scanner(patterns=[("mine", pattern)])
 
 
-def test_too_much_together_is_refused():
+def test_too_much_together_is_refused(monkeypatch):
     with pytest.raises(BadPattern, match="more than 200,000 characters together"):
         Scanner(words=[("mine", f"word{count:010}") for count in range(14_000)])
+    monkeypatch.setattr(scan, "MEMORY_BYTES", 1 << 14)
     with pytest.raises(BadPattern, match="too large together"):
-        Scanner(patterns=[(f"mine{count}", r"(\p{L}{1,50}){1,19}x") for count in range(90)])
+        Scanner(patterns=[(f"mine{count}", rf"\p{{L}}{{9}}{count}") for count in range(20)])
+    with pytest.raises(BadPattern, match="mine: it is too large"):
+        Scanner(patterns=[("mine", r"(\p{L}{1,50}){1,19}x")])
 
 
-def test_an_empty_word_is_refused():
+@pytest.mark.parametrize("word", [" ", "\u202f", "\u200b", "\u2060 \ufeff"])
+def test_an_empty_word_is_refused(word):
     with pytest.raises(BadPattern, match="mine: a word is empty"):
-        Scanner(words=[("mine", " ")])
+        Scanner(words=[("mine", word)])
+
+
+def test_a_word_is_found_however_it_is_written():
+    scanner = Scanner(words=[("w", "sec\u200bret\u00a0ｐｌａｎ")])
+    assert found(scanner, "the secret  plan") == [("w", "secret  plan")]
+
+
+@pytest.mark.parametrize("pattern", ["(" * 300 + "a" + ")" * 300, "(" * 150 + "a" + ")+" * 150, r"\pL?" * 80 + "z"])
+def test_where_too_much_may_have_begun_everything_is_held_back(pattern):
+    scanner = Scanner(patterns=[("mine", pattern)])
+    assert scanner.find("aaz")
+    assert scanner.open_from("and more") == 0
 
 
 @pytest.mark.timeout(60)  # exponential or quadratic work would take hours
