@@ -44,6 +44,7 @@ class Table(Exported):
     icon: ClassVar[str] = "table"
     singular: ClassVar[str] = ""  # the msgid of one row's name
     many: tuple[bulk.Action, ...] = ()  # what can be done to many rows at once
+    beside: tuple[Any, ...] = ()  # what is loaded with a row in one statement
     switched: tuple[str, ...] = ("is_enabled",)  # columns that disabling changes; the first says whether it is on
 
     def __init__(self, name: str, category: str, *, endpoint: str, url: str | None = None) -> None:
@@ -54,7 +55,7 @@ class Table(Exported):
     def row(self) -> Any:
         """The row that the request is about; without one, 404."""
         given = request.values.get("id", type=int) or 0
-        found = db.session.get(self.model_class, given) if 0 < given <= MAX_ID else None
+        found = db.session.get(self.model_class, given, options=self.beside) if 0 < given <= MAX_ID else None
         if found is None:
             abort(404)
         return found

@@ -99,6 +99,7 @@ class Users(Table):
 
     model_class = User
     icon, singular, resource = "people", "User", "user"
+    beside = (joinedload(User.team),)
     column_list = (
         "username",
         "role",

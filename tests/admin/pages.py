@@ -112,6 +112,7 @@ def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
         )
     _note(here, text, user)
     told = {"model": text[:200], "message": text[:300], "code": text[:60], "details": None, "rule": f"limit {limit}"}
+    told |= {"path": text[:200], "custom_id": text[:255], "client_metadata": text[:4000]}
     add_refusals(app, 1, **{"user_id": user, "key_id": key, "team_id": team, "kind": "models"} | told)
     talk(app, text, user, key)
     numbers = {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit}
