@@ -94,13 +94,17 @@ def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
     if all(row.scope != "address" for row in rows_of(app, Limit)):
         add_limit(app, "address", 0)
     attempts = here.sealer and f'[["{text}", "{text}"]]'.replace("\\", "\\\\") if '"' not in text else None
-    columns: dict[str, Any] = {"model": text[:200], "provider": text[:100], "upstream_model": text[:200]}
-    columns |= {"error": text[:300], "outcome": text[:40], "price_source": text[:60], "attempts": attempts} | {
+    noted = {"path": text[:200], "custom_id": text[:255], "client_metadata": text}
+    columns: dict[str, Any] = noted | {
+        "model": text[:200],
+        "provider": text[:100],
+        "upstream_model": text[:200],
+        "error": text[:300],
+        "outcome": text[:40],
+        "price_source": text[:60],
+        "attempts": attempts,
         "team_id": team,
-        "custom_id": text[:255],
-        "client_metadata": text,
         "action": text[:10],
-        "path": text[:200],
         "route_id": text[:36],
     }
     *_earlier, call = add_calls(app, 3, user_id=user, key_id=key, **columns)
@@ -112,8 +116,7 @@ def furnish(app: Flask, text: str, reader: str = "admin") -> list[str]:
         )
     _note(here, text, user)
     told = {"model": text[:200], "message": text[:300], "code": text[:60], "details": None, "rule": f"limit {limit}"}
-    told |= {"path": text[:200], "custom_id": text[:255], "client_metadata": text[:4000]}
-    add_refusals(app, 1, **{"user_id": user, "key_id": key, "team_id": team, "kind": "models"} | told)
+    add_refusals(app, 1, **{"user_id": user, "key_id": key, "team_id": team, "kind": "models"} | told | noted)
     talk(app, text, user, key)
     numbers = {"user": user, "team": team, "key": key, "void": void, "budget": budget, "limit": limit}
     return [
