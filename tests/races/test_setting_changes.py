@@ -13,11 +13,11 @@ from models import AuditEntry, Deployment, Price, Provider
 from services import audit, costmaps, modelbook, prices
 from tests.management import SETTINGS, ask
 from tests.races.conftest import SOAK, crowd
+from tests.routes.test_cost_maps import SECRET, create, patch
 
 ROUNDS = 40 if SOAK else 4
 MODEL, OTHER = "gpt-4o-mini", "gpt-4o"
 ME = audit.Actor("tests")
-SECRET = "sk-of-the-provider-0123456789"
 
 
 @pytest.fixture
@@ -32,18 +32,6 @@ def here(served):
 
 def cost_map(usd, *models):
     return {name: dict.fromkeys(models or (MODEL,), usd) for name in ("promptCostPerModel", "completionCostPerModel")}
-
-
-def create(app, **more):
-    answer = ask(app, "PUT", SETTINGS, {"provider": "openai", "setting": {"apikey": SECRET}, "name": "main", **more})
-    assert answer.status_code == 200, answer.text
-    return answer.json
-
-
-def patch(app, made, **members):
-    answer = ask(app, "PATCH", f"{SETTINGS}/{made['id']}", members)
-    assert answer.status_code == 200, answer.text
-    return answer.json
 
 
 def row_of(session, made):
