@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Final
 from flask import abort, request
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
-from wtforms import FloatField, IntegerField, TextAreaField
-from wtforms.validators import InputRequired, Length, NumberRange, Optional
+from wtforms import TextAreaField
+from wtforms.validators import InputRequired, Length
 
 from models import Agent, User
-from routes.admin.forms import MAX_TOKENS, PanelForm, TextField
+from routes.admin.forms import TextField
 from routes.admin.guard import go
 from routes.admin.owned import number_of
-from routes.admin.quoting import StopsField
+from routes.admin.parameters import ParametersForm
 from routes.admin.tables import Choice, Table
 from routes.admin.texts import N_, gettext, lazy_gettext
 from services import agents, dialogs, reports
@@ -29,11 +29,10 @@ from utils.extensions import db, gateway
 _ = lazy_gettext
 
 EVERYBODY: Final = agents.EVERYBODY
-NUMBERS: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens")
 
 
-class AgentForm(PanelForm):
-    """What an agent is made of. A parameter that is empty is left to the dialog or the model."""
+class AgentForm(ParametersForm):
+    """What an agent is made of."""
 
     name = TextField(_("Name"), [InputRequired(), Length(1, fields.MAX_NAME)])
     owner = TextField(
@@ -44,12 +43,6 @@ class AgentForm(PanelForm):
     model_name = TextField(
         _("Model"), [Length(0, fields.MAX_MODEL)], description=_("Empty: the one that the dialog has.")
     )
-    temperature = FloatField(_("Temperature, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    top_p = FloatField(_("Top p, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    presence_penalty = FloatField(_("Presence penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    frequency_penalty = FloatField(_("Frequency penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    max_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
-    stop_sequences = StopsField()
 
     def given(self) -> dict[str, Any]:
         """The members as `dialogs_fields.AGENT` names them.
@@ -57,11 +50,8 @@ class AgentForm(PanelForm):
         Raises:
             InvalidRequest: one that cannot be.
         """
-        config = {name: self[name].data for name in NUMBERS if self[name].data is not None}
-        if self.stop_sequences.data:
-            config["stop_sequences"] = self.stop_sequences.data
         own = {name: self[name].data or None for name in ("description", "system_prompt", "model_name")}
-        given = fields.read(fields.AGENT, {"name": self.name.data, **own, "config": config})
+        given = fields.read(fields.AGENT, {"name": self.name.data, **own, "config": self.parameters()})
         return given | {"description": given["description"] or ""}
 
 

@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from wtforms import FieldList, FloatField, FormField, IntegerField, SelectField, TextAreaField
+from wtforms import FieldList, FormField, IntegerField, SelectField, TextAreaField
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
 from routes import wording
-from routes.admin.agents import NUMBERS
-from routes.admin.forms import MAX_TOKENS, PanelForm, TextField, options
-from routes.admin.quoting import StopsField, WordsField
+from routes.admin.forms import PanelForm, TextField, options
+from routes.admin.parameters import ParametersForm
+from routes.admin.quoting import WordsField
 from routes.admin.texts import gettext, lazy_gettext
 from services import promptfields, promptrows, templating
 from services.dialects import dialogs_fields as fields
@@ -103,19 +103,13 @@ class VariableForm(PanelForm):
         return _value(typed.strip()) if typed.strip() else None
 
 
-class VersionForm(PanelForm):
+class VersionForm(ParametersForm):
     """What a version says."""
 
     # One row more than the service takes, so that it says so: what is beyond the most here is dropped unsaid.
     messages = FieldList(FormField(MessageForm), min_entries=1, max_entries=promptfields.MAX_MESSAGES + 1)
     variables = FieldList(FormField(VariableForm), min_entries=1, max_entries=promptfields.MAX_VARIABLES + 1)
     model = TextField(_("Model"), [Length(0, fields.MAX_MODEL)], description=_("Empty: the one that the call names."))
-    temperature = FloatField(_("Temperature, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    top_p = FloatField(_("Top p, 0 to 1"), [Optional(), NumberRange(0, 1)])
-    presence_penalty = FloatField(_("Presence penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    frequency_penalty = FloatField(_("Frequency penalty, -2 to 2"), [Optional(), NumberRange(-2, 2)])
-    max_tokens = IntegerField(_("Most output tokens of a call"), [Optional(), NumberRange(1, MAX_TOKENS)])
-    stop_sequences = StopsField()
     note = TextField(_("What is new"), [Length(0, promptfields.MAX_NOTE)])
 
     def validate_variables(self, field: Any) -> None:
@@ -135,15 +129,12 @@ class VersionForm(PanelForm):
 
     def said(self, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The members of a version as the API takes them; `source`: the version that the form began with."""
-        parameters = {name: self[name].data for name in NUMBERS if self[name].data is not None}
-        if self.stop_sequences.data:
-            parameters["stop_sequences"] = self.stop_sequences.data
         began = source or {"messages": (), "variables": ()}
         return {
             "messages": [one.form.given(_row(one, began["messages"])) for one in self._messages()],
             "variables": [one.form.given(_row(one, began["variables"])) for one in self._variables()],
             "model": self.model.data or None,
-            "parameters": parameters,
+            "parameters": self.parameters(),
             "note": self.note.data or None,
         }
 
