@@ -31,9 +31,12 @@ class PolicyChoice(PanelForm):
 
 
 def offer(form: Form) -> Form:
-    """The form, with all policies to choose from."""
-    query = select(Policy.uuid, Policy.name).order_by(Policy.name).limit(MOST_OFFERED)
-    form.policy.choices = options({"": _("None"), **dict(db.session.execute(query).tuples().all())})
+    """The form, with the policies to choose from."""
+    # What it has, or is to have, comes first: so it is among those that are offered, however many there are.
+    is_other = Policy.uuid.not_in([form.policy.object_data, form.policy.data or ""])
+    ranked = select(Policy.uuid, Policy.name).order_by(is_other, Policy.name).limit(MOST_OFFERED)
+    found = sorted(db.session.execute(ranked).tuples(), key=lambda one: one[1].lower())
+    form.policy.choices = options({"": _("None"), **dict(found)})
     return form
 
 

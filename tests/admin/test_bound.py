@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from models import ApiKey, AuditEntry, Model, Team, User
 from models_policies import Policy, PolicyBinding
+from routes.admin import bound
 from tests.admin.conftest import Browser, rows_of
 from tests.admin.test_policy_pages import FIELDS as POLICY
 from tests.helpers import AUTH, add_model, add_provider, chat, with_upstream
@@ -93,6 +94,20 @@ def test_it_applies_at_once(browser: Browser, upstream) -> None:
     fields = {"name": "blue", "members": owner, "scope": "all", "policy": policy_of(app).uuid}
     assert browser.post(f"/admin/teams/edit/?id={team.id}", fields).status_code == 303
     assert app.test_client().post("/v1/chat/completions", **asked).status_code == 403
+
+
+def test_one_of_very_many_can_be_kept_and_chosen(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound, "MOST_OFFERED", 1)
+    policy = policy_of(browser.app)
+    fields = {name: value for name, value in POLICY.items() if name != "everyone"}
+    browser.post("/admin/policies/new/", fields | {"name": "another, which comes before it"})
+    form = {"name": "blue", "scope": "all", "policy": policy.uuid}
+    assert browser.post("/admin/teams/new/", form).status_code == 303
+    (team,) = rows_of(browser.app, Team)
+    edit = f"/admin/teams/edit/?id={team.id}"
+    assert policy.uuid in browser.get(edit).text
+    assert browser.post(edit, form | {"name": "red"}).status_code == 303
+    assert bindings(browser.app) == [("team", team.id, policy.id)]
 
 
 def test_one_that_is_not_there_is_refused(browser: Browser) -> None:
