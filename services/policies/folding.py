@@ -92,20 +92,26 @@ FOLDED: Final = {
     **dict.fromkeys(map(ord, INVISIBLE), ""),
 }
 # Asked of the bytes: for a class with characters above U+FFFF `re` takes a hundred times as long.
-ODD: Final = re2.compile(f"[{''.join(map(chr, FOLDED))}]".encode())
+ANY_ODD: Final = f"[{''.join(map(chr, FOLDED))}]"
+ODD: Final = re2.compile(ANY_ODD.encode())
 UNSEEN: Final = re.compile(f"[{INVISIBLE}]")
 
 
 class Folded:
-    """A text as bytes for the patterns, and the way back to its characters."""
+    """A text as bytes for the patterns, and the way back to its characters.
+
+    `is_odd`: whether ANY_ODD is found in it; None = it is not known yet.
+    """
 
     __slots__ = ("_is_ascii", "_unseen", "data")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, is_odd: bool | None = None) -> None:
         self._is_ascii = text.isascii()
         self._unseen: Sequence[int] = ()
         self.data = text.encode("utf-8", "replace")  # a lone surrogate becomes one "?"
-        if not self._is_ascii and ODD.search(self.data) is not None:
+        if is_odd is None:
+            is_odd = not self._is_ascii and ODD.search(self.data) is not None
+        if is_odd:
             # How many characters are seen before each that is not.
             self._unseen = [match.start() - count for count, match in enumerate(UNSEEN.finditer(text))]
             self.data = text.translate(FOLDED).encode("utf-8", "replace")

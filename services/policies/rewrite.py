@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 from services.policies.scan import CONTEXT, Finding, Scanner
@@ -141,6 +142,7 @@ def restoring(placeholders: Placeholders) -> Rewrite:
     return rewrite
 
 
+@lru_cache(1000)
 def label(rule: str) -> str:
     """The rule's name as placeholders have it: capitals, digits and underscores."""
     plain = re.sub(r"[^A-Z0-9]+", "_", rule.upper())[:LABEL_CHARS].strip("_")

@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from string import ascii_letters, digits
 from typing import Any, Final
 
 import re2
 
-from services.policies.folding import FOLDED, Folded
+from services.policies.folding import ANY_ODD, FOLDED, Folded
 from services.policies.kind import FREE, NUMBER, Kind
 from services.policies.kinds import KINDS
 from services.policies.prefixes import TooDeep, beginnings
@@ -30,6 +31,9 @@ BESIDE: Final = "[^\\p{L}\\p{N}_]"  # what may stand beside a word
 BLANKS: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs that nobody sees
 CONTEXT: Final = 32  # characters before a value that checks look at
 TOO_LARGE: Final = "pattern too large"  # what RE2 says of one that does not fit
+UNANCHORED: Final = re2._Anchor.UNANCHORED  # noqa: SLF001 - see `Scanner._spans`
+WORDS: Final = frozenset(f"{ascii_letters}{digits}_".encode())
+BLANK: Final = ord(" ")
 JOINTS: Final = b"-./:,+"  # where one more group of a number begins
 Span = tuple[int, int, int, int]  # of the data: start, end, where its announcement starts; and the rank of its rule
 
@@ -125,13 +129,9 @@ class Scanner:
         """
         if self._any is None:
             return []
-        folded = Folded(text)
-        begin = folded.place(start, text)
-        spans = [
-            span
-            for rank in sorted(self._any.Match(folded.data) or ())  # it gives None for none
-            for span in self._spans(rank, folded.data, begin)
-        ]
+        folded, ranks = self._concerned(text)
+        begin = folded.place(start, text) if ranks else 0
+        spans = [span for rank in ranks for span in self._spans(rank, folded.data, begin)]
         if not spans:
             return []
         merged = _merged(spans)
@@ -150,14 +150,23 @@ class Scanner:
         folded = Folded(text)
         return folded.characters([self._begun.search(folded.data).start()])[0]
 
+    def _concerned(self, text: str) -> tuple[Folded, list[int]]:
+        """The text, and the ranks of the rules that match somewhere in it."""
+        folded = Folded(text, is_odd=False)
+        ranks = self._any.Match(folded.data) or ()  # it gives None for none
+        if len(self._rules) in ranks:  # see `_set`
+            folded = Folded(text, is_odd=True)
+            ranks = self._any.Match(folded.data) or ()
+        return folded, sorted(ranks)
+
     def _spans(self, rank: int, data: bytes, at: int) -> Iterator[Span]:
-        rule = self._rules[rank]
-        while (match := rule.pattern.search(data, at)) is not None:
-            start, end = low, high = match.span()
+        rule, until = self._rules[rank], len(data)
+        match = rule.pattern._regexp.Match  # noqa: SLF001 - `search` around it takes longer than it, in most texts
+        while at <= until and (found := match(UNANCHORED, data, at, until))[0][0] >= 0:
+            start, end = low, high = found[0]
             for group in rule.groups:
-                span = match.span(group)
-                if span[0] >= 0:
-                    low, high = span
+                if found[group][0] >= 0:
+                    low, high = found[group]
                     break
             if high > low and self._fits(rule, data, low, high):
                 yield low, high, start, rank
@@ -190,18 +199,19 @@ def _is_after(words: tuple[str, ...], data: bytes, low: int) -> bool:
 def _stands_alone(edge: str, data: bytes, low: int, high: int) -> bool:
     if edge == FREE:
         return True
-    if _is_word(data, low - 1) or _is_word(data, high):
+    before, after = _byte(data, low - 1), _byte(data, high)
+    if before in WORDS or after in WORDS:
         return False
     if edge != NUMBER:
         return True
     return not (
-        (data[max(0, low - 1) : low] in JOINTS and low > 0 and _is_word(data, low - 2))
-        or (data[high : high + 1] in JOINTS and high < len(data) and _is_word(data, high + 1))
+        (before in JOINTS and _byte(data, low - 2) in WORDS) or (after in JOINTS and _byte(data, high + 1) in WORDS)
     )
 
 
-def _is_word(data: bytes, at: int) -> bool:
-    return 0 <= at < len(data) and (data[at : at + 1].isalnum() or data[at] == ord("_"))
+def _byte(data: bytes, at: int) -> int:
+    """That at a place; a space beyond the ends."""
+    return data[at] if 0 <= at < len(data) else BLANK
 
 
 def _is_whole(data: bytes, low: int, high: int) -> bool:
@@ -314,6 +324,7 @@ def _compiled(source: str, memory: int = MEMORY_BYTES) -> Any:
 
 
 def _set(rules: Sequence[_Rule]) -> Any:
+    """One automaton for all of them, and after them for what is odd: asked apart that takes as long as the rest."""
     if not rules:
         return None
     if sum(len(rule.source) for rule in rules) > MOST_IN_ALL:
@@ -322,6 +333,7 @@ def _set(rules: Sequence[_Rule]) -> Any:
     try:
         for rule in rules:
             found.Add(rule.source.encode())
+        found.Add(ANY_ODD.encode())
         found.Compile()
     except re2.error:
         raise BadPattern("patterns and words are too large together") from None
