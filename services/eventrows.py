@@ -36,6 +36,7 @@ COLUMNS: Final = (
     *("request_id", "key_id", "user_id", "cost_nanousd", "provider", "model", "status", "input_tokens"),
     *("output_tokens", "duration_ms", "path", "custom_id", "client_metadata", "action", "policy_id", "route_id"),
 )
+SHOWN: Final = ("created_ms", *COLUMNS)  # of every row, in this order
 OF_REFUSALS: Final[dict[str, ColumnElement[Any]]] = {  # what a call that was never made has besides its own columns
     "cost_nanousd": literal_column("0"),
     "duration_ms": literal_column("0"),
@@ -63,7 +64,14 @@ def page(connection: Connection, wanted: Wanted, order: Order, limit: int, offse
     column, count = matching.cheapest(connection, wanted, None if order.by_cost else offset + limit)
     if order.by_cost or column != matching.TIME or wanted.has_more:
         matching.check_read(count)
-    return list(connection.execute(_ordered(wanted, column, order, offset + limit).offset(offset).limit(limit)))
+    if order.by_cost or not offset:
+        return list(connection.execute(_ordered(wanted, column, order, offset + limit).offset(offset).limit(limit)))
+    # Those before the page are passed by their ids alone.
+    before = _ordered(wanted, column, order, offset, is_bare=True).offset(offset - 1).limit(1)
+    after = connection.scalar(before)
+    if after is None:
+        return []
+    return list(connection.execute(_ordered(wanted, column, order, limit, after).limit(limit)))
 
 
 def count(connection: Connection, wanted: Wanted) -> int:
@@ -109,13 +117,17 @@ def _check_sorted(connection: Connection, wanted: Wanted) -> int:
     return counted
 
 
-def _ordered(wanted: Wanted, column: str, order: Order, most: int, after: str | None = None) -> Select[Any]:
-    """The events in their order, of each source only as many as can be wanted."""
+def _ordered(
+    wanted: Wanted, column: str, order: Order, most: int, after: str | None = None, *, is_bare: bool = False
+) -> Select[Any]:
+    """The events in their order, or only their ids (`is_bare`); of each source only as many as can be wanted."""
     parts = []
     for table, found in _sources(wanted, column):
         key: Any = table.request_id if column == matching.TIME else apart(table.__table__.c.request_id)
         beyond = () if after is None else (key > after if order.is_rising else key < after,)
         some = found.where(*beyond)
+        if is_bare:
+            some = some.with_only_columns(table.request_id)
         if not order.by_cost:
             some = some.order_by(key.asc() if order.is_rising else key.desc()).limit(most)
         parts.append(some.subquery())
