@@ -32,6 +32,7 @@ from utils.extensions import bcrypt, db
 
 quick.use_memory()
 quick.share_url_builders()
+quick.share_parsed_rules()
 quick.share_templates()
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "tollhouse-hypothesis"))
 
@@ -47,6 +48,11 @@ if IS_POOLED:
     SECRETS["DB_POOLING"] = "transaction"
 TOKEN = SECRETS["API_AUTH_TOKENS"]
 PASSWORD = "correct horse battery"  # of the admin
+
+
+def pytest_collection_finish() -> None:
+    """All modules are read now."""
+    quick.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

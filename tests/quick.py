@@ -1,14 +1,16 @@
 """What makes thousands of apps and databases in one run affordable."""
 
+import gc
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from flask import Flask
 from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.routing import Rule
+from werkzeug.routing.rules import RulePart
 
 MEMORY: Final = "/dev/shm"
 NEEDED: Final = 4 * 2**30  # bytes; smaller ones, as in some containers, would fill up
@@ -36,6 +38,31 @@ def share_url_builders() -> None:
         return made[key]
 
     Rule._compile_builder = once  # type: ignore[attr-defined]  # a private member of werkzeug
+
+
+def share_parsed_rules() -> None:
+    """Read the rules that have no variables once for all apps."""
+    parse, made = Rule._parse_rule, {}  # type: ignore[attr-defined]  # a private member of werkzeug
+
+    def once(self: Rule, rule: str) -> Iterable[RulePart]:
+        if "<" in rule:
+            return parse(self, rule)
+        trace = self._trace  # type: ignore[attr-defined]  # a private member of werkzeug
+        if rule not in made:
+            before = len(trace)
+            made[rule] = list(parse(self, rule)), trace[before:]
+        else:
+            trace += made[rule][1]
+        return made[rule][0]
+
+    Rule._parse_rule = once  # type: ignore[method-assign]  # a private member of werkzeug
+
+
+def freeze() -> None:
+    """Leave what there is now out of garbage collections: with it they are nearly half of what making an app costs."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 class KeptTemplates(BytecodeCache):
