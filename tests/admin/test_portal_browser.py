@@ -51,7 +51,7 @@ def call(served: str, secret: str) -> int:
     headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
     asked = urllib.request.Request(f"{served}/v1/chat/completions", body, headers)
     try:
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as exc:
         return exc.code

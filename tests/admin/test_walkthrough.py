@@ -47,7 +47,7 @@ def ask(address: str, secret: str, model: str) -> str:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]}).encode()
     headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
     request = urllib.request.Request(f"{address}/v1/chat/completions", body, headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return str(json.load(answer)["choices"][0]["message"]["content"])
 
 
@@ -100,7 +100,7 @@ def test_the_page_notices_the_first_call(page: Any, panel_served: str) -> None: 
     page.goto("/admin/steps/")
     assert page.locator("#first-call").is_visible()
     ask(panel_served, TOKEN, "echo")
-    page.locator("li.is-done", has_text="Send the first call").wait_for(timeout=15_000)
+    page.locator("li.is-done", has_text="Send the first call").wait_for(timeout=60_000)
     assert page.get_by_text("2 of 5 done").is_visible()
     assert page.evaluate("window.__reports") == []
 

@@ -50,7 +50,7 @@ def run(app: Flask, looks: int = 1000) -> None:
     here: Gateway = app.extensions["gateway"]
     for _ in range(looks):
         here.batch_runner.look()
-        here.batch_runner.wait(20)
+        here.batch_runner.wait(60)
         with Session(here.engine) as session:
             if not session.query(Batch).filter(Batch.status.in_(("validating", "in_progress", "cancelling"))).count():
                 return

@@ -119,7 +119,7 @@ def test_a_cancelled_batch_keeps_what_is_done(app, client, upstream):
     here = app.extensions["gateway"]
     name = begin(client, jsonl(*(line(number) for number in range(40))))
     here.batch_runner.look()
-    here.batch_runner.wait(10)  # its file is checked
+    here.batch_runner.wait(60)  # its file is checked
     (batch,) = here.batch_runner._ends.open()
     claimed = here.batch_runner._lines.claim(batch.id, "tests")
     here.batch_runner._make(batch, claimed)
@@ -141,7 +141,7 @@ def test_a_batch_expires(app, client, upstream):
     name = begin(client, jsonl(line(1), line(2)))
     here = app.extensions["gateway"]
     here.batch_runner.look()
-    here.batch_runner.wait(10)
+    here.batch_runner.wait(60)
     change(app, Batch, expires_at=clock.now() - timedelta(seconds=1))
     run(app)
     done = show(client, name)

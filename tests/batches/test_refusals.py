@@ -22,7 +22,7 @@ def start(app, client, headers, count=20, **more):
     name = begin(client, jsonl(*(line(number, **more) for number in range(count))), headers)
     here = app.extensions["gateway"]
     here.batch_runner.look()
-    here.batch_runner.wait(10)
+    here.batch_runner.wait(60)
     return name
 
 
@@ -122,7 +122,7 @@ def test_a_model_that_is_taken_away_fails_its_lines_alone(app, client, upstream)
     name = begin(client, jsonl(*mixed), headers)
     here = app.extensions["gateway"]
     here.batch_runner.look()
-    here.batch_runner.wait(10)
+    here.batch_runner.wait(60)
     change_row(app, ApiKey, key.id, allowed_models=["echo"])
     run(app)
     done, told = failed(client, name, headers)
@@ -140,7 +140,7 @@ def test_a_limit_of_requests_only_slows_it_down(app, client, upstream):
     here = app.extensions["gateway"]
     here.catalog.refresh()
     here.batch_runner.look()
-    here.batch_runner.wait(20)
+    here.batch_runner.wait(60)
     (batch,) = here.batch_runner._ends.open()
     assert sorted(one.state for one in lines(app)) == ["completed"] * 5 + ["waiting"]
     assert timedelta(0) < batch.not_before - clock.now() <= timedelta(seconds=60)
@@ -234,7 +234,7 @@ def test_a_busy_worker_makes_no_lines(lite, upstream):
     for _ in range(most):
         here.shedding.enter("call")
     here.batch_runner.look()
-    here.batch_runner.wait(10)
+    here.batch_runner.wait(60)
     assert upstream.served == []
     for _ in range(most):
         here.shedding.leave()
@@ -250,5 +250,5 @@ def test_a_worker_that_ends_begins_no_more_lines(lite, upstream):
     here = lite.extensions["gateway"]
     here.drain()
     here.batch_runner.look()
-    here.batch_runner.wait(10)
+    here.batch_runner.wait(60)
     assert [one.state for one in lines(lite)] == ["waiting"] * 5

@@ -11,7 +11,7 @@ from tests.conftest import TOKEN
 from tests.deploy.edge import NAME
 from tests.helpers import rows
 
-SOON_S = 1.0
+SOON_S = 10.0  # at most a second on a machine with time; who is not told hears of it after 25 s, or never
 VERSIONS = ("1.1", "2")
 PAUSE_S = 0.3
 MAX_BODY = 20 * 1024 * 1024
@@ -42,7 +42,7 @@ def test_a_killed_caller_is_gone_for_the_provider(site, upstream, version, plan)
     call = here.chat(version, **plan)
     assert len(call.words(3)) == 3
     left_at = call.kill()
-    seen, end = upstream.wait_for(1)[0], time.monotonic() + 5
+    seen, end = upstream.wait_for(1)[0], time.monotonic() + SOON_S
     while seen.peer_left_at is None and time.monotonic() < end:
         time.sleep(0.01)
     assert seen.peer_left_at is not None
@@ -77,7 +77,7 @@ def test_a_renewed_certificate_is_served_and_no_stream_is_cut(site):
     here.edge.authority.issue(here.edge.lineage, 101)
     done = here.edge.hook()
     assert (done.returncode, done.stdout) == (0, f"certbot-hook: nginx serves the new certificate of {NAME}\n")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while serial(here.edge) != 101 and time.monotonic() < end:
         time.sleep(0.05)
     assert serial(here.edge) == 101

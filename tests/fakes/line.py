@@ -55,7 +55,7 @@ class Line:
             except OSError:
                 return
             try:
-                far = socket.create_connection(("127.0.0.1", self._to_port), timeout=5)
+                far = socket.create_connection(("127.0.0.1", self._to_port), timeout=30)
             except OSError:  # the server is down, and so is its line
                 near.close()
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-START_S = 30.0
+START_S = 90.0
 
 
 class MortalPostgres:
@@ -45,7 +45,7 @@ class MortalPostgres:
         self._pid, end = self._own.pid, time.monotonic() + START_S
         while True:
             try:
-                psycopg.connect(self.url, connect_timeout=2).close()
+                psycopg.connect(self.url, connect_timeout=10).close()
             except psycopg.OperationalError:
                 assert time.monotonic() < end, "Postgres did not come back"
                 assert self._own.poll() is None, "Postgres ended"

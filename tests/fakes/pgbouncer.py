@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 MISSING = "pgbouncer is not installed (Debian: apt-get install pgbouncer)"
-START_S = 10.0
+START_S = 60.0
 SETTINGS = """
 [databases]
 * = host={server.host} port={server.port} user={server.username}

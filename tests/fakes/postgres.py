@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_S = 30.0
+START_S = 90.0
 
 
 class PostgresMissing(Exception):
@@ -109,7 +109,7 @@ def _wait(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     give_up = time.monotonic() + START_S
     while time.monotonic() < give_up and server.poll() is None:
         try:
-            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=2).close()
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=10).close()
         except psycopg.OperationalError:
             time.sleep(0.05)
         else:

@@ -78,7 +78,7 @@ class Served:
             if self.process.poll() is not None:
                 raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.output()}")
             try:
-                if requests.get(f"{self.url}/health", timeout=2).ok:
+                if requests.get(f"{self.url}/health", timeout=10).ok:
                     return
             except requests.RequestException:
                 time.sleep(0.05)

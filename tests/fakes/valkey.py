@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from tests.fakes.ports import free_port
 
-START_S = 20.0
+START_S = 60.0
 
 
 class ValkeyMissing(Exception):
@@ -31,7 +31,7 @@ class Valkey:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder, self._options = folder, options
         self.client = redis.Redis(
-            port=self.port, decode_responses=True, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
+            port=self.port, decode_responses=True, socket_timeout=30.0, retry=Retry(NoBackoff(), 0)
         )
         self.start()
 

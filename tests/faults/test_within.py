@@ -113,8 +113,8 @@ def slow(shared):
 
 
 def _has_left(served):
-    """Whether the gateway closes the connection within a second."""
-    end_s = monotonic() + 1
+    """Whether the gateway closes the connection soon."""
+    end_s = monotonic() + 10
     while served.peer_left_at is None and monotonic() < end_s:
         sleep(0.01)
     return served.peer_left_at is not None

@@ -105,7 +105,7 @@ class Callers:
 
 
 def version_of(host):
-    return requests.get(f"{host.served.url}/health", timeout=10).json()["version"]
+    return requests.get(f"{host.served.url}/health", timeout=30).json()["version"]
 
 
 @pytest.mark.timeout(3600 if SOAK else 600)

@@ -116,11 +116,11 @@ def test_junk_keys_make_nobody_ask_the_issuer_again(open_app, outsider):
 
 
 def test_the_issuer_may_be_away(open_app, outsider):
-    outsider.answers["/keys"] = silence(5)
+    outsider.answers["/keys"] = silence(30)
     begun_s = time.monotonic()
     assert_refused(open_app, token())
     assert_refused(open_app, token())
-    assert time.monotonic() - begun_s < 4.5
+    assert time.monotonic() - begun_s < 25
     assert ask(open_app, "GET", "/users/me", signed_in(open_app)).status_code == 200
 
 

@@ -204,17 +204,17 @@ def test_noting_never_waits_for_a_database_that_hangs(app, here, monkeypatch):
 
     def hang(_batch):
         inside.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     monkeypatch.setattr(here.refusals, "_store", hang)
     here.refusals.note("req_1", marked(caller))
     writer = threading.Thread(target=here.refusals.flush)
     writer.start()
-    assert inside.wait(20)
+    assert inside.wait(60)
     for number in range(1000):  # would stand still if a lock were held meanwhile
         here.refusals.note(f"req_{number:032x}", marked(caller))
     go_on.set()
-    writer.join(20)
+    writer.join(60)
     monkeypatch.undo()
     assert sum(row.times for row in stored(here)) == 1000
 
@@ -225,14 +225,14 @@ def test_a_worker_that_ends_waits_for_what_is_being_stored_and_stores_the_rest(a
 
     def slow(batch):
         inside.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         store(batch)
 
     monkeypatch.setattr(here.refusals, "_store", slow)
     here.refusals.note("req_first", marked(caller))
     writer = threading.Thread(target=here.refusals.flush)
     writer.start()
-    assert inside.wait(20)
+    assert inside.wait(60)
     here.refusals.note("req_second", marked(caller))
     last = threading.Thread(target=here.refusals.flush)  # what Gateway.close does
     last.start()
@@ -240,7 +240,7 @@ def test_a_worker_that_ends_waits_for_what_is_being_stored_and_stores_the_rest(a
     assert last.is_alive(), "it must not end before the rows are stored"
     go_on.set()
     for one in (writer, last):
-        one.join(20)
+        one.join(60)
     assert [row.request_id for row in stored(here)] == ["req_first", "req_second"]
 
 

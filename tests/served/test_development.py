@@ -27,10 +27,10 @@ def test_it_makes_what_it_needs_and_answers(development):
         f"{development.base_url}/chat/completions",
         json={"model": "echo", "messages": [{"role": "user", "content": "Hello!"}]},
         headers={"Authorization": f"Bearer {key}"},
-        timeout=10,
+        timeout=30,
     )
     assert response.json()["choices"][0]["message"]["content"] == "Hello!"
-    used = requests.get(f"{development.url}/user/usage", headers={"Authorization": f"Bearer {key}"}, timeout=10).json()
+    used = requests.get(f"{development.url}/user/usage", headers={"Authorization": f"Bearer {key}"}, timeout=30).json()
     assert used == {"username": "admin", "tokens_used": response.json()["usage"]["total_tokens"]}
 
 

@@ -34,14 +34,14 @@ def attack(served):
     """Requests with something that no log may have, and one that tries to write lines of its own."""
     address = f"{served.url}/v1/models/{PLANTED}?api_key={PLANTED}"
     headers = {"authorization": f"Bearer {TOKEN}", "user-agent": PLANTED, "x-request-id": PLANTED}
-    requests.get(address, headers=headers, timeout=5)
-    requests.get(f"{served.url}/{PLANTED}?password={PASSWORD}", timeout=5)
+    requests.get(address, headers=headers, timeout=30)
+    requests.get(f"{served.url}/{PLANTED}?password={PASSWORD}", timeout=30)
     body = chat(f"{PLANTED}", model='x\n{"level":"forged"}\r\n2026-01-01T00:00:00.000+00:00 INFO     forged: x')
     assert ask(served, body, TOKEN)[0] == 400
     assert ask(served, chat(PLANTED, model="echo"), f"sk-th-{PLANTED}{PLANTED}")[0] == 401
     with socket.create_connection(("127.0.0.1", served.port)) as line:
         line.sendall(f"GET /?key={PLANTED} HTTP/9.9\r\nHost: x\r\n\r\n".encode())
-        line.settimeout(5)
+        line.settimeout(30)
         line.recv(1000)
 
 
@@ -51,9 +51,9 @@ def test_every_line_is_an_object_and_requests_say_who_it_was(serve, worker_class
     assert ask(served, chat(PLANTED, model="echo"), TOKEN)[0] == 200
     assert ask(served, chat(PLANTED, model="echo", stream=True), TOKEN)[0] == 200
     attack(served)
-    token = requests.post(f"{served.url}/login", json={"username": "admin", "password": PASSWORD}, timeout=5).json()
+    token = requests.post(f"{served.url}/login", json={"username": "admin", "password": PASSWORD}, timeout=30).json()
     bearer = {"authorization": f"Bearer {token['access_token']}"}
-    assert requests.get(f"{served.url}/users/me", headers=bearer, timeout=5).ok
+    assert requests.get(f"{served.url}/users/me", headers=bearer, timeout=30).ok
     wait_for(served, "/users/me")
     assert served.stop() == 0
     lines = [json.loads(line) for line in logged(served)]

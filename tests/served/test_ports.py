@@ -59,10 +59,10 @@ def test_each_port_serves_its_surface_and_no_other(served):
     ports = (served.port, served.admin, served.proxy)
     for path, statuses in ALL.items():
         found = tuple(
-            requests.get(f"http://127.0.0.1:{port}{path}", headers=AUTH, timeout=5).status_code for port in ports
+            requests.get(f"http://127.0.0.1:{port}{path}", headers=AUTH, timeout=30).status_code for port in ports
         )
         assert found == statuses, path
-    closed = requests.post(f"http://127.0.0.1:{served.admin}{CHAT}", json=chat(), timeout=5)
+    closed = requests.post(f"http://127.0.0.1:{served.admin}{CHAT}", json=chat(), timeout=30)
     assert (closed.status_code, closed.json()["error"]["code"]) == (404, 404)
     assert rows(served.engine) == []
     elsewhere = {
@@ -80,7 +80,7 @@ def test_each_port_serves_its_surface_and_no_other(served):
 
 def from_the_proxy_port(served, target, headers=None):
     """The status of a request whose target and headers are sent as they are."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.proxy, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", served.proxy, timeout=30)
     connection.request("GET", target, headers=headers or {})
     status = connection.getresponse().status
     connection.close()

@@ -15,7 +15,7 @@ from tests.fakes.ports import free_port
 from tests.fakes.served import ROOT
 from tests.start.conftest import bare
 
-START_S, END_S = 40.0, 20.0
+START_S, END_S = 120.0, 60.0
 SHOWN_ONCE = re.compile(r"^ +(?:Password|API key) +(\S+) +\(shown once\)$", re.MULTILINE)
 CALL = re.compile(r"curl .*?}'$", re.MULTILINE | re.DOTALL)
 

@@ -228,7 +228,7 @@ def test_a_job_that_waits_for_somebody_else_holds_up_no_other(monkeypatch):
 
     keeper = Housekeeper([Job("ask", 0, ask, is_slow=True), Job("often", 0, lambda: done.append(1))])
     keeper.start()
-    assert begun.wait(5)
+    assert begun.wait(60)
     so_far = len(done)
     until(lambda: len(done) > so_far + 2)
     assert not answered.is_set()
