@@ -13,7 +13,7 @@ import flask_bootstrap
 from babel import Locale
 from babel.dates import format_timedelta
 from babel.numbers import format_compact_decimal
-from flask import Flask, request, url_for
+from flask import Flask, current_app, request, url_for
 from flask_babel import format_decimal, format_percent
 from markupsafe import Markup, escape
 
@@ -118,6 +118,7 @@ def register(app: Flask, views: Sequence[Any], groups: Sequence[str | None]) -> 
         examples=examples,
         way_back=steps.way_back,
         page=page,
+        list_here=partial(_list_here, views),
         **TABLES,
     )
 
@@ -133,6 +134,14 @@ def _sidebar(views: Sequence[Any], groups: Sequence[str | None]) -> list[tuple[s
     others = dict.fromkeys(view.category for view in listed if view.category not in groups)
     found = ((group, [view for view in listed if view.category == group]) for group in (*groups, *others))
     return [(group, members) for group, members in found if members]
+
+
+def _list_here(views: Sequence[Any]) -> str | None:
+    """The address of the list that what was asked for belongs to, if the person has it and did not ask for it."""
+    who, endpoint = guard.person(), f"{request.blueprint}.index_view"
+    has_it = any(who is not None and view.endpoint == request.blueprint and view.is_for(who) for view in views)
+    is_there = request.endpoint == endpoint or endpoint not in current_app.view_functions
+    return url_for(endpoint) if has_it and not is_there else None
 
 
 def _tabs(views: Sequence[Any]) -> list[Any]:
