@@ -153,7 +153,7 @@ class Config(ControlSettings, AlertSettings):
     postgresql_port: Port = _("POSTGRESQL_PORT", 5432, "… port.")
     postgresql_read_timeout_s: Seconds = _("POSTGRESQL_READ_TIME_OUT", 2.0, "Longest statement of the books on Postgres, as `2s` or `500ms`.")
     postgresql_write_timeout_s: Seconds = _("POSTGRESQL_WRITE_TIME_OUT", 1.0, "Longest wait of the books for a row lock on Postgres.")
-    lease_calls_per_s: Annotated[int, Field(ge=0)] = _("LEASE_CALLS_PER_S", 200, "From how many calls a second on this host budgets and limits are leased to its workers (Postgres); 0 = never.")
+    lease_calls_per_s: Annotated[int, Field(ge=0)] = _("LEASE_CALLS_PER_S", 200, "From how many calls a second on this host budgets and limits are leased to its workers, and hits of the cache booked together (Postgres); 0 = never.")
     refresh_interval_s: Seconds = _("IN_MEMORY_DB_UPDATE_INTERVAL", 1.0, "How often a worker looks for changed keys, models and prices; more than 2 s is taken as 2 s.")
 
     redis_url: str = _("REDIS_URL", "", "Valkey or Redis that counts limits, as `redis://[:password@]host[:port][/number]` (`rediss://` with TLS, `unix://` for a socket); see [limits.md](limits.md). Empty: `REDIS_HOSTS`, else the database counts.", secret=True, group="Redis")

@@ -34,11 +34,12 @@ if _config.worker_class == "gevent":
 
     monkey.patch_all()
 
-from utils import logs  # noqa: E402 - see above
+from utils import frugal, logs  # noqa: E402 - see above
 
 logs.configure(
     _config.log_level, as_json=_config.logs_json, secrets=_config.secrets, with_access=_config.access_log
 )  # the server has something to say before the app is loaded
+frugal.install()
 
 _wanted = places.wanted(_config.worker_class, _config.threads, _config.worker_connections)
 _calls = places.make_room(_wanted)  # a worker that may open no more files ends at the next connection, with all streams
@@ -83,6 +84,7 @@ def post_worker_init(worker):
     """The worker serves from now on: begin its own jobs, and settle every stream before it is killed."""
     gateway = worker.wsgi.extensions["gateway"]
     gateway.start_worker()
+    frugal.flatten(worker.cfg)
     if not _has_threads:
         idle.leave(worker)
     ends = signal.getsignal(signal.SIGTERM)

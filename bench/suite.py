@@ -29,6 +29,7 @@ SETTLE_S = 0.3
 # 401 and 403 refuse the key; 429 is a gateway that slows down who guesses.
 REFUSALS = ("401", "403", "429")
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+PAGE = 4096  # characters of a prompt
 MANY_CHUNKS = 2000  # so that what a call costs besides is little
 
 
@@ -57,6 +58,8 @@ BODIES = {
     "cached": Body(model="cached"),
     "burst": Body(CHUNKS),
     "cached burst": Body(CHUNKS, model="cached"),
+    "page": Body(padding=PAGE),
+    "cached page": Body(padding=PAGE, model="cached"),
     "paced": Body(CHUNKS, EVERY_MS),
     "large": Body(padding=1_000_000),
     "many": Body(MANY_CHUNKS),
@@ -215,7 +218,11 @@ class Suite:
         """Calls that the cache answers, beside those that it does not, one after the other."""
         figures: Figures = {}
         failures = 0.0
-        for kind, made, cached in (("", "plain", "cached"), ("streamed_", "burst", "cached burst")):
+        for kind, made, cached in (
+            ("", "plain", "cached"),
+            ("page_", "page", "cached page"),
+            ("streamed_", "burst", "cached burst"),
+        ):
             spent = []
             for name, body in (("made", made), ("cached", cached)):
                 result, cpu = self._run_measured(Load(body, connections=CACHED, seconds=self.seconds), "Cached")

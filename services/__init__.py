@@ -3,7 +3,7 @@
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -59,6 +59,7 @@ from services.refusals import Refusals
 from services.responses import Responses
 from services.retention import Retention
 from services.rollups import Rollups
+from services.rowqueue import RowQueue
 from services.secondfactors import SecondFactors
 from services.shedding import Shedding
 from services.spool import Spool
@@ -185,7 +186,7 @@ def build(config: Config, engine: Engine) -> Gateway:
     books, remote = _books(config, engine), _remote(config)
     spool = Spool(config.instance_path / "spool")
     hold_s = config.proxy_timeout_s + HOLD_MARGIN_S
-    accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, leases=_leases(config, books, spool, hold_s))
+    accounting = Accounting(books, spool, hold_s=hold_s, remote=remote, **_late(config, books, spool, hold_s))
     tokens = Tokens(transport)
     discovery = Discovery(engine, sealer, transport, WIRES, tokens)
     watch, health = Watch(config.proxy_timeout_s), Health()
@@ -343,11 +344,15 @@ def build(config: Config, engine: Engine) -> Gateway:
     )
 
 
-def _leases(config: Config, books: Books, spool: Spool, hold_s: float) -> Leases | None:
-    """Shares of hot budgets; in a SQLite file a row is changed faster than a worker can ask."""
+def _late(config: Config, books: Books, spool: Spool, hold_s: float) -> dict[str, Any]:
+    """What books many calls at once; in a SQLite file each is booked faster than a worker can ask."""
     if isinstance(books, SqliteBooks):
-        return None
-    return Leases(books, spool, calls_per_s=config.lease_calls_per_s / config.web_concurrency, longest_s=hold_s)
+        return {}
+    calls_per_s = config.lease_calls_per_s / config.web_concurrency
+    return {
+        "leases": Leases(books, spool, calls_per_s=calls_per_s, longest_s=hold_s),
+        "rows": RowQueue(books, spool, calls_per_s=calls_per_s),
+    }
 
 
 def _books(config: Config, engine: Engine) -> Books:

@@ -13,6 +13,7 @@ from services.books.base import Books, BooksRefused, BooksUnavailable, BooksUnsu
 from services.counters import Counters
 from services.errors import AccountingUnavailable
 from services.leases import Leases
+from services.rowqueue import RowQueue
 from services.settlement import count_records, hold_note, recovered, settlement_from, take_record, without_texts
 from services.spool import Notes, Spool, SpoolUnavailable
 from services.types import Bound, Call, Count, Demand, Take
@@ -30,9 +31,16 @@ class Accounting:
     """See the module."""
 
     def __init__(
-        self, books: Books, spool: Spool, *, hold_s: float, remote: "Remote | None" = None, leases: Leases | None = None
+        self,
+        books: Books,
+        spool: Spool,
+        *,
+        hold_s: float,
+        remote: "Remote | None" = None,
+        leases: Leases | None = None,
+        rows: RowQueue | None = None,
     ) -> None:
-        self._books, self._spool, self._hold_s, self._leases = books, spool, hold_s, leases
+        self._books, self._spool, self._hold_s, self._leases, self._rows = books, spool, hold_s, leases, rows
         self.counters = Counters(books, remote, hold_s)
         self._pending: dict[str, Settlement] = {}  # in the spool, not in the database yet
         self._unsure: set[str] = set()  # holds that may have been stored while the call was refused
@@ -59,25 +67,30 @@ class Accounting:
 
     def settle(self, settlement: Settlement) -> None:
         """Book the call, once, however often this is called. Never raises."""
-        is_leased = False  # the leases book it with others, and keep it until then
+        is_late = False  # it is booked with others, and kept in the spool until then
         try:
-            is_leased = self._leases is not None and self._leases.settle(settlement)
             if settlement.marks.saved_nanousd is not None:  # a hit of the cache: see reserve_nothing
-                self._books.enter(settlement)
-            elif not is_leased:
-                self._books.settle(settlement)
+                is_late = self._rows is not None and self._rows.take(settlement)
+                if not is_late:
+                    self._books.enter(settlement)
+            else:
+                is_late = self._leases is not None and self._leases.settle(settlement)
+                if not is_late:
+                    self._books.settle(settlement)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the figures must not be lost
             log.error("settlement spooled request_id=%s reason=%s", settlement.request_id, exc)  # noqa: TRY400 - it says why
             self._keep(settlement)
         else:
-            if not is_leased:
+            if not is_late:
                 self._spool.forget(settlement.request_id)
         self.counters.settle(settlement)
 
     def replay(self) -> int:
         """Bring to the database what only the spool has; returns how many settlements are left."""
-        if self._leases is not None:
-            self._pending.update({settlement.request_id: settlement for settlement in self._leases.refused()})
+        refused = [
+            settlement for late in (self._leases, self._rows) if late is not None for settlement in late.refused()
+        ]
+        self._pending.update({settlement.request_id: settlement for settlement in refused})
         for settlement in list(self._pending.values()):
             try:
                 self._settle_late(settlement)
@@ -129,6 +142,8 @@ class Accounting:
 
     def close(self) -> None:
         """After the last call: book what waits, and give back what was taken in advance."""
+        if self._rows is not None:
+            self._rows.close()
         if self._leases is not None:
             self._leases.close()
         self.replay()

@@ -105,6 +105,14 @@ class LeaseBooks:
         """
         return self._books.transact(lambda books: _book(books, owner, batch))
 
+    def enter(self, settlements: Sequence[Settlement]) -> None:
+        """Write usage rows of calls that were never held and move nothing; those that are there stay as they are.
+
+        Raises:
+            BooksUnavailable: see Books.transact; BooksRefused: a value cannot be, and no row was written.
+        """
+        self._books.transact(lambda books: books.execute(sql.USAGE_ALL, (_json(list(map(_row, settlements))),)))
+
     def renew(self, owner: str, *, for_ms: int) -> None:
         """Keep the leases of a worker for that long from now.
 
@@ -243,7 +251,7 @@ def _charge(books: Transaction, ended: Sequence[Ended], changes: _Changes) -> li
     """Write usage rows and ledger; returns those that have a row already, by a guess perhaps."""
     if not ended:
         return []
-    rows = [dict(zip(USAGE_COLUMNS, usage_values(one.settlement), strict=True)) for one in ended]
+    rows = [_row(one.settlement) for one in ended]
     booked = {row[0] for row in books.execute(sql.USAGE_ALL, (_json(rows),)).fetchall()}
     for one in ended:
         if one.settlement.request_id in booked:
@@ -312,6 +320,10 @@ def _limits_of(counts: str) -> list[tuple[Window, int]]:
         if not any(remote):
             found.append(((subject, start, end), amount))
     return found
+
+
+def _row(settlement: Settlement) -> dict[str, Any]:
+    return dict(zip(USAGE_COLUMNS, usage_values(settlement), strict=True))
 
 
 def _json(records: Sequence[Mapping[str, Any]]) -> str:
