@@ -68,7 +68,13 @@ def points(connection: Connection, wanted: Wanted, step_s: int, by: Sequence[str
         shape, left = None, [span]
     found: list[Select[Any]] = []
     if shape is not None:
-        found += _of_sums(connection, shape, wanted, step_s, by)
+        whole = [Part(_grain_s(shape, span, step_s) // HOUR_S, *span)]
+        if shape is OWNERS and (hours := _hours(span, step_s, left)):
+            whole.append(hours)
+            begin, end = left.pop()
+            left += [one for one in ((begin, hours.start_s), (hours.end_s, end)) if one[0] < one[1]]
+        for part in whole:
+            found += _of_sums(connection, shape, wanted, step_s, by, part)
     column = _column(connection, wanted, left)
     if left:
         found.append(_of_rows(wanted, left, column, step_s, by))
@@ -136,13 +142,23 @@ def _grain_s(shape: Shape, span: Stretch, step_s: int) -> int:
     return DAY_S if is_by_day or shape is OWNERS else HOUR_S
 
 
-def _of_sums(connection: Connection, shape: Shape, wanted: Wanted, step_s: int, by: Sequence[str]) -> list[Select[Any]]:
-    """The sums of whole grains within a step each, and of rows that came after."""
-    start, end = wanted.start_ms // 1000, wanted.end_ms // 1000
-    grain_s = _grain_s(shape, (start, end), step_s)
-    hours = grain_s // HOUR_S
+def _hours(span: Stretch, step_s: int, left: Sequence[Stretch]) -> Part | None:
+    """The whole hours of the last stretch that is left, where hours of owners are kept still."""
+    if not left:
+        return None
+    (begin, end), kept_from = left[-1], int(clock.now_s()) - KEPT_HOURS_S[OWNERS.table] + DAY_S
+    first, last = -(-begin // HOUR_S) * HOUR_S, end // HOUR_S * HOUR_S
+    is_in_one_step = (begin - span[0]) // step_s == (end - 1 - span[0]) // step_s
+    return Part(rollups.HOUR, first, last) if kept_from <= first < last and is_in_one_step else None
+
+
+def _of_sums(
+    connection: Connection, shape: Shape, wanted: Wanted, step_s: int, by: Sequence[str], part: Part
+) -> list[Select[Any]]:
+    """The sums of whole spans of the part within a step each, and of rows that came after."""
+    start, grain_s = wanted.start_ms // 1000, part.hours * HOUR_S
     newer = rollups.rows(bindparam("after", behind(connection), BigInteger))
-    sources: list[FromClause] = [shape.table, *(one.subquery() for one in rollups.added_up(shape, newer, hours))]
+    sources: list[FromClause] = [shape.table, *(one.subquery() for one in rollups.added_up(shape, newer, part.hours))]
     found = []
     for source in sources:
         begin = source.c.span_start
@@ -152,9 +168,9 @@ def _of_sums(connection: Connection, shape: Shape, wanted: Wanted, step_s: int, 
             *(source.c[name] for name in by),
             *(source.c[name] for name in SUMMED),
         ).where(
-            source.c.span_hours == hours,
-            begin >= start,
-            begin <= end - grain_s,
+            source.c.span_hours == part.hours,
+            begin >= part.start_s,
+            begin <= part.end_s - grain_s,
             step == (begin + (grain_s - 1) - start) // step_s,
         )
         for name, values in (("key_id", wanted.keys), ("user_id", wanted.users)):

@@ -122,7 +122,7 @@ def _ordered(
 ) -> Select[Any]:
     """The events in their order, or only their ids (`is_bare`); of each source only as many as can be wanted."""
     parts = []
-    for table, found in _sources(wanted, column):
+    for table, found in _sources(wanted, column, skims=is_bare):
         key: Any = table.request_id if column == matching.TIME else apart(table.__table__.c.request_id)
         beyond = () if after is None else (key > after if order.is_rising else key < after,)
         some = found.where(*beyond)
@@ -142,9 +142,11 @@ def _columns() -> list[Any]:
     return [type_coerce(usage.created_at, BigInteger).label("created_ms"), *(usage[name] for name in COLUMNS)]
 
 
-def _sources(wanted: Wanted, column: str) -> list[tuple[type[UsageRecord | Refusal], Select[Any]]]:
-    """Booked calls and refused ones, as far as any can match."""
-    booked = select(*_columns()).where(*matching.conditions(wanted, column))
+def _sources(
+    wanted: Wanted, column: str, *, skims: bool = False
+) -> list[tuple[type[UsageRecord | Refusal], Select[Any]]]:
+    """Booked calls and refused ones, as far as any can match; `skims`: see matching.moments."""
+    booked = select(*_columns()).where(*matching.conditions(wanted, column, skims=skims))
     may_be_refused = wanted.actions is None or BLOCKED in wanted.actions
     return [(UsageRecord, booked), *([(Refusal, _refused(wanted, column))] if may_be_refused else [])]
 

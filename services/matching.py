@@ -125,10 +125,10 @@ def check_read(count: int) -> None:
         raise TooMuch(f"This would read about {count:,} calls, and may read {MOST_READ:,}; {NARROWER}.")
 
 
-def conditions(wanted: Wanted, by: str) -> list[ColumnElement[bool]]:
-    """Which usage rows, found by that column."""
+def conditions(wanted: Wanted, by: str, *, skims: bool = False) -> list[ColumnElement[bool]]:
+    """Which usage rows, found by that column; `skims`: see `moments`."""
     usage = UsageRecord
-    found = [*moments(wanted, usage.request_id, usage.created_at, by)]
+    found = [*moments(wanted, usage.request_id, usage.created_at, by, skims=skims)]
     for column, values in ((usage.key_id, wanted.keys), (usage.user_id, wanted.users)):
         if values is not None:
             found.append(among(column if by == column.key else apart(column), values))  # type: ignore[arg-type]  # of columns of one table
@@ -145,22 +145,20 @@ def conditions(wanted: Wanted, by: str) -> list[ColumnElement[bool]]:
 
 
 def moments(
-    wanted: Wanted, request_id: Any, created_at: InstrumentedAttribute[Any], by: str
+    wanted: Wanted, request_id: Any, created_at: InstrumentedAttribute[Any], by: str, *, skims: bool = False
 ) -> list[ColumnElement[bool]]:
     """When: exactly by what is stored, and roughly by the ids, of which there is an index.
 
-    What is stored is looked at only near the ends: between them a walk by ids need not read the rows.
+    `skims`: what is stored is looked at near the ends alone, so that a walk by ids between them reads no rows.
     """
     named = request_id if by == TIME else apart(request_id)
     moment = type_coerce(created_at, BigInteger)
-    inside = and_(
-        named >= request_ids_from(wanted.start_ms + MARGIN_MS), named < request_ids_from(wanted.end_ms - MARGIN_MS)
-    )
-    return [
-        named >= request_ids_from(wanted.start_ms - MARGIN_MS),
-        named < request_ids_from(wanted.end_ms + MARGIN_MS),
-        or_(inside, and_(moment >= wanted.start_ms, moment < wanted.end_ms)),
-    ]
+    first, last = wanted.start_ms, wanted.end_ms
+    exactly = [moment >= first, moment < last]
+    if skims:
+        inside = and_(named >= request_ids_from(first + MARGIN_MS), named < request_ids_from(last - MARGIN_MS))
+        exactly = [or_(inside, and_(*exactly))]
+    return [named >= request_ids_from(first - MARGIN_MS), named < request_ids_from(last + MARGIN_MS), *exactly]
 
 
 def among(column: Any, values: Collection[Any]) -> ColumnElement[bool]:
