@@ -98,7 +98,7 @@ def refusals(path: Path) -> Iterator[tuple[int, str]]:
 def _kinds() -> frozenset[str]:
     """The classes whose first argument people read."""
     classes = [node for node in ast.walk(_tree(ROOT / "services/errors.py")) if isinstance(node, ast.ClassDef)]
-    return frozenset({one.name for one in classes} | {"Unfit", "BadJson"})
+    return frozenset({one.name for one in classes} | {"Unfit", "BadJson", "BadPattern"})
 
 
 @cache

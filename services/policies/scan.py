@@ -261,7 +261,9 @@ def _read(name: str, source: str, memory: int = OWN_BYTES) -> Any:
     except re2.error as error:
         said = _said(error)
         if TOO_LARGE in said:
-            said = "it is too large; fewer or shorter repetitions, such as \\pL+ for \\pL{100,900}, make it smaller"
+            raise BadPattern(
+                f"{name}: it is too large; fewer or shorter repetitions, such as \\pL+ for \\pL{{100,900}}, make it smaller"
+            ) from None
         raise BadPattern(f"{name}: {said}") from None
     except UnicodeEncodeError:
         raise BadPattern(f"{name}: not valid Unicode") from None

@@ -82,3 +82,11 @@ def test_the_page_of_a_call_says_what_a_policy_did(panel_admin: Browser) -> None
     page = panel_admin.get(f"/admin/usage/details/?id={number}").text
     assert "Dry run: would block" in page
     assert "no cards" in page
+
+
+def test_why_a_pattern_cannot_be_is_said_in_the_language_of_the_page(panel_admin: Browser) -> None:
+    fields = FIELDS | {"patterns-0-name": "all", "patterns-0-definition": "x*", "patterns-0-action": "block"}
+    headers = {"Accept-Language": "pt-BR"}
+    answer = panel_admin.post(NEW, fields, headers=headers)
+    assert answer.status_code == 422
+    assert "encontra o texto vazio" in answer.text
