@@ -262,7 +262,8 @@ def _read(name: str, source: str, memory: int = OWN_BYTES) -> Any:
         said = _said(error)
         if TOO_LARGE in said:
             raise BadPattern(
-                f"{name}: it is too large; fewer or shorter repetitions, such as \\pL+ for \\pL{{100,900}}, make it smaller"
+                f"{name}: it is too large; fewer or shorter repetitions, such as \\pL+ for \\pL{{100,900}},"
+                " make it smaller"
             ) from None
         raise BadPattern(f"{name}: {said}") from None
     except UnicodeEncodeError:
