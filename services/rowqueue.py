@@ -47,12 +47,12 @@ class RowQueue:
             self._spool.keep(settlement.request_id, settlement, sync=False)
         except SpoolUnavailable:
             return False
-        native.give_way()  # without a word to the database nothing else would do so
         self._waiting.append(settlement)
         self._start()
         self._has_some.set()
         if len(self._waiting) >= FLUSH_ROWS:
             self._is_full.set()
+        native.give_way()  # without a word to the database nothing else would do so
         return True
 
     def flush(self) -> None:
