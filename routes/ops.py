@@ -9,11 +9,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from routes import access, render
 from services import healthview
 from services.components import UNHEALTHY
-from services.metrics import CONTENT_TYPE
+from services.metrics import CONTENT_TYPE, Metrics
 from services.types import Caller
 from utils import clock
 from utils.decorators import require_api_key
-from utils.extensions import gateway
+from utils.extensions import gateway, this_request
 
 bp = Blueprint("ops", __name__)
 
@@ -24,8 +24,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 def watch(app: Flask) -> None:
     """Count every request of the app."""
+    metrics = app.extensions["gateway"].metrics
     app.before_request(_began)
-    app.after_request(_counted)
+    app.after_request(lambda response: _counted(metrics, response))
 
 
 @bp.get("/")
@@ -88,17 +89,18 @@ def _began() -> None:
     request.environ[BEGAN] = clock.monotonic_s()
 
 
-def _counted(response: Response) -> Response:
+def _counted(counts: Metrics, response: Response) -> Response:
     """Count and log the request once its answer is over; a stream may take minutes."""
-    environ, rule, here = request.environ, request.url_rule, gateway().metrics
-    method = request.method if request.method in METHODS else "other"
+    asked = this_request()
+    environ, rule = asked.environ, asked.url_rule
+    method = asked.method if asked.method in METHODS else "other"
     what = method, rule.rule if rule is not None else NO_ROUTE, response.status_code
     began_s = environ.get(BEGAN, 0.0)
 
     def over() -> None:
         nonlocal began_s
         if began_s:  # `close` may be called twice
-            access.answered(here, environ, what, clock.monotonic_s() - began_s)
+            access.answered(counts, environ, what, clock.monotonic_s() - began_s)
             began_s = 0.0
 
     response.call_on_close(over)

@@ -70,9 +70,10 @@ def register(app: Flask) -> None:
 
 def request_id() -> str:
     """The id of this request: the same in headers, errors, logs and books."""
-    found: str | None = request.environ.get(REQUEST_ID)
+    environ = request.environ
+    found: str | None = environ.get(REQUEST_ID)
     if found is None:
-        found = request.environ[REQUEST_ID] = ids.request_id()
+        found = environ[REQUEST_ID] = ids.request_id()
     return found
 
 

@@ -18,7 +18,7 @@ from services.stream import Streamed
 from services.traces import PARENT, STATE
 from services.types import Call, Caller, PublicModel
 from utils import clock
-from utils.extensions import gateway
+from utils.extensions import gateway, this_request
 
 EVENTS: Final = "text/event-stream; charset=utf-8"
 STREAM_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -200,9 +200,10 @@ def noted(call: Call, dialect: Dialect) -> Call:
     Raises:
         InvalidRequest: one of the headers that name it.
     """
-    given = request.headers
+    asked = this_request()
+    given = asked.headers
     call.forwarded = tuple((name, given[name]) for name in dialect.forwards if name in given)
-    call.address, call.marks.path = request.remote_addr or "", request.path[:MOST_PATH]
+    call.address, call.marks.path = asked.remote_addr or "", asked.path[:MOST_PATH]
     if (telemetry := gateway().outlets.telemetry) is not None:
         call.span = telemetry.begin(given.get(PARENT), given.get(STATE))
     call.custom_id, call.client_metadata = (_noted(name, given.get(name), most) for name, most in NOTED.items())
@@ -232,8 +233,9 @@ def _noted(name: str, value: str | None, most: int) -> str | None:
 
 def _caller_socket() -> int | None:
     """The file number of the caller's connection, to see when it goes away."""
+    environ = request.environ
     for name in SOCKETS:
-        if (socket := request.environ.get(name)) is not None:
+        if (socket := environ.get(name)) is not None:
             return int(socket.fileno())
     return None
 

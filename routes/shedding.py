@@ -5,7 +5,7 @@ from typing import Final
 from flask import Flask, Response, request
 
 from services.shedding import BULK, CALL, TRIAL, Shedding
-from utils.extensions import gateway
+from utils.extensions import this_request
 
 PLACED: Final = "tollhouse.placed"  # in the WSGI environment: True, or the place that its response gives back
 KINDS: Final = {  # by the blueprint of the route; what is asked with GET there is quick
@@ -27,42 +27,46 @@ LISTS: Final = (".csv_view", ".jsonl_view", "exports.export")  # whole lists
 
 def register(app: Flask) -> None:
     """Have every request of the app ask for a place."""
-    app.before_request(_enter)
-    app.after_request(_leave_at_the_end)
-    app.teardown_request(_leave_after_a_failure)
+    places: Shedding = app.extensions["gateway"].shedding
+    app.before_request(lambda: _enter(places))
+    app.after_request(lambda response: _leave_at_the_end(places, response))
+    app.teardown_request(lambda exc: _leave_after_a_failure(places, exc))
 
 
 def kind_of() -> str | None:
     """What the request is among those that take a place; None = it takes none."""
-    endpoint = request.endpoint or ""
+    asked = this_request()
+    endpoint = asked.endpoint or ""
     if endpoint.endswith(LISTS):
         return TRIAL
-    kind = KINDS.get(request.blueprint or "") if request.method == "POST" else None
-    return BULK if kind == CALL and request.path.endswith(BULKY) else kind
+    kind = KINDS.get(asked.blueprint or "") if asked.method == "POST" else None
+    return BULK if kind == CALL and asked.path.endswith(BULKY) else kind
 
 
-def _enter() -> None:
+def _enter(places: Shedding) -> None:
     kind = kind_of()
     if kind is not None:
-        gateway().shedding.enter(kind)
+        places.enter(kind)
         request.environ[PLACED] = True
 
 
-def _leave_at_the_end(response: Response) -> Response:
-    placed = request.environ.get(PLACED)
+def _leave_at_the_end(places: Shedding, response: Response) -> Response:
+    environ = request.environ
+    placed = environ.get(PLACED)
     if placed is True:
-        placed = request.environ[PLACED] = _Place()
+        placed = environ[PLACED] = _Place(places)
     if placed is not None:
         response.call_on_close(placed.leave)
     return response
 
 
-def _leave_after_a_failure(exc: BaseException | None) -> None:
+def _leave_after_a_failure(places: Shedding, exc: BaseException | None) -> None:
     """There was no response to hang it on, or it was replaced by another one."""
-    placed = request.environ.get(PLACED)
+    environ = request.environ
+    placed = environ.get(PLACED)
     if placed is True:
-        del request.environ[PLACED]
-        gateway().shedding.leave()
+        del environ[PLACED]
+        places.leave()
     elif placed is not None and exc is not None:
         placed.leave()
 
@@ -70,8 +74,8 @@ def _leave_after_a_failure(exc: BaseException | None) -> None:
 class _Place:
     """One that is left once, however often and by whatever response."""
 
-    def __init__(self) -> None:
-        self._places: Shedding | None = gateway().shedding
+    def __init__(self, places: Shedding) -> None:
+        self._places: Shedding | None = places
 
     def leave(self) -> None:
         """Give it back."""

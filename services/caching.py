@@ -103,7 +103,7 @@ class Cache:
     ) -> None:
         self._shelf, self._accounting, self._count = shelf, accounting, count
         self._wait_s, self._default_output_tokens = wait_s, default_output_tokens
-        self._secret = hashlib.sha256(f"cache {secret}".encode()).digest()
+        self._mac = hmac.new(hashlib.sha256(f"cache {secret}".encode()).digest(), digestmod=hashlib.sha256)
 
     def answer(self, call: Call, finish: Callable[[Call], None]) -> "bytes | Streamed | None":
         """A kept answer, booked by `finish`; None = the call is made, and `keep` is given its answer.
@@ -230,7 +230,9 @@ class Cache:
             call.forwarded,
             [(one.name, one.filename, one.content_type, hashlib.sha256(one.data).hexdigest()) for one in call.uploads],
         ]
-        return hmac.new(self._secret, jsonx.canonical(asked), hashlib.sha256).hexdigest()
+        mac = self._mac.copy()
+        mac.update(jsonx.canonical(asked))
+        return mac.hexdigest()
 
 
 def _ttl_s(call: Call, model: PublicModel) -> float | None:

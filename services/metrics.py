@@ -192,7 +192,9 @@ class Metrics:
     def _observe(self, name: str, labels: Labels, value: float) -> None:
         found, bounds = self._sums[name], FAMILIES[name].bounds
         labels = _place(found, labels)
-        buckets: Buckets = found.setdefault(labels, [0.0] * (len(bounds) + 2))
+        buckets: Buckets | None = found.get(labels)
+        if buckets is None:
+            buckets = found[labels] = [0.0] * (len(bounds) + 2)
         buckets[bisect_left(bounds, value)] += 1
         buckets[-1] += value
         for tell in self._told:

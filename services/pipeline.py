@@ -178,9 +178,10 @@ class Pipeline:
             allowed = ", ".join(f"`{model}`" for model in sorted(call.caller.allowed_models or ())) or "none"
             raise ModelNotAllowed(f"The {whose} may not use model `{name}`; allowed: {allowed}.", param="model")
         priced = self._usable(call, model, models)
-        call.model, call.candidates = relay.widest(model, models, priced), tuple(priced)
         used = {candidate.model_id for candidate in priced}
-        call.model_budgets = tuple(budget for one in models.values() if one.id in used for budget in one.budgets)
+        asked = [model] if used == {model.id} else [one for one in models.values() if one.id in used]
+        call.model, call.candidates = relay.widest(model, asked), tuple(priced)
+        call.model_budgets = tuple([budget for one in asked for budget in one.budgets])
         call.limits = self._layers.of(call.caller, call.address, model)
         if snapshot.policies is not None and not call.is_judging:
             found = snapshot.policies.of(call.caller, model)

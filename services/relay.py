@@ -1,6 +1,6 @@
 """What the pipeline needs around one attempt: its request, and what of the answer's head its caller may see."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -22,10 +22,9 @@ SHOWN: Final = {  # headers of an upstream that its caller may see, and what the
 }
 
 
-def widest(model: PublicModel, models: Mapping[str, PublicModel], chosen: Sequence[Deployment]) -> PublicModel:
-    """The model with the window that bounds the input wherever the call may go; None where one window is unknown."""
-    used = {deployment.model_id for deployment in chosen}
-    windows = [one.context_window for one in models.values() if one.id in used]
+def widest(model: PublicModel, asked: Sequence[PublicModel]) -> PublicModel:
+    """The model with the window that bounds the input whichever is asked; None where one window is unknown."""
+    windows = [one.context_window for one in asked]
     known = [window for window in windows if window is not None]
     window = max(known) if known and len(known) == len(windows) else None
     return model if window == model.context_window else replace(model, context_window=window)

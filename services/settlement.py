@@ -40,10 +40,11 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
     deployment = call.deployment
     usage, state = _usage(call, estimate)
     call.usage = usage
-    price = deployment.price if deployment else None
+    price, served = (deployment.price, deployment.model_id) if deployment else (None, 0)
     lines = charge_lines(usage, price) if price and state != "void" else ()
-    cost = amount_nanousd(lines)
-    bookings = _bookings(map(take_record, call.takes), usage, price, cost, deployment.model_id if deployment else 0)
+    cost = amount_nanousd(lines) if lines else 0
+    bookings = _bookings(map(take_record, call.takes), usage, price, cost, served) if call.takes else ()
+    counts = count_records(call)
     return Settlement(
         request_id=call.id,
         created_ms=call.started_ms,
@@ -57,16 +58,16 @@ def settlement_of(call: Call, estimate: Callable[[Call], Usage]) -> Settlement:
         status=call.status,
         outcome=call.outcome,
         state=state,
-        is_overrun=any(booking.booked > booking.held for booking in bookings),
+        is_overrun=bool(bookings) and any(booking.booked > booking.held for booking in bookings),
         usage=usage,
         cost_nanousd=cost,
         price=price,
         bookings=bookings,
         first_byte_ms=None if call.first_byte_s is None else _ms(call.first_byte_s - call.started_s),
         duration_ms=_ms(clock.monotonic_s() - call.started_s),
-        attempts=tuple((one.deployment.upstream.name, one.happened or call.outcome) for one in call.attempts),
+        attempts=tuple([(one.deployment.upstream.name, one.happened or call.outcome) for one in call.attempts]),
         error=clean(call.error) if call.error else None,
-        recounts=_recounts(count_records(call), tokens_of(usage)),
+        recounts=_recounts(counts, tokens_of(usage)) if counts else (),
         team_id=call.caller.team_id,
         charge_lines=lines,
         custom_id=call.custom_id,

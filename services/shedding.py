@@ -31,7 +31,7 @@ class Shedding:
         """`size`: so many calls at once."""
         self.most = {kind: max(1, int(size * share)) for kind, share in SHARES.items()}
         self.most_waiting = int(places.beyond(size) * WAITING_SHARE)
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._taken = self._waiting = 0
 
     @classmethod
@@ -59,7 +59,8 @@ class Shedding:
         """Give a place back."""
         with self._changed:
             self._taken -= 1
-            self._changed.notify()
+            if self._waiting:
+                self._changed.notify()
 
     def _wait(self, kind: str) -> None:
         if kind != CALL or self._waiting >= self.most_waiting:

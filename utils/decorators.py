@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 from flask import request
 
 from utils import native
-from utils.extensions import LOCALE, gateway
+from utils.extensions import LOCALE, gateway, this_request
 
 if TYPE_CHECKING:
     from services.audit import Actor
@@ -28,12 +28,13 @@ def require_api_key(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, 
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        caller = request.environ.get(CALLER)
+        asked, callers = this_request(), gateway().callers
+        caller = asked.environ.get(CALLER)
         if caller is None:
             native.give_way()  # a refusal waits for nothing, and a flood of them must not keep others waiting
-            caller = gateway().callers.identify(request.headers)
+            caller = callers.identify(asked.headers)
         _speak(caller)
-        gateway().callers.check_access(caller, request.method, request.path, request.remote_addr or "")
+        callers.check_access(caller, asked.method, asked.path, asked.remote_addr or "")
         return view(caller, *args, **kwargs)
 
     return guarded
@@ -105,7 +106,8 @@ def require_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]
 
 def _speak(caller: "Caller") -> "Caller":
     """Answer in the language that the caller chose, if any, and note in the log who it is."""
-    request.environ[WHO] = caller.user_id, caller.key_id
+    environ = request.environ
+    environ[WHO] = caller.user_id, caller.key_id
     if caller.locale:
-        request.environ[LOCALE] = caller.locale
+        environ[LOCALE] = caller.locale
     return caller

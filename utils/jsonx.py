@@ -28,8 +28,11 @@ def loads(raw: bytes | bytearray | memoryview | str) -> Any:
         BadJson: not JSON, or nested deeper than MAX_DEPTH.
     """
     try:
-        with _no_collection(len(raw)):
+        if len(raw) < LARGE_BYTES:
             value = orjson.loads(raw)
+        else:
+            with _no_collection():
+                value = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         raise BadJson(str(exc)) from exc
     if raw_brackets(raw) > MAX_DEPTH and depth(value) > MAX_DEPTH:
@@ -38,9 +41,9 @@ def loads(raw: bytes | bytearray | memoryview | str) -> Any:
 
 
 @contextmanager
-def _no_collection(size: int) -> Iterator[None]:
+def _no_collection() -> Iterator[None]:
     """Millions of small lists would set off the garbage collector again and again: seconds instead of tenths."""
-    if size < LARGE_BYTES or not gc.isenabled():
+    if not gc.isenabled():
         yield
         return
     gc.disable()

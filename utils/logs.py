@@ -99,6 +99,7 @@ def configure(level: str, *, as_json: bool, secrets: tuple[str, ...], with_acces
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(Redactor(secrets), as_json=as_json))
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line of ours says them
+    logging._srcfile = None  # noqa: SLF001 - nor the place it was written at; the way that the library documents
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old.formatter, _Formatter)]:
         root.removeHandler(old)

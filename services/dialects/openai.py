@@ -194,7 +194,7 @@ def _tool_calls(value: Any) -> str | None:
 
 
 def _are_texts(holder: dict[str, Any], *names: str) -> bool:
-    return all(isinstance(holder.get(name), str | None) for name in names)
+    return all(isinstance(holder.get(name), TEXT) for name in names)
 
 
 def _stop(value: Any) -> str | None:
@@ -285,6 +285,8 @@ FIELDS: Final[dict[str, dict[str, Check]]] = {
     COMPLETION: _COMMON | {"logprobs": checks.whole(0, 20)},
     EMBEDDING: _COMMON,
 }
+TEXTS: Final = ("name", "tool_call_id", "reasoning_content")  # of a message, where it has them
+TEXT: Final = (str, type(None))
 REQUIRED: Final = {CHAT: ("model", "messages"), COMPLETION: ("model", "prompt"), EMBEDDING: ("model", "input")}
 
 
@@ -296,9 +298,9 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         role = message.get("role")
         if not isinstance(role, str) or role not in ROLES:
             raise InvalidRequest(f"`{place}.role` must be one of {', '.join(sorted(ROLES))}.", param=f"{place}.role")
-        for name in ("name", "tool_call_id", "reasoning_content"):
-            if not _are_texts(message, name):
-                raise InvalidRequest(f"`{place}.{name}` must be a string.", param=f"{place}.{name}")
+        if not _are_texts(message, *TEXTS):
+            name = next(name for name in TEXTS if not _are_texts(message, name))
+            raise InvalidRequest(f"`{place}.{name}` must be a string.", param=f"{place}.{name}")
         content = message.get("content")
         if isinstance(content, list):
             _check_parts(content, place)
