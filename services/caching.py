@@ -89,7 +89,7 @@ def policy_version(call: Call) -> str:
 
 
 class Cache:
-    """See the module. `secret`: from which the digests are made; `count`: hits and misses of models."""
+    """See the module. `secret`: from which the digests are made; `looked_up`: see Metrics."""
 
     def __init__(
         self,
@@ -99,9 +99,9 @@ class Cache:
         *,
         wait_s: float,
         default_output_tokens: int,
-        count: Callable[..., None],
+        looked_up: Callable[..., None],
     ) -> None:
-        self._shelf, self._accounting, self._count = shelf, accounting, count
+        self._shelf, self._accounting, self._looked_up = shelf, accounting, looked_up
         self._wait_s, self._default_output_tokens = wait_s, default_output_tokens
         self._mac = hmac.new(hashlib.sha256(f"cache {secret}".encode()).digest(), digestmod=hashlib.sha256)
 
@@ -130,7 +130,7 @@ class Cache:
         if found is not None:
             return self._hit(call, caching, found, finish)
         if caching.told is not None:
-            self._count("cache_lookups_total", call.model.name, caching.told)
+            self._looked_up(call.model.name, caching.told)
         return None
 
     def keep(self, call: Call, answer: "bytes | Streamed") -> "bytes | Streamed":
@@ -185,8 +185,7 @@ class Cache:
         call.first_byte_s, call.outcome = clock.monotonic_s(), "ok"
         finish(call)
         assert call.model is not None  # noqa: S101 - `answer` looked
-        self._count("cache_lookups_total", call.model.name, HIT)
-        self._count("cache_saved_usd_total", call.model.name, amount=answer.cost_nanousd / money.NANO_PER_USD)
+        self._looked_up(call.model.name, HIT, answer.cost_nanousd)
         if call.record is not None:
             call.record.answered(call, b"".join(answer.parts))
         return Replayed(answer.parts) if answer.is_stream else answer.parts[0]

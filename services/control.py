@@ -62,7 +62,7 @@ def build(
         config.key_pepper,
         wait_s=config.kept_wait_s,
         default_output_tokens=config.default_max_output_tokens,
-        count=metrics.count,
+        looked_up=metrics.looked_up,
     )
     repeats = Repeats(shelf, config.key_pepper, wait_s=config.kept_wait_s, kept_s=config.idempotency_s)
     kept_for = timedelta(days=config.batches_retention_days) if config.batches_retention_days else None

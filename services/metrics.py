@@ -103,6 +103,14 @@ class Metrics:
             self._count(name, labels, amount)
             self._is_new = True
 
+    def looked_up(self, model: str, result: str, saved_nanousd: int = 0) -> None:
+        """The cache was asked for a call of this model: hit, which saved so much, miss or bypass."""
+        with self._guard:
+            self._count("cache_lookups_total", (model, result))
+            if saved_nanousd:
+                self._count("cache_saved_usd_total", (model,), saved_nanousd / money.NANO_PER_USD)
+            self._is_new = True
+
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered, up to the last byte."""
         with self._guard:

@@ -103,7 +103,8 @@ class Spool:
 
     def forget(self, request_id: str) -> None:
         """The database has all there is to know of this call."""
-        self._forget([request_id])
+        if request_id in self._lines:  # nothing was noted of a hit of the cache
+            self._forget([request_id])
 
     def forget_all(self, request_ids: Sequence[str]) -> None:
         """The database has these calls of a lease; said in the file too, for usage rows are not kept for ever."""

@@ -55,6 +55,8 @@ class Watch:
 
     def remove(self, call: Call) -> None:
         """The call has ended; its caller's socket is no longer ours to look at. May be called twice."""
+        if call.id not in self._calls:  # it came to no provider
+            return
         with self._guard:
             _call, socket = self._calls.pop(call.id, (call, None))
         if socket is not None and self._by_socket.get(socket) is call:
