@@ -44,6 +44,8 @@ OF_REFUSALS: Final[dict[str, ColumnElement[Any]]] = {  # what a call that was ne
     "policy_id": cast(func.substr(Refusal.rule, len("policy ") + 1), BigInteger),
 }
 
+Source = tuple[type[UsageRecord | Refusal], Select[Any]]  # a table, and what of it matches
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -64,14 +66,16 @@ def page(connection: Connection, wanted: Wanted, order: Order, limit: int, offse
     column, count = matching.cheapest(connection, wanted, None if order.by_cost else offset + limit)
     if order.by_cost or column != matching.TIME or wanted.has_more:
         matching.check_read(count)
+    sources = _present(connection, wanted, column)
     if order.by_cost or not offset:
-        return list(connection.execute(_ordered(wanted, column, order, offset + limit).offset(offset).limit(limit)))
+        found = _ordered(sources, column, order, offset + limit).offset(offset).limit(limit)
+        return list(connection.execute(found).all())
     # Those before the page are passed by their ids alone.
-    before = _ordered(wanted, column, order, offset, is_bare=True).offset(offset - 1).limit(1)
-    after = connection.scalar(before)
+    bare = _sources(wanted, column, skims=True)[: len(sources)]
+    after = connection.scalar(_ordered(bare, column, order, offset, is_bare=True).offset(offset - 1).limit(1))
     if after is None:
         return []
-    return list(connection.execute(_ordered(wanted, column, order, limit, after).limit(limit)))
+    return list(connection.execute(_ordered(sources, column, order, limit, after).limit(limit)).all())
 
 
 def count(connection: Connection, wanted: Wanted) -> int:
@@ -86,7 +90,8 @@ def count(connection: Connection, wanted: Wanted) -> int:
 def every(connection: Connection, wanted: Wanted, order: Order, after: str | None) -> list[Row[Any]]:
     """The next few events by their time, after the one with that request id; empty = that was all."""
     column = matching.cheapest(connection, wanted, CHUNK)[0]
-    return list(connection.execute(_ordered(wanted, column, order, CHUNK, after).limit(CHUNK)))
+    found = _ordered(_sources(wanted, column), column, order, CHUNK, after).limit(CHUNK)
+    return list(connection.execute(found).all())
 
 
 def with_texts(connection: Connection, wanted: Wanted, order: Order, most: int) -> Iterator[Row[Any]]:
@@ -117,12 +122,19 @@ def _check_sorted(connection: Connection, wanted: Wanted) -> int:
     return counted
 
 
+def _present(connection: Connection, wanted: Wanted, column: str) -> list[Source]:
+    """The sources of a page: without refused calls where none matches, so that nothing need be merged."""
+    booked, *others = _sources(wanted, column)
+    found = [(table, one) for table, one in others if connection.scalar(select(one.exists()))]
+    return [booked, *found]
+
+
 def _ordered(
-    wanted: Wanted, column: str, order: Order, most: int, after: str | None = None, *, is_bare: bool = False
+    sources: list[Source], column: str, order: Order, most: int, after: str | None = None, *, is_bare: bool = False
 ) -> Select[Any]:
     """The events in their order, or only their ids (`is_bare`); of each source only as many as can be wanted."""
     parts = []
-    for table, found in _sources(wanted, column, skims=is_bare):
+    for table, found in sources:
         key: Any = table.request_id if column == matching.TIME else apart(table.__table__.c.request_id)
         beyond = () if after is None else (key > after if order.is_rising else key < after,)
         some = found.where(*beyond)
@@ -130,6 +142,8 @@ def _ordered(
             some = some.with_only_columns(table.request_id)
         if not order.by_cost:
             some = some.order_by(key.asc() if order.is_rising else key.desc()).limit(most)
+            if len(sources) == 1:
+                return some
         parts.append(some.subquery())
     rows: Subquery = parts[0] if len(parts) == 1 else union_all(*(select(part) for part in parts)).subquery()
     first = [rows.c.cost_nanousd] if order.by_cost else []
@@ -142,9 +156,7 @@ def _columns() -> list[Any]:
     return [type_coerce(usage.created_at, BigInteger).label("created_ms"), *(usage[name] for name in COLUMNS)]
 
 
-def _sources(
-    wanted: Wanted, column: str, *, skims: bool = False
-) -> list[tuple[type[UsageRecord | Refusal], Select[Any]]]:
+def _sources(wanted: Wanted, column: str, *, skims: bool = False) -> list[Source]:
     """Booked calls and refused ones, as far as any can match; `skims`: see matching.moments."""
     booked = select(*_columns()).where(*matching.conditions(wanted, column, skims=skims))
     may_be_refused = wanted.actions is None or BLOCKED in wanted.actions
