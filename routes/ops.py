@@ -86,7 +86,7 @@ def _is_scraper(token: str) -> bool:
 
 
 def _began() -> None:
-    request.environ[BEGAN] = clock.monotonic_s()
+    this_request().environ[BEGAN] = clock.monotonic_s()
 
 
 def _counted(counts: Metrics, response: Response) -> Response:

@@ -22,7 +22,7 @@ from services.errors import (
     RateLimited,
 )
 from utils import ids, jsonx
-from utils.extensions import DATABASE_DOWN, PAGES, gateway
+from utils.extensions import DATABASE_DOWN, PAGES, gateway, this_request
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def register(app: Flask) -> None:
 
 def request_id() -> str:
     """The id of this request: the same in headers, errors, logs and books."""
-    environ = request.environ
+    environ = this_request().environ
     found: str | None = environ.get(REQUEST_ID)
     if found is None:
         found = environ[REQUEST_ID] = ids.request_id()

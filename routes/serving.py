@@ -42,7 +42,7 @@ def read(caller: Caller, operation: str, dialect: Dialect) -> Call:
     Raises:
         InvalidRequest: its body, or one of the headers that name it.
     """
-    return call_of(operation, request.get_data(cache=False), caller, dialect)
+    return call_of(operation, this_request().get_data(cache=False), caller, dialect)
 
 
 def answer(call: Call, dialect: Dialect) -> Response:
@@ -51,7 +51,7 @@ def answer(call: Call, dialect: Dialect) -> Response:
     Raises:
         GatewayError: see `serve`.
     """
-    call.caching = Caching(wish_of(request.headers.get("Cache-Control")))
+    call.caching = Caching(wish_of(this_request().headers.get("Cache-Control")))
     if call.fingerprint is None:
         return respond(call, opened(call, dialect))
     repeats = gateway().control.repeats
@@ -190,7 +190,7 @@ def call_of(operation: str, raw: bytes, caller: Caller, dialect: Dialect) -> Cal
     """
     call = noted(dialect.call(operation, raw, caller, render.request_id()), dialect)
     call.fingerprint = fingerprint(raw)
-    call.record = gateway().bodies.record(caller, raw, request.content_type or "")
+    call.record = gateway().bodies.record(caller, raw, this_request().content_type or "")
     return call
 
 
@@ -212,7 +212,7 @@ def noted(call: Call, dialect: Dialect) -> Call:
 
 def fingerprint(*parts: bytes) -> str | None:
     """A digest of the request with this body, where its caller may repeat it, else nothing."""
-    if HEADER not in request.headers:
+    if HEADER not in this_request().headers:
         return None
     digests = [hashlib.sha256(part).digest() for part in (request.path.encode(), *parts)]
     return hashlib.sha256(b"".join(digests)).hexdigest()
@@ -233,7 +233,7 @@ def _noted(name: str, value: str | None, most: int) -> str | None:
 
 def _caller_socket() -> int | None:
     """The file number of the caller's connection, to see when it goes away."""
-    environ = request.environ
+    environ = this_request().environ
     for name in SOCKETS:
         if (socket := environ.get(name)) is not None:
             return int(socket.fileno())

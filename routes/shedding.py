@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 from services.shedding import BULK, CALL, TRIAL, Shedding
 from utils.extensions import this_request
@@ -47,11 +47,11 @@ def _enter(places: Shedding) -> None:
     kind = kind_of()
     if kind is not None:
         places.enter(kind)
-        request.environ[PLACED] = True
+        this_request().environ[PLACED] = True
 
 
 def _leave_at_the_end(places: Shedding, response: Response) -> Response:
-    environ = request.environ
+    environ = this_request().environ
     placed = environ.get(PLACED)
     if placed is True:
         placed = environ[PLACED] = _Place(places)
@@ -62,7 +62,7 @@ def _leave_at_the_end(places: Shedding, response: Response) -> Response:
 
 def _leave_after_a_failure(places: Shedding, exc: BaseException | None) -> None:
     """There was no response to hang it on, or it was replaced by another one."""
-    environ = request.environ
+    environ = this_request().environ
     placed = environ.get(PLACED)
     if placed is True:
         del environ[PLACED]

@@ -106,7 +106,7 @@ def require_token(view: "Callable[Concatenate[Caller, P], T]") -> Callable[P, T]
 
 def _speak(caller: "Caller") -> "Caller":
     """Answer in the language that the caller chose, if any, and note in the log who it is."""
-    environ = request.environ
+    environ = this_request().environ
     environ[WHO] = caller.user_id, caller.key_id
     if caller.locale:
         environ[LOCALE] = caller.locale

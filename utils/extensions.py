@@ -55,13 +55,14 @@ class PanelSessions(SecureCookieSessionInterface):
 
 def gateway() -> "Gateway":
     """What the current app was built with."""
-    found: Gateway = current_app.extensions["gateway"]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy # noqa: SLF001 - as below
+    found: Gateway = app.extensions["gateway"]
     return found
 
 
 def this_request() -> Request:
     """The current request itself: each look through Flask's `request` costs as much as this."""
-    found: Request = request._get_current_object()  # type: ignore[attr-defined]  # that of the proxy # noqa: SLF001
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]  # of the proxy # noqa: SLF001 - public there
     return found
 
 
