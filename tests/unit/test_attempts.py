@@ -1,5 +1,6 @@
 """Which deployment comes next: the corners that no route shows."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -69,8 +70,12 @@ def along(*steps):
 
 
 def test_a_step_is_repeated_with_its_own_pauses(monkeypatch):
-    slept = []
-    monkeypatch.setattr(under_test.clock, "sleep", slept.append)
+    slept, mine, sleep = [], threading.get_ident(), under_test.clock.sleep
+
+    def note(seconds):
+        (slept.append if threading.get_ident() == mine else sleep)(seconds)  # threads of earlier apps sleep as ever
+
+    monkeypatch.setattr(under_test.clock, "sleep", note)
     monkeypatch.setattr(under_test.clock, "monotonic_s", lambda: 100.0 + sum(slept))
     monkeypatch.setattr(under_test.random, "random", lambda: 1.0)
     for is_constant, waited_s in ((True, 0.3), (False, 0.7)):
